@@ -1,0 +1,66 @@
+/**
+ * What a shard must remember (architecture.md 5). The owner keeps a shard in memory; the store holds, per shard, one
+ * snapshot and the log of entries that came after it. Engines: lmdb, memory, later redis; one conformance suite.
+ *
+ * Entries and chunks are opaque bytes here: their layout is backend/shard/records.ts's. They are absolute
+ * ("key is now this", "key is gone"), so replaying an entry over a state that already includes it changes nothing;
+ * that is why a snapshot may be taken while the shard changes ("fuzzy"), and why no pause is needed.
+ */
+export interface ShardStore {
+  readonly level: DurabilityLevel
+  /** Number of shards, fixed when the store was first created. */
+  readonly shardCount: number
+
+  /**
+   * Reads back a shard: first the chunks of its last finished snapshot, then the log entries that are not covered by
+   * it, each in the order written. Streams: `visit` is called many times, never with everything in memory at once.
+   * @throws {StoreError} corrupt, newerFormat
+   */
+  recover(shard: number, visit: (kind: 'snapshot' | 'log', bytes: Uint8Array) => void): Promise<void>
+
+  /**
+   * Group commit: all entries, of any shards, become durable together or not at all. Resolves once they are stored at
+   * `level`. Calls take effect in the order made; several may be under way at once. The bytes are the store's after
+   * the call. Rejects with StoreError `full`, `failed`, `closed`; then nothing of this and of any later call was stored.
+   */
+  commit(entries: readonly ShardEntry[]): Promise<void>
+
+  /** Starts a snapshot that will cover every entry passed to `commit` before this call. One at a time per shard. */
+  beginSnapshot(shard: number): SnapshotWriter
+
+  /** Bytes of log entries of `shard` that no finished snapshot covers: decides when the next snapshot is worth it. */
+  logBytes(shard: number): number
+
+  /** Flushes and closes; later calls reject with `closed`. */
+  close(): Promise<void>
+}
+
+export interface ShardEntry {
+  readonly shard: number
+  readonly bytes: Uint8Array
+}
+
+export interface SnapshotWriter {
+  /** Adds a chunk (at most 1 MiB advised). Resolves when the store can take the next one. */
+  write(chunk: Uint8Array): Promise<void>
+  /** Atomically replaces the former snapshot and trims the log entries that this one covers (in the background, in bounded steps). */
+  finish(): Promise<void>
+  /** Drops what was written; the former snapshot and the log stay. */
+  abandon(): Promise<void>
+}
+
+/** memory: nothing survives the process. stored: survives the process. fsynced: survives the machine. */
+export type DurabilityLevel = 'memory' | 'stored' | 'fsynced'
+
+export type StoreFault = 'corrupt' | 'newerFormat' | 'locked' | 'mismatch' | 'full' | 'failed' | 'closed'
+
+/** Message names the file and the remedy, for the operator. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError'
+  readonly fault: StoreFault
+
+  constructor(fault: StoreFault, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.fault = fault
+  }
+}
