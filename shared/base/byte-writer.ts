@@ -1,0 +1,65 @@
+/**
+ * Appends numbers and bytes to a buffer that grows. Unsigned integers as LEB128 varints up to 2^53 - 1, texts and byte
+ * strings with their length before them. Read back by ByteReader.
+ */
+export class ByteWriter {
+  #bytes: Buffer
+  length = 0
+
+  constructor(initialBytes = 256) {
+    this.#bytes = Buffer.allocUnsafe(initialBytes)
+  }
+
+  u8(value: number): void {
+    if (this.length === this.#bytes.length) this.#reserve(1)
+    this.#bytes[this.length++] = value
+  }
+
+  varint(value: number): void {
+    if (this.length + 8 > this.#bytes.length) this.#reserve(8)
+    while (value >= 0x80) {
+      this.#bytes[this.length++] = (value % 128) | 0x80
+      value = value < 0x8000_0000 ? value >>> 7 : Math.floor(value / 128)
+    }
+    this.#bytes[this.length++] = value
+  }
+
+  /** A double: wall times and Infinity. */
+  f64(value: number): void {
+    if (this.length + 8 > this.#bytes.length) this.#reserve(8)
+    this.length = this.#bytes.writeDoubleLE(value, this.length)
+  }
+
+  bytes(from: Uint8Array, start = 0, end = from.length): void {
+    const size = end - start
+    this.varint(size)
+    if (this.length + size > this.#bytes.length) this.#reserve(size)
+    if (size <= SMALL_COPY) for (let i = start; i < end; i++) this.#bytes[this.length++] = from[i]!
+    else {
+      this.#bytes.set(start === 0 && end === from.length ? from : from.subarray(start, end), this.length)
+      this.length += size
+    }
+  }
+
+  text(value: string): void {
+    this.bytes(Buffer.from(value, 'utf8'))
+  }
+
+  /** Hands over what was written and starts anew with an empty buffer of a similar size. */
+  take(): Buffer {
+    const taken = this.#bytes.subarray(0, this.length)
+    this.#bytes = Buffer.allocUnsafe(Math.max(MIN_FRESH_BYTES, Math.min(this.length, MAX_FRESH_BYTES)))
+    this.length = 0
+    return taken
+  }
+
+  #reserve(more: number): void {
+    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.length + more))
+    this.#bytes.copy(grown, 0, 0, this.length)
+    this.#bytes = grown
+  }
+}
+
+const SMALL_COPY = 24
+const MIN_FRESH_BYTES = 256
+const MAX_FRESH_BYTES = 65_536

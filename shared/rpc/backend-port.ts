@@ -1,0 +1,97 @@
+import type { Message } from '#shared/mqtt/message.ts'
+import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { FrontendPort } from './frontend-port.ts'
+
+/**
+ * What a frontend may ask of a backend: the only way from one to the other (architecture.md 7). In the standalone shape
+ * these are function calls; over a link each becomes a frame. Hence numbers and bytes only, no callbacks into state.
+ *
+ * Answers come as calls of FrontendPort with the `ticket` of the request. Tickets of one connection count up from 0 and
+ * share one sequence, so that the frontend can send acknowledgements in the order of the requests [MQTT-4.6.0].
+ */
+export interface BackendPort {
+  /** Binds a connection to the session of `clientId`, taking it over from an older connection [MQTT-3.1.4-3]. Answers once stored. */
+  attach(request: AttachRequest): Promise<AttachReply>
+
+  /** The Network Connection is gone or is about to be closed. A stale `connection` (already taken over) is ignored. */
+  detach(session: SessionHandle, connection: ConnectionId, end: ConnectionEnd): void
+
+  /**
+   * An Application Message (§3.3). `message` and its bytes are valid only during the call. QoS 0: no answer. QoS 1, 2:
+   * `acknowledged` with Success, NoMatchingSubscribers or a failure, once stored for every persistent session that gets it.
+   */
+  publish(session: SessionHandle, connection: ConnectionId, ticket: number, message: Message): void
+
+  /** PUBREL of a QoS 2 publish (§3.6): answered by `acknowledged` (Success or PacketIdentifierNotFound) once stored. */
+  release(session: SessionHandle, connection: ConnectionId, ticket: number, packetId: number): void
+
+  /** PUBACK (§3.4) for a message delivered. False: the Packet Identifier is not in use that way. */
+  puback(session: SessionHandle, connection: ConnectionId, packetId: number): boolean
+  /** PUBREC (§3.5). A failure reason ends the delivery; otherwise `released` follows when PUBREL may be sent. */
+  pubrec(session: SessionHandle, connection: ConnectionId, packetId: number, reason: ReasonCode): boolean
+  /** PUBCOMP (§3.7). */
+  pubcomp(session: SessionHandle, connection: ConnectionId, packetId: number): boolean
+
+  /** §3.8. Answered by `subscribed` with one reason for each filter, once stored; Retained Messages follow. */
+  subscribe(session: SessionHandle, connection: ConnectionId, ticket: number, subscriptions: readonly SubscriptionRequest[]): void
+  /** §3.10. Answered by `subscribed` with one reason for each filter, once stored. */
+  unsubscribe(session: SessionHandle, connection: ConnectionId, ticket: number, filters: readonly ParsedFilter[]): void
+
+  /** The socket is behind (false) or has caught up (true). While behind, QoS 1 and 2 stay in the session's queue. */
+  writable(session: SessionHandle, connection: ConnectionId, isWritable: boolean): void
+}
+
+/** Which connection of a frontend; never used again for another one while anybody may remember it. */
+export type ConnectionId = number
+/** Which session of a backend, as given by `attach`; valid together with the connection that attached. */
+export type SessionHandle = number
+
+export interface AttachRequest {
+  readonly frontend: FrontendPort
+  readonly connection: ConnectionId
+  readonly clientId: string
+  readonly protocolVersion: 3 | 4 | 5
+  readonly cleanStart: boolean
+  /** Seconds; 0 ends with the connection, 0xffffffff never ends (§3.1.2.11.2). */
+  readonly sessionExpirySeconds: number
+  /** Unacknowledged QoS 1 and 2 deliveries that the client takes, ours already applied (§3.1.2.11.3). */
+  readonly receiveMaximum: number
+  readonly will: WillRequest | null
+}
+
+export interface WillRequest {
+  /** Kept by the backend: owns its bytes. */
+  readonly message: Message
+  readonly delaySeconds: number
+}
+
+export type AttachReply =
+  | { readonly is: 'attached'; readonly session: SessionHandle; readonly sessionPresent: boolean }
+  | { readonly is: 'refused'; readonly reason: ReasonCode; readonly detail: string }
+
+/** How a connection ended (§3.1.2.5, §3.14): a Will is published unless it was discarded by a normal DISCONNECT. */
+export interface ConnectionEnd {
+  readonly discardWill: boolean
+  /** New Session Expiry Interval of a DISCONNECT in seconds, or null to keep the one in force. */
+  readonly sessionExpirySeconds: number | null
+}
+
+export interface SubscriptionRequest {
+  readonly filter: ParsedFilter
+  /** Refusal decided by the frontend (authorization, limits); null to subscribe. */
+  readonly refused: ReasonCode | null
+  readonly qos: 0 | 1 | 2
+  readonly noLocal: boolean
+  readonly retainAsPublished: boolean
+  readonly retainHandling: 0 | 1 | 2
+  /** Subscription Identifier, 0 for none. */
+  readonly identifier: number
+}
+
+/** A Topic Filter as given (`text`) and what it means; `group` is the ShareName of a Shared Subscription or null (§4.8.2). */
+export interface ParsedFilter {
+  readonly text: string
+  readonly group: string | null
+  /** The filter to match with: `text` without `$share/<group>/`. */
+  readonly filter: string
+}
