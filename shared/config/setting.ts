@@ -1,0 +1,206 @@
+import { parseAddress, type Address } from './address.ts'
+import { isNetwork } from './network.ts'
+
+/** Why a value is not taken: one sentence for the operator, allowed values included. */
+export class Refusal {
+  readonly message: string
+
+  constructor(message: string) {
+    this.message = message
+  }
+}
+
+/** A setting that is declared once and from which flag, environment variable, YAML key, help and docs follow. */
+export interface Setting<T> {
+  readonly help: string
+  readonly default: T
+  /** What stands for the default in help and docs where its value says too little. */
+  readonly defaultText: string
+  /** Allowed values in words: `1 to 65535 messages`. */
+  readonly allowed: string
+  /** Word for the value in `--flag WORD`; empty for a flag that takes none. */
+  readonly placeholder: string
+  readonly repeatable: boolean
+  /** From a flag or an environment variable; a repeatable one is called with all its texts. */
+  parse(texts: readonly string[]): T | Refusal
+  /** From YAML, where numbers and booleans have a type. */
+  fromYaml(value: unknown): T | Refusal
+}
+
+export type Settings = Readonly<Record<string, Setting<unknown>>>
+export type ValuesOf<S extends Settings> = { readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never }
+
+interface Common {
+  readonly help: string
+  readonly defaultText?: string
+}
+
+interface NumberOptions extends Common {
+  readonly default: number
+  readonly min: number
+  readonly max: number
+  readonly unit?: string
+}
+
+/** A whole number within bounds. */
+export function int(options: NumberOptions): Setting<number> {
+  const { min, max, unit } = options
+  const allowed = `${min} to ${max}${unit === undefined ? '' : ` ${unit}`}`
+  const check = (value: number): number | Refusal =>
+    Number.isSafeInteger(value) && value >= min && value <= max ? value : new Refusal(`expected a whole number from ${allowed}`)
+  return scalar(options, String(options.default), allowed, 'N', {
+    parse: text => check(/^\d+$/.test(text) ? Number(text) : NaN),
+    fromYaml: value => check(typeof value === 'number' ? value : NaN),
+  })
+}
+
+const BYTE_UNITS: Readonly<Record<string, number>> = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 }
+
+/** A number of bytes: plain, or with K, M, G, T (also Ki, KiB, KB); powers of 1024. */
+export function bytes(options: Omit<NumberOptions, 'unit'>): Setting<number> {
+  const { min, max } = options
+  const allowed = `${sizeText(min)} to ${sizeText(max)}`
+  const read = (text: string): number | Refusal => {
+    const match = /^(\d+)\s*([kmgt]?)(i?b)?$/i.exec(/^\d+\s*[kmgt]i$/i.test(text) ? `${text}b` : text)
+    const value = match === null ? NaN : Number(match[1]) * (BYTE_UNITS[match[2]!.toLowerCase()] ?? NaN)
+    return Number.isSafeInteger(value) && value >= min && value <= max
+      ? value
+      : new Refusal(`expected bytes from ${allowed}, as 1048576, 1024K, 1Mi or 1MiB`)
+  }
+  return scalar(options, sizeText(options.default), allowed, 'BYTES', {
+    parse: read,
+    fromYaml: value => (typeof value === 'number' || typeof value === 'string' ? read(String(value)) : read('')),
+  })
+}
+
+/** `67108864` as `64 MiB`, `1000` as `1000 bytes`. */
+function sizeText(value: number): string {
+  for (const [unit, factor] of [
+    ['TiB', 1024 ** 4],
+    ['GiB', 1024 ** 3],
+    ['MiB', 1024 ** 2],
+    ['KiB', 1024],
+  ] as const) {
+    if (value >= factor && value % factor === 0) return `${value / factor} ${unit}`
+  }
+  return `${value} bytes`
+}
+
+/** One of a few words; letter case does not matter. */
+export function choice<const T extends string>(options: Common & { readonly values: readonly T[]; readonly default: T }): Setting<T> {
+  const allowed = options.values.join(', ')
+  const find = (text: unknown): T | Refusal => findChoice(options.values, text) ?? new Refusal(`expected one of ${allowed}`)
+  return scalar(options, options.default, allowed, options.values.join('|'), { parse: find, fromYaml: find })
+}
+
+/** The word of `values` that `text` spells in any letter case; undefined when there is none. */
+export function findChoice<const T extends string>(values: readonly T[], text: unknown): T | undefined {
+  return typeof text === 'string' ? values.find(value => value.toLowerCase() === text.toLowerCase()) : undefined
+}
+
+export function text(
+  options: Common & { readonly default: string; readonly placeholder: string; readonly maxLength: number },
+): Setting<string> {
+  const allowed = `text of at most ${options.maxLength} characters`
+  const check = (value: unknown): string | Refusal =>
+    typeof value === 'string' && value.length <= options.maxLength ? value : new Refusal(`expected ${allowed}`)
+  return scalar(options, options.default, allowed, options.placeholder, { parse: check, fromYaml: check })
+}
+
+/** A path that is given or not. */
+export function path(options: Common & { readonly default: string | null; readonly placeholder: string }): Setting<string | null> {
+  const check = (value: unknown): string | Refusal => (typeof value === 'string' && value !== '' ? value : new Refusal('expected a path'))
+  return scalar<string | null>(options, options.default ?? 'none', 'a path', options.placeholder, { parse: check, fromYaml: check })
+}
+
+/** A switch: the flag alone turns it on; the environment and YAML say true or false. */
+export function toggle(options: Common): Setting<boolean> {
+  const allowed = 'true, false'
+  const words: Readonly<Record<string, boolean>> = { true: true, false: false, 1: true, 0: false }
+  return {
+    ...scalar<boolean>({ ...options, default: false }, 'false', allowed, '', {
+      parse: given => words[given.toLowerCase()] ?? new Refusal(`expected one of ${allowed}`),
+      fromYaml: value => (typeof value === 'boolean' ? value : new Refusal(`expected one of ${allowed}`)),
+    }),
+  }
+}
+
+/** HOST:PORT, or `off` for no port at all. */
+export function address(options: Common & { readonly default: Address | null; readonly defaultText: string }): Setting<Address | null> {
+  return scalar<Address | null>(options, options.defaultText, 'HOST:PORT or off', 'HOST:PORT', {
+    parse: readAddress,
+    fromYaml: readAddress,
+  })
+}
+
+/** Any number of HOST:PORT; `off` alone for none. */
+export function addresses(
+  options: Common & { readonly default: readonly Address[]; readonly defaultText: string },
+): Setting<readonly Address[]> {
+  return list(options, 'HOST:PORT or off', 'HOST:PORT', readAddress, found => found.filter(one => one !== null))
+}
+
+/** Networks in CIDR notation, or single addresses, separated by commas. */
+export function networks(options: Common): Setting<readonly string[]> {
+  const read = (value: unknown): string | Refusal =>
+    typeof value === 'string' && isNetwork(value) ? value : new Refusal('expected a network such as 10.0.0.0/8 or fd00::/8, or an address')
+  return list({ ...options, default: [], defaultText: 'none' }, 'networks in CIDR notation', 'CIDR[,CIDR]', read, found => found)
+}
+
+function readAddress(value: unknown): Address | null | Refusal {
+  if (value === 'off') return null
+  const found = typeof value === 'string' ? parseAddress(value) : undefined
+  return found ?? new Refusal('expected HOST:PORT such as 127.0.0.1:1883, [::1]:1883 or 0.0.0.0:1883 with a port from 0 to 65535, or off')
+}
+
+interface Readers<T> {
+  parse(text: string): T | Refusal
+  fromYaml(value: unknown): T | Refusal
+}
+
+function scalar<T>(
+  options: Common & { readonly default: T },
+  defaultText: string,
+  allowed: string,
+  placeholder: string,
+  readers: Readers<T>,
+): Setting<T> {
+  return {
+    help: options.help,
+    default: options.default,
+    defaultText: options.defaultText ?? defaultText,
+    allowed,
+    placeholder,
+    repeatable: false,
+    parse: texts => (texts.length === 1 ? readers.parse(texts[0]!) : new Refusal('given more than once')),
+    fromYaml: value => readers.fromYaml(value),
+  }
+}
+
+function list<T, U>(
+  options: Common & { readonly default: readonly U[]; readonly defaultText: string },
+  allowed: string,
+  placeholder: string,
+  read: (value: unknown) => T | Refusal,
+  finish: (found: readonly T[]) => readonly U[],
+): Setting<readonly U[]> {
+  const all = (values: readonly unknown[]): readonly U[] | Refusal => {
+    const found: T[] = []
+    for (const value of values) {
+      const one = read(value)
+      if (one instanceof Refusal) return one
+      found.push(one)
+    }
+    return finish(found)
+  }
+  return {
+    help: options.help,
+    default: options.default,
+    defaultText: options.defaultText,
+    allowed,
+    placeholder,
+    repeatable: true,
+    parse: texts => all(texts.flatMap(given => given.split(',')).map(given => given.trim())),
+    fromYaml: value => all(Array.isArray(value) ? value : [value]),
+  }
+}
