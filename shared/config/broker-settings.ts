@@ -1,5 +1,5 @@
 import type { Address } from './address.ts'
-import { address, addresses, bytes, choice, int, networks, path, text, toggle, type ValuesOf } from './setting.ts'
+import { address, addresses, bytes, choice, int, networks, optionalInt, path, text, toggle, type ValuesOf } from './setting.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -139,21 +139,17 @@ export const limitSettings = {
     unit: 'subscriptions',
     help: 'Subscriptions of one session; one more is refused with 0x97.',
   }),
-  maxSessionExpirySeconds: int({
-    default: NEVER_SECONDS,
+  maxSessionExpirySeconds: optionalInt({
     min: 1,
     max: NEVER_SECONDS,
     unit: 'seconds',
-    defaultText: 'never',
-    help: 'Ceiling for Session Expiry Interval; MQTT 3.1.1 sessions with Clean Session 0 get exactly this. 4294967295 means never.',
+    help: 'Ceiling for Session Expiry Interval; MQTT 3.1.1 sessions with Clean Session 0 get exactly this. Without it they never expire. YAML: clients.maxSessionExpirySeconds.',
   }),
-  maxMessageExpirySeconds: int({
-    default: 0,
-    min: 0,
+  maxMessageExpirySeconds: optionalInt({
+    min: 1,
     max: NEVER_SECONDS,
     unit: 'seconds',
-    defaultText: 'none',
-    help: 'Ceiling for Message Expiry Interval, retained messages included, imposed also on messages that carry none. 0 means no ceiling.',
+    help: 'Ceiling for Message Expiry Interval, Retained Messages included, imposed also on messages that carry none. YAML: clients.maxMessageExpirySeconds.',
   }),
   queueMessagesMax: int({
     default: 100_000,
@@ -171,7 +167,7 @@ export const limitSettings = {
   queueStrategy: choice({
     values: ['None', 'DropOldest'],
     default: 'None',
-    help: 'A full queue. None: keep every message until the session expires, so that the memory watermark alone bounds it. DropOldest: drop the oldest, counted. YAML: clients.subscriberQueueLimit.strategy.',
+    help: 'When a queue is full. None: nothing is dropped, the new message is refused to its publisher with 0x97. DropOldest: the oldest is dropped and counted. YAML: clients.subscriberQueueLimit.strategy.',
   }),
   retainedMessagesMax: int({
     default: 1_000_000,
@@ -334,32 +330,34 @@ export const standaloneSettings = {
 /** Limits as the engine reads them: `packetBytesMax` is within its profile, `memoryBytesMax` is never 0. */
 export type BrokerLimits = ValuesOf<typeof limitSettings>
 
-/** What a port speaks, as in `TransportKind` of the listeners. */
-export type ListenerTransport = 'tcp' | 'tls' | 'ws' | 'wss'
-
-/** PEM texts. With `clientCa`, clients must present a certificate that it verifies. */
+/** PEM texts. */
 export interface TlsSettings {
+  /** Certificate chain, leaf first. */
   readonly cert: string
   readonly key: string
+  /** Trust anchors for client certificates; null when clients are not asked for one. */
   readonly clientCa: string | null
+  readonly clientCertificate: 'none' | 'require'
 }
 
+/** A port to open, with BrokerListener's names. */
 export interface ListenerSettings {
-  /** For logs and status: `--mqtt` or the name of the BrokerListener. */
+  /** For logs and status: `--mqtt` or the name of the BrokerListener, then the port. */
   readonly name: string
-  readonly address: Address
-  readonly transport: ListenerTransport
-  /** Null exactly for `tcp` and `ws`. */
+  readonly host: string
+  readonly port: number
+  readonly protocol: 'Mqtt' | 'WebSockets'
   readonly tls: TlsSettings | null
-  /** CIDRs from which a PROXY protocol header is taken; null when the port expects none. */
-  readonly proxyTrustedSources: readonly string[] | null
+  /** Non-null: connections begin with a PROXY protocol header and come from one of these networks. */
+  readonly proxyProtocol: { readonly trustedSources: readonly string[] } | null
   readonly websocketEngine: 'auto' | 'uws' | 'ws'
 }
 
 /** A port that the resources ask for and that stays closed, with the reason for log, status and `/readyz`. */
 export interface ClosedListener {
   readonly name: string
-  readonly address: Address
+  readonly host: string
+  readonly port: number
   readonly reason: string
 }
 

@@ -54,6 +54,12 @@ export function int(options: NumberOptions): Setting<number> {
   })
 }
 
+/** A whole number within bounds, or null where none is given. */
+export function optionalInt(options: Omit<NumberOptions, 'default' | 'defaultText'>): Setting<number | null> {
+  const bounded = int({ ...options, default: options.min })
+  return { ...bounded, default: null, defaultText: 'none' }
+}
+
 const BYTE_UNITS: Readonly<Record<string, number>> = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 }
 
 /** A number of bytes: plain, or with K, M, G, T (also Ki, KiB, KB); powers of 1024. */
