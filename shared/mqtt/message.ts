@@ -1,0 +1,155 @@
+import { binaryDataEnd } from './utf8.ts'
+import { Property } from './property.ts'
+import { NO_TOPIC, type Topic } from './topic.ts'
+
+/** Nothing, as bytes. */
+export const EMPTY = Buffer.alloc(0)
+
+/** Heap of a Message object and of the Buffer that `keep` makes, as measured on Node 24 (64 bit). */
+const KEPT_MESSAGE_OVERHEAD_BYTES = 240
+
+/**
+ * An Application Message as frontends and the engine pass it on. Payload and properties are ranges of buffers, not
+ * views: a view costs about as much as all else that happens to a message. After decoding the ranges lie in the network
+ * chunk; whoever keeps the message past the event-loop turn calls `keep`.
+ *
+ * One hidden class: all fields are set here, in this order. Connections decode into one Message again and again.
+ */
+export class Message {
+  topic: Topic = NO_TOPIC
+  qos: number = 0
+  retain: boolean = false
+  dup: boolean = false
+  /** 0 for QoS 0 */
+  packetId: number = 0
+  /** Message Expiry Interval as received, in seconds; -1 none */
+  expirySeconds: number = -1
+  /** wall time in milliseconds at which it expires, Infinity none: set by the engine when the message is kept */
+  expiresAtMs: number = Infinity
+  /**
+   * `propertyBytes[propertiesStart, propertiesEnd)`: the MQTT 5 properties that travel on, encoded and in the order in
+   * which they came, without Property Length and without Topic Alias, Message Expiry Interval and Subscription Identifiers.
+   */
+  propertyBytes: Buffer = EMPTY
+  propertiesStart: number = 0
+  propertiesEnd: number = 0
+  payloadBytes: Buffer = EMPTY
+  payloadStart: number = 0
+  payloadEnd: number = 0
+  /** the engine's count of places that keep this message, so that its bytes are counted once */
+  references: number = 0
+  /** the engine's number of this retained message, growing; 0 while it is not retained */
+  retainedSequence: number = 0
+
+  get payloadLength(): number {
+    return this.payloadEnd - this.payloadStart
+  }
+
+  get propertiesLength(): number {
+    return this.propertiesEnd - this.propertiesStart
+  }
+
+  /** A view of the payload: allocates, so not for the data path. */
+  get payload(): Buffer {
+    return this.payloadBytes.subarray(this.payloadStart, this.payloadEnd)
+  }
+
+  /** A view of the properties that travel on: allocates, so not for the data path. */
+  get properties(): Buffer {
+    return this.propertyBytes.subarray(this.propertiesStart, this.propertiesEnd)
+  }
+
+  /** What a kept copy takes in memory, in bytes, its Topic not counted: that is shared and bounded elsewhere. */
+  get storedBytes(): number {
+    return KEPT_MESSAGE_OVERHEAD_BYTES + this.propertiesLength + this.payloadLength
+  }
+
+  /**
+   * A copy that owns its bytes: properties, then payload, in one Buffer of exactly that size; the Topic is shared.
+   * A small Buffer comes out of Node's pool, so for what stays for long (retained messages) use `keepApart`.
+   */
+  keep(): Message {
+    return this.#copyInto(Buffer.allocUnsafe(this.propertiesLength + this.payloadLength))
+  }
+
+  /** As `keep`, in memory of its own: dearer to make, but pins nothing else. */
+  keepApart(): Message {
+    return this.#copyInto(Buffer.allocUnsafeSlow(this.propertiesLength + this.payloadLength))
+  }
+
+  #copyInto(bytes: Buffer): Message {
+    const copy = new Message()
+    copy.topic = this.topic
+    copy.qos = this.qos
+    copy.retain = this.retain
+    copy.dup = this.dup
+    copy.packetId = this.packetId
+    copy.expirySeconds = this.expirySeconds
+    copy.expiresAtMs = this.expiresAtMs
+    const propertiesEnd = this.propertiesLength
+    if (propertiesEnd > 0) this.propertyBytes.copy(bytes, 0, this.propertiesStart, this.propertiesEnd)
+    this.payloadBytes.copy(bytes, propertiesEnd, this.payloadStart, this.payloadEnd)
+    copy.propertyBytes = bytes
+    copy.propertiesEnd = propertiesEnd
+    copy.payloadBytes = bytes
+    copy.payloadStart = propertiesEnd
+    copy.payloadEnd = bytes.length
+    return copy
+  }
+}
+
+/** A Message made by the broker itself, or from the store: owns nothing, shares `payload` and `properties` as given. */
+export function newMessage(topic: Topic, payload: Buffer, qos = 0, retain = false, properties: Buffer = EMPTY): Message {
+  const message = new Message()
+  message.topic = topic
+  message.qos = qos
+  message.retain = retain
+  message.propertyBytes = properties
+  message.propertiesEnd = properties.length
+  message.payloadBytes = payload
+  message.payloadEnd = payload.length
+  return message
+}
+
+/** The value of the first User Property called `name`, or undefined. Scans the encoded properties; makes a string only on success. */
+export function userProperty(message: Message, name: string): string | undefined {
+  const at = userPropertyValueAt(message, name)
+  if (at === -1) return undefined
+  const end = binaryDataEnd(message.propertyBytes, at, message.propertiesEnd)
+  return message.propertyBytes.toString('utf8', at + 2, end)
+}
+
+/** Whether the message carries a User Property called `name`. Makes no string. */
+export function hasUserProperty(message: Message, name: string): boolean {
+  return userPropertyValueAt(message, name) !== -1
+}
+
+/** Offset of the value's length bytes, or -1. The properties were validated when they came in. */
+function userPropertyValueAt(message: Message, name: string): number {
+  const bytes = message.propertyBytes
+  const end = message.propertiesEnd
+  let at = message.propertiesStart
+  while (at < end) {
+    const property = bytes[at++]!
+    if (property === Property.PayloadFormatIndicator) {
+      at++
+      continue
+    }
+    const fieldEnd = binaryDataEnd(bytes, at, end)
+    if (property === Property.UserProperty) {
+      if (isName(bytes, at + 2, fieldEnd, name)) return fieldEnd
+      at = binaryDataEnd(bytes, fieldEnd, end)
+    } else at = fieldEnd
+  }
+  return -1
+}
+
+function isName(bytes: Buffer, start: number, end: number, name: string): boolean {
+  if (end - start < name.length) return false
+  for (let i = 0; i < name.length; i++) {
+    const code = name.charCodeAt(i)
+    if (code > 0x7f) return bytes.toString('utf8', start, end) === name
+    if (bytes[start + i] !== code) return false
+  }
+  return end - start === name.length
+}
