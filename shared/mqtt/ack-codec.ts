@@ -1,17 +1,13 @@
 import { bodyStart, variableByteIntegerBytes, writeVariableByteInteger } from './framing.ts'
+import { PacketType } from './packet-type.ts'
 import { Property } from './property.ts'
 import { ProtocolError } from './protocol-error.ts'
 import type { ProtocolVersion } from './protocol-version.ts'
 import { ReasonCode } from './reason-code.ts'
 import { utf8StringEnd } from './utf8.ts'
 
-/** Control Packet types of the acknowledgements (§2.1.2): the high half of the first byte. */
-export const PUBACK = 4
-export const PUBREC = 5
-export const PUBREL = 6
-export const PUBCOMP = 7
-
-export type AckType = typeof PUBACK | typeof PUBREC | typeof PUBREL | typeof PUBCOMP
+/** Control Packet type of an acknowledgement. */
+export type AckType = typeof PacketType.PUBACK | typeof PacketType.PUBREC | typeof PacketType.PUBREL | typeof PacketType.PUBCOMP
 
 /** A decoded acknowledgement; reusable. */
 export class Ack {
@@ -21,7 +17,7 @@ export class Ack {
 
 /** The first byte of PUBREL has 0b0010 in its low half [MQTT-3.6.1-1], that of the others 0. */
 function firstByte(type: AckType): number {
-  return (type << 4) | (type === PUBREL ? 2 : 0)
+  return (type << 4) | (type === PacketType.PUBREL ? 2 : 0)
 }
 
 /** Length of the packet that `encodeAck` writes: 4 bytes, 5 with a reason, more with a Reason String. */
@@ -83,7 +79,8 @@ export function decodeAck(bytes: Buffer, start: number, end: number, version: Pr
   const first = bytes[start]!
   const type = (first >> 4) as AckType
   // A PUBREL of MQTT 3.1 may carry DUP when it is repeated.
-  if ((version === 3 && type === PUBREL ? first & ~8 : first) !== firstByte(type)) throw malformed('MQTT-2.1.3-1', 'reserved flags of an acknowledgement')
+  if ((version === 3 && type === PacketType.PUBREL ? first & ~8 : first) !== firstByte(type))
+    throw malformed('MQTT-2.1.3-1', 'reserved flags of an acknowledgement')
   const at = bodyStart(bytes, start, end)
   const length = end - at
   if (length < 2 || (length > 2 && version !== 5)) throw malformed('§3.4.2', `acknowledgement with ${length} bytes`)
@@ -113,13 +110,13 @@ function ackReason(type: AckType, reason: number): ReasonCode {
     case ReasonCode.PacketIdentifierInUse:
     case ReasonCode.QuotaExceeded:
     case ReasonCode.PayloadFormatInvalid:
-      if (type === PUBACK || type === PUBREC) return reason
+      if (type === PacketType.PUBACK || type === PacketType.PUBREC) return reason
       break
     case ReasonCode.PacketIdentifierNotFound:
-      if (type === PUBREL || type === PUBCOMP) return reason
+      if (type === PacketType.PUBREL || type === PacketType.PUBCOMP) return reason
       break
   }
-  throw malformed(type === PUBACK ? 'MQTT-3.4.2-1' : type === PUBREC ? 'MQTT-3.5.2-1' : type === PUBREL ? 'MQTT-3.6.2-1' : 'MQTT-3.7.2-1', `Reason Code 0x${reason.toString(16)}`)
+  throw malformed(`MQTT-3.${type}.2-1`, `Reason Code 0x${reason.toString(16)}`)
 }
 
 function checkProperties(bytes: Buffer, at: number, end: number): void {

@@ -20,7 +20,8 @@ export function frameEnd(bytes: Uint8Array, start: number, limit: number, packet
     const byte = bytes[at]!
     remainingLength |= (byte & 0x7f) << shift
     if (byte & 0x80) continue
-    if (byte === 0 && shift > 0) throw new ProtocolError(ReasonCode.MalformedPacket, 'MQTT-1.5.5-1', 'Remaining Length not in its shortest form')
+    if (byte === 0 && shift > 0)
+      throw new ProtocolError(ReasonCode.MalformedPacket, 'MQTT-1.5.5-1', 'Remaining Length not in its shortest form')
     const end = at + 1 + remainingLength
     if (end - start > packetBytesMax) throw new ProtocolError(ReasonCode.PacketTooLarge, 'MQTT-3.2.2-15', `${end - start} bytes`)
     return end <= limit ? end : INCOMPLETE

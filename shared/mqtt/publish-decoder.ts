@@ -5,15 +5,13 @@ import { Property } from './property.ts'
 import { ProtocolError } from './protocol-error.ts'
 import type { ProtocolVersion } from './protocol-version.ts'
 import { ReasonCode } from './reason-code.ts'
+import { responseTopicEnd } from './response-topic.ts'
 import { sameBytes, type Topic, type TopicCache } from './topic.ts'
 import { binaryDataEnd, utf8StringEnd } from './utf8.ts'
 
 /** Flags in the first byte (§3.3.1). */
 const DUP = 0x08
 const RETAIN = 0x01
-
-const PLUS = 0x2b
-const HASH = 0x23
 
 /**
  * Decodes the PUBLISH packets of one Network Connection (§3.3), which a client sent. Remembers the last topic, so that a
@@ -107,7 +105,11 @@ export class PublishDecoder {
     into.expirySeconds = found.expirySeconds
     keepTravelling(bytes, found, into)
     if (this.#checkPayloadFormat && found.isUtf8Payload && !isUtf8(bytes.subarray(found.end, end))) {
-      throw new ProtocolError(ReasonCode.PayloadFormatInvalid, '§3.3.2.3.2', 'the payload is not UTF-8 as its Payload Format Indicator says')
+      throw new ProtocolError(
+        ReasonCode.PayloadFormatInvalid,
+        '§3.3.2.3.2',
+        'the payload is not UTF-8 as its Payload Format Indicator says',
+      )
     }
     return found.end
   }
@@ -119,7 +121,8 @@ export class PublishDecoder {
       return
     }
     if (alias === 0) throw new ProtocolError(ReasonCode.TopicAliasInvalid, 'MQTT-3.3.2-8', 'Topic Alias 0')
-    if (alias > this.#topicAliasMaximum) throw new ProtocolError(ReasonCode.TopicAliasInvalid, 'MQTT-3.3.2-9', `Topic Alias ${alias} over the maximum`)
+    if (alias > this.#topicAliasMaximum)
+      throw new ProtocolError(ReasonCode.TopicAliasInvalid, 'MQTT-3.3.2-9', `Topic Alias ${alias} over the maximum`)
     if (topic === null) {
       const known = this.#aliases?.[alias]
       if (known === undefined) throw new ProtocolError(ReasonCode.ProtocolError, '§3.3.2.3.4', `Topic Alias ${alias} was not set`)
@@ -175,7 +178,8 @@ class FoundProperties {
       const byte = bytes[at++]!
       length |= (byte & 0x7f) << shift
       if (byte & 0x80) continue
-      if (byte === 0 && shift > 0) throw new ProtocolError(ReasonCode.MalformedPacket, 'MQTT-1.5.5-1', 'Property Length not in its shortest form')
+      if (byte === 0 && shift > 0)
+        throw new ProtocolError(ReasonCode.MalformedPacket, 'MQTT-1.5.5-1', 'Property Length not in its shortest form')
       if (at + length > end) break
       this.end = at + length
       return at
@@ -217,16 +221,6 @@ class FoundProperties {
 
 function needBytes(at: number, count: number, end: number): void {
   if (at + count > end) throw new ProtocolError(ReasonCode.MalformedPacket, '§4.13.1', 'a property runs past the Property Length')
-}
-
-/** @throws {ProtocolError} ProtocolError: empty [MQTT-4.7.3-1] or with a wildcard [MQTT-3.3.2-14] */
-export function responseTopicEnd(bytes: Uint8Array, at: number, end: number): number {
-  const topicEnd = utf8StringEnd(bytes, at, end)
-  if (topicEnd === at + 2) throw new ProtocolError(ReasonCode.ProtocolError, 'MQTT-4.7.3-1', 'empty Response Topic')
-  for (let i = at + 2; i < topicEnd; i++) {
-    if (bytes[i] === PLUS || bytes[i] === HASH) throw new ProtocolError(ReasonCode.ProtocolError, 'MQTT-3.3.2-14', 'wildcard in a Response Topic')
-  }
-  return topicEnd
 }
 
 const EXPIRY_BYTES = 5

@@ -138,7 +138,8 @@ export function checkTopicName(bytes: Uint8Array, start: number, end: number, le
   for (let at = start; at < end; at++) {
     const byte = bytes[at]!
     if (byte === SLASH) levels++
-    else if (byte === PLUS || byte === HASH) throw new ProtocolError(ReasonCode.TopicNameInvalid, 'MQTT-3.3.2-2', 'wildcard in a Topic Name')
+    else if (byte === PLUS || byte === HASH)
+      throw new ProtocolError(ReasonCode.TopicNameInvalid, 'MQTT-3.3.2-2', 'wildcard in a Topic Name')
   }
   if (levels > levelsMax) throw new ProtocolError(ReasonCode.TopicNameInvalid, '§4.7.3', `${levels} topic levels, ${levelsMax} allowed`)
 }
@@ -194,7 +195,8 @@ function checkFilter(filter: string, levelsMax: number): void {
       const startsLevel = at === 0 || filter.charCodeAt(at - 1) === SLASH
       const isLast = at + 1 === end
       if (code === HASH && !(startsLevel && isLast)) throw filterError('MQTT-4.7.1-1', '# that is not the last level')
-      if (code === PLUS && !(startsLevel && (isLast || filter.charCodeAt(at + 1) === SLASH))) throw filterError('MQTT-4.7.1-2', '+ beside other characters')
+      if (code === PLUS && !(startsLevel && (isLast || filter.charCodeAt(at + 1) === SLASH)))
+        throw filterError('MQTT-4.7.1-2', '+ beside other characters')
     } else if (code === 0) throw filterError('MQTT-4.7.3-2', 'U+0000')
   }
 }
@@ -232,7 +234,8 @@ export function filterMatches(filter: string, topic: string): boolean {
       }
     }
     const filterEnds = f === filterLength
-    if (t === topicLength) return filterEnds || (f + 2 === filterLength && filter.charCodeAt(f) === SLASH && filter.charCodeAt(f + 1) === HASH)
+    if (t === topicLength)
+      return filterEnds || (f + 2 === filterLength && filter.charCodeAt(f) === SLASH && filter.charCodeAt(f + 1) === HASH)
     if (filterEnds || filter.charCodeAt(f) !== SLASH || topic.charCodeAt(t) !== SLASH) return false
     f++
     t++

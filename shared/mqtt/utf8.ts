@@ -60,7 +60,7 @@ export function utf8StringEnd(bytes: Uint8Array, at: number, end: number): numbe
  */
 export function binaryDataEnd(bytes: Uint8Array, at: number, end: number): number {
   if (at + 2 <= end) {
-    const dataEnd = at + 2 + (bytes[at]! << 8 | bytes[at + 1]!)
+    const dataEnd = at + 2 + ((bytes[at]! << 8) | bytes[at + 1]!)
     if (dataEnd <= end) return dataEnd
   }
   throw new ProtocolError(ReasonCode.MalformedPacket, '§4.13.1', 'a field runs past the end of the packet')
