@@ -1,0 +1,139 @@
+import { hash32 } from '#shared/base/hash.ts'
+import type { Recipient } from './recipient.ts'
+import type { SharedGroup, SharedSubscriber } from './shared-group.ts'
+
+/** Results whose topics have the same first level share a fate; more buckets only spare needless recomputing. */
+const BUCKETS = 256
+
+/** Many results end together by one write to what they all refer to. */
+interface Validity {
+  isCurrent: boolean
+}
+
+const ENDED: Validity = { isCurrent: false }
+
+/** Who gets a message on one topic. Never changes; when it would have to, `isCurrent` turns false for ever. */
+export class MatchResult<S extends SharedSubscriber> {
+  /** Each subscriber once. */
+  readonly recipients: readonly Recipient<S>[]
+  /** Of each of these one member gets the message. */
+  readonly groups: readonly SharedGroup<S>[]
+  /** @internal */
+  generation: Validity = ENDED
+  /** @internal */
+  bucket: Validity = ENDED
+
+  constructor(recipients: readonly Recipient<S>[], groups: readonly SharedGroup<S>[]) {
+    this.recipients = recipients
+    this.groups = groups
+  }
+
+  /** Whether `match` would still find the same. Whoever keeps a result asks this before each use; it costs two reads. */
+  get isCurrent(): boolean {
+    return this.generation.isCurrent && this.bucket.isCurrent
+  }
+
+  get stale(): boolean {
+    return !this.isCurrent
+  }
+}
+
+interface Generation<S extends SharedSubscriber> {
+  readonly results: Map<string, MatchResult<S>>
+  readonly validity: Validity
+  recipientCount: number
+}
+
+export interface MatchCacheLimits {
+  /** Topics whose results are kept; at 0 none is. */
+  readonly cachedTopicsMax: number
+  /** Recipients of all kept results together, about 70 bytes each. One result with more is kept all the same. */
+  readonly cachedRecipientsMax: number
+}
+
+/**
+ * Topic Name → MatchResult, bounded. Two generations of half the limits each: results are added to the young one; when it is full it
+ * becomes the old one, and what the old one still held is dropped. A result found in the old one moves to the young one, so what
+ * is in use stays. A dropped result is no longer current, because a later change could not find it any more.
+ */
+export class MatchCache<S extends SharedSubscriber> {
+  readonly #topicsMax: number
+  readonly #recipientsMax: number
+  readonly #buckets: (Validity | undefined)[] = Array.from({ length: BUCKETS }, () => undefined)
+  #young: Generation<S> = newGeneration()
+  #old: Generation<S> = newGeneration()
+
+  constructor(limits: MatchCacheLimits) {
+    this.#topicsMax = Math.ceil(limits.cachedTopicsMax / 2)
+    this.#recipientsMax = Math.ceil(limits.cachedRecipientsMax / 2)
+  }
+
+  get(topic: string): MatchResult<S> | undefined {
+    const young = this.#young.results.get(topic)
+    if (young !== undefined) return young.isCurrent ? young : undefined
+    const old = this.#old.results.get(topic)
+    if (old === undefined || !old.isCurrent) return undefined
+    this.#put(topic, old)
+    return old
+  }
+
+  /** Keeps `result`, which was found after the last change of the index. */
+  add(topic: string, result: MatchResult<S>): void {
+    if (this.#topicsMax === 0) return
+    const index = bucketOf(topic)
+    result.bucket = this.#buckets[index] ??= { isCurrent: true }
+    this.#put(topic, result)
+  }
+
+  /** The result of one topic has become wrong. */
+  dropTopic(topic: string): void {
+    dropFrom(this.#young, topic)
+    dropFrom(this.#old, topic)
+  }
+
+  /** The results of all topics whose first level is that of `filter` may have become wrong. */
+  dropFirstLevel(filter: string): void {
+    const index = bucketOf(filter)
+    const bucket = this.#buckets[index]
+    if (bucket === undefined) return
+    bucket.isCurrent = false
+    this.#buckets[index] = undefined
+  }
+
+  /** Every result may have become wrong. */
+  dropAll(): void {
+    this.#young.validity.isCurrent = false
+    this.#old.validity.isCurrent = false
+    this.#young = newGeneration()
+    this.#old = newGeneration()
+  }
+
+  #put(topic: string, result: MatchResult<S>): void {
+    if (this.#young.results.size >= this.#topicsMax || this.#young.recipientCount >= this.#recipientsMax) {
+      this.#old.validity.isCurrent = false
+      this.#old = this.#young
+      this.#young = newGeneration()
+    }
+    dropFrom(this.#young, topic)
+    this.#young.results.set(topic, result)
+    this.#young.recipientCount += result.recipients.length
+    result.generation = this.#young.validity
+  }
+}
+
+function newGeneration<S extends SharedSubscriber>(): Generation<S> {
+  return { results: new Map(), validity: { isCurrent: true }, recipientCount: 0 }
+}
+
+function dropFrom<S extends SharedSubscriber>(generation: Generation<S>, topic: string): void {
+  const result = generation.results.get(topic)
+  if (result === undefined) return
+  result.generation = ENDED
+  generation.recipientCount -= result.recipients.length
+  generation.results.delete(topic)
+}
+
+function bucketOf(topicOrFilter: string): number {
+  const slash = topicOrFilter.indexOf('/')
+  return hash32(slash === -1 ? topicOrFilter : topicOrFilter.slice(0, slash)) % BUCKETS
+}
