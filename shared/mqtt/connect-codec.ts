@@ -66,7 +66,6 @@ export class ConnectRefusal extends ProtocolError {
 }
 
 const FLAG_RESERVED = 0x01
-const FLAG_CLEAN_START = 0x02
 const FLAG_WILL = 0x04
 const FLAG_WILL_RETAIN = 0x20
 const FLAG_PASSWORD = 0x40

@@ -23,7 +23,7 @@ export class PublishDecoder {
   readonly #topicAliasMaximum: number
   readonly #checkPayloadFormat: boolean
   #last: Topic | null = null
-  /** by alias; made when the first alias comes */
+  /** by alias; made when the first alias comes. Grows with the aliases in use, not with the maximum: V8 makes it a dictionary when they lie far apart. */
   #aliases: (Topic | undefined)[] | null = null
   readonly #found = new FoundProperties()
 
@@ -129,7 +129,7 @@ export class PublishDecoder {
       into.topic = known
       return
     }
-    this.#aliases ??= new Array<Topic | undefined>(this.#topicAliasMaximum + 1).fill(undefined)
+    this.#aliases ??= []
     this.#aliases[alias] = topic
     into.topic = topic
   }

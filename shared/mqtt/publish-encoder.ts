@@ -7,8 +7,9 @@ import type { ProtocolVersion } from './protocol-version.ts'
 /** First byte of PUBLISH without flags (§3.3.1). */
 const PUBLISH = 0x30
 
-/** Up to this many bytes a loop beats a call into the runtime (measured on Node 24). */
-const COPY_LOOP_BYTES_MAX = 48
+/** Up to this many bytes a loop beats `copy` of a part of a buffer (30 ns) and of a whole one (13 ns), on Node 24. */
+const COPY_LOOP_BYTES_MAX = 32
+const COPY_WHOLE_LOOP_BYTES_MAX = 12
 
 /**
  * All that an outgoing PUBLISH has besides its message and its Packet Identifier. Receivers that want the same shape
@@ -114,7 +115,7 @@ function writeProperties(into: Buffer, at: number, message: Message, shape: Publ
 
 /** Copies `from[start, end)` to `into` at `at`; answers the offset behind the copy. */
 function copy(from: Buffer, start: number, end: number, into: Buffer, at: number): number {
-  if (end - start > COPY_LOOP_BYTES_MAX) {
+  if (end - start > (end - start === from.length ? COPY_WHOLE_LOOP_BYTES_MAX : COPY_LOOP_BYTES_MAX)) {
     from.copy(into, at, start, end)
     return at + end - start
   }

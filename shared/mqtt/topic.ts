@@ -50,7 +50,7 @@ export class TopicCache {
   /** keys: the bytes as Latin-1, so that equal keys are equal bytes */
   #young = new Map<string, Topic>()
   #old = new Map<string, Topic>()
-  readonly #front: (Topic | undefined)[] = new Array<Topic | undefined>(FRONT_SLOTS).fill(undefined)
+  readonly #front: (Topic | undefined)[] = Array.from({ length: FRONT_SLOTS })
 
   constructor(limits: { topicsMax: number; levelsMax: number }) {
     this.#levelsMax = limits.levelsMax
