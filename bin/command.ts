@@ -1,0 +1,16 @@
+/** A sub-command of `millrace`. */
+export interface Command {
+  /** One line for the list of commands. */
+  readonly summary: string
+  /** Text of `millrace NAME --help`. */
+  help(): string
+  /** Does it; answers the exit code. @throws {SettingsError} it was called wrongly: exit code 2 */
+  run(args: readonly string[]): Promise<number>
+}
+
+export const ExitCode = { Success: 0, Failure: 1, Usage: 2 } as const
+
+/** One line on standard output. What a user reads goes there; what happens goes to the log. */
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`)
+}

@@ -1,0 +1,45 @@
+import { resolve } from 'node:path'
+import { createPki, PkiError } from '#shared/config/pki.ts'
+import { readFlags, resolveSettings } from '#shared/config/read-settings.ts'
+import { text } from '#shared/config/setting.ts'
+import { flagsHelp } from '#shared/config/settings-page.ts'
+import { SettingsError } from '#shared/config/settings-error.ts'
+import { type Command, ExitCode, print } from './command.ts'
+
+const pkiSettings = {
+  serverNames: text({
+    default: 'localhost,127.0.0.1,::1',
+    placeholder: 'NAME[,NAME]',
+    maxLength: 4_096,
+    help: 'Names and addresses that the server certificate holds for.',
+  }),
+  clientName: text({ default: 'millrace-client', placeholder: 'NAME', maxLength: 64, help: 'Common Name of the client certificate.' }),
+} as const
+
+/** `millrace pki DIR` */
+export const pki: Command = {
+  summary: 'certificates for development: an authority, a server, a client',
+  help: () => `Usage: millrace pki DIR [FLAGS]
+
+Writes ca.crt, server.crt, server.key, client.crt and client.key to DIR, over what is there, and prints the settings that use
+them. For development and tests, not for production: the authority's key lies beside the certificates.
+
+${flagsHelp([{ title: 'Flags', settings: pkiSettings }])}`,
+  run: async args => {
+    const [directory, ...flags] = args
+    if (directory === undefined || directory.startsWith('-')) throw new SettingsError(['a directory is missing: millrace pki DIR'])
+    const settings = resolveSettings(pkiSettings, readFlags(pkiSettings, flags), {})
+    try {
+      const files = await createPki(resolve(directory), { serverNames: settings.serverNames.split(','), clientName: settings.clientName })
+      print(`Broker:  npx millrace start --mqtts 127.0.0.1:8883 --wss 127.0.0.1:8884 \\
+           --tls-cert ${files.serverCert} --tls-key ${files.serverKey} --tls-client-ca ${files.ca}
+Client:  mosquitto_pub -h localhost -p 8883 --cafile ${files.ca} --cert ${files.clientCert} --key ${files.clientKey} -t hello -m world
+Without --tls-client-ca the broker asks clients for no certificate, and --cert and --key are not needed.`)
+      return ExitCode.Success
+    } catch (error) {
+      if (!(error instanceof PkiError) && !(error instanceof Error && 'code' in error)) throw error
+      process.stderr.write(`millrace pki: ${error.message}\n`)
+      return ExitCode.Failure
+    }
+  },
+}
