@@ -1,3 +1,5 @@
+import { ownCopy } from '#shared/base/own-copy.ts'
+
 const DOLLAR = 0x24
 
 class TopicNode<M> {
@@ -60,7 +62,7 @@ export class RetainedIndex<M> {
     for (let at = 0; at <= topic.length; ) {
       const end = levelEnd(topic, at)
       const name = topic.slice(at, end)
-      node = node.child(name) ?? this.#addChild(node, name)
+      node = node.child(name) ?? this.#addChild(node, name, topic)
       at = end + 1
     }
     const before = node.message
@@ -107,8 +109,8 @@ export class RetainedIndex<M> {
     return new RetainedCursor(this.#root, filter, this.#nodesMade)
   }
 
-  #addChild(parent: TopicNode<M>, name: string): TopicNode<M> {
-    const child = new TopicNode<M>(name, ++this.#nodesMade)
+  #addChild(parent: TopicNode<M>, name: string, topic: string): TopicNode<M> {
+    const child = new TopicNode<M>(ownCopy(name, topic), ++this.#nodesMade)
     parent.attach(child)
     this.#nodeCount++
     return child

@@ -306,6 +306,8 @@ describe('against the definition', () => {
             held.set(topic, index.match(topic))
           }
           if (is === 'subscribe' || is === 'share') model.set(key, { client, group: isShared ? group : null, filter, options })
+          const filters = new Set([...model.values()].map(known => `${known.group} ${known.filter}`))
+          expect(index.nodeCount).toBeLessThanOrEqual(3 * filters.size)
           // Whoever kept a result that still calls itself current must be right to use it.
           for (const [topic, result] of held) if (result.isCurrent) expect(index.match(topic)).toBe(result)
         }

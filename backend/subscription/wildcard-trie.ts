@@ -1,205 +1,246 @@
+import { ownCopy } from '#shared/base/own-copy.ts'
+
 const SLASH = 0x2f
 const PLUS = 0x2b
-const HASH = 0x23
 const DOLLAR = 0x24
 
 class TrieNode<V> {
-  readonly name: string
-  /** What follows this level in the only filter that passes here, not yet split into nodes. Such a node has `value` and nothing below. */
-  tail: string | null = null
-  /** Of the filter that ends here, or with `tail`. */
+  /** The levels that lead here from the node above, one at least, `+` among them; never `#`. */
+  label: string
+  levelCount: number
+  /** Of the filter that ends here. */
   value: V | null = null
   /** Of the filter that goes on with `#`, which also matches what ends here (§4.7.1.2). */
   multi: V | null = null
+  /** The node below whose label starts with `+`. */
   plus: TrieNode<V> | null = null
-  /** Literal levels below: none, one, or a Map of several. */
+  /** Those whose label starts with a name: none, one, or several by their first level. */
   children: TrieNode<V> | Map<string, TrieNode<V>> | null = null
 
-  constructor(name: string) {
-    this.name = name
+  constructor(label: string) {
+    this.label = label
+    this.levelCount = countLevels(label)
   }
 
-  get isEmpty(): boolean {
-    return this.value === null && this.multi === null && this.plus === null && this.children === null
-  }
-
-  child(name: string): TrieNode<V> | undefined {
+  /** The node below whose label starts with `level`, which is not `+`. */
+  child(level: string): TrieNode<V> | undefined {
     const { children } = this
     if (children === null) return undefined
-    if (children instanceof Map) return children.get(name)
-    return children.name === name ? children : undefined
+    if (children instanceof Map) return children.get(level)
+    return startsWithLevel(children.label, level) ? children : undefined
   }
 
-  attach(child: TrieNode<V>, isPlus: boolean): void {
-    if (isPlus) this.plus = child
+  attach(child: TrieNode<V>): void {
+    if (child.label.charCodeAt(0) === PLUS) this.plus = child
     else if (this.children === null) this.children = child
-    else if (this.children instanceof Map) this.children.set(child.name, child)
-    else this.children = new Map([this.children, child].map(node => [node.name, node]))
+    else if (this.children instanceof Map) this.children.set(firstLevel(child.label), child)
+    else this.children = new Map([this.children, child].map(node => [firstLevel(node.label), node]))
+  }
+
+  /** Puts `child` in the place of `known`, whose label starts with the same level. */
+  replace(known: TrieNode<V>, child: TrieNode<V>): void {
+    if (this.plus === known) this.plus = child
+    else if (this.children instanceof Map) this.children.set(firstLevel(child.label), child)
+    else this.children = child
   }
 
   detach(child: TrieNode<V>): void {
     if (this.plus === child) this.plus = null
-    else if (this.children === child) this.children = null
     else if (this.children instanceof Map) {
-      this.children.delete(child.name)
+      this.children.delete(firstLevel(child.label))
       if (this.children.size === 1) for (const last of this.children.values()) this.children = last
-    }
+    } else this.children = null
+  }
+
+  get hasNoFilter(): boolean {
+    return this.value === null && this.multi === null
+  }
+
+  /** The one node below, or null when there are none or several. */
+  get onlyChild(): TrieNode<V> | null {
+    if (this.children === null) return this.plus
+    return this.plus === null && !(this.children instanceof Map) ? this.children : null
   }
 }
 
 /**
- * Topic Filters with wildcards → V, and all V of the filters that match a Topic Name (§4.7). The end of a filter that it shares with
- * no other stays one string, so a filter like `device/17/+/set` costs one node.
+ * Topic Filters with wildcards → V, and all V of the filters that match a Topic Name (§4.7).
  *
- * No recursion. A match visits the nodes whose path matches a beginning of the topic: at most two per node visited above, and no more
- * than there are. Its worst case, all F filters made of `+` and of levels that the topic has, is F times the levels; nothing that does not
- * match so far is ever visited.
+ * Levels that no filter leaves stand together in one node, so there are at most two nodes per filter however long it is.
+ * No recursion. A match looks at the nodes whose path may match a beginning of the topic, and compares the levels of each until one differs.
+ * At worst, when all F filters are made of `+` and levels that the topic has, that is F times the topic's levels: measured 5 ms
+ * for 10,000 filters of 128 levels, a fortieth of that for ten levels. Who lets clients subscribe limits F.
  */
 export class WildcardTrie<V> {
   readonly #root = new TrieNode<V>('')
-  /** Of the walk that is running, kept to spare their allocation: a node and how many levels lead to it. */
+  /** Of the walk that is running, kept to spare their allocation: a node and how many levels lead to its label. */
   readonly #nodes: TrieNode<V>[] = []
   readonly #depths: number[] = []
   #nodeCount = 0
 
-  /** Nodes below the root; 0 when there is no filter. */
+  /** Nodes below the root: 0 when there is no filter, at most two per filter. */
   get nodeCount(): number {
     return this.#nodeCount
   }
 
   get(filter: string): V | undefined {
-    return this.#path(filter)?.value
+    const node = filter === '#' ? this.#root : this.#nodesTo(pathOf(filter))?.at(-1)
+    return (isMultiLevel(filter) ? node?.multi : node?.value) ?? undefined
   }
 
   /** The value of `filter`, made by `create` when there is none. */
   getOrInsert(filter: string, create: () => V): V {
-    let node = this.#root
-    for (let at = 0; ; ) {
-      if (filter.charCodeAt(at) === HASH) return (node.multi ??= create())
-      const end = levelEnd(filter, at)
-      const isLast = end === filter.length
-      const isPlus = filter.charCodeAt(at) === PLUS
-      const child = isPlus ? node.plus : node.child(filter.slice(at, end))
-      if (child === null || child === undefined) return this.#addLeaf(node, filter, at, create())
-      if (child.tail !== null) {
-        if (!isLast && child.tail === filter.slice(end + 1)) return child.value!
-        this.#split(child)
-      }
-      if (isLast) return (child.value ??= create())
-      node = child
-      at = end + 1
-    }
+    const node = filter === '#' ? this.#root : this.#nodeFor(filter)
+    if (isMultiLevel(filter)) return (node.multi ??= create())
+    return (node.value ??= create())
   }
 
   /** Forgets `filter` and every node that only it needed. */
   delete(filter: string): boolean {
-    const path = this.#path(filter)
-    if (path === null) return false
-    const { nodes, isMulti } = path
-    const last = nodes.at(-1)!
-    if (isMulti) last.multi = null
-    else {
-      last.value = null
-      last.tail = null
+    const nodes = filter === '#' ? [this.#root] : this.#nodesTo(pathOf(filter))
+    const node = nodes?.at(-1)
+    if (nodes === null || node === undefined) return false
+    if (isMultiLevel(filter)) {
+      if (node.multi === null) return false
+      node.multi = null
+    } else {
+      if (node.value === null) return false
+      node.value = null
     }
-    for (let depth = nodes.length - 1; depth > 0 && nodes[depth]!.isEmpty; depth--) {
-      nodes[depth - 1]!.detach(nodes[depth]!)
-      this.#nodeCount--
-    }
+    this.#tidy(nodes)
     return true
   }
 
   /** Appends to `found` the values of all filters that match `topic`. A wildcard does not match a first level that starts with `$` [MQTT-4.7.2-1]. */
   collect(topic: string, found: V[]): void {
-    if (this.#root.isEmpty) return
     const levels = topic.split('/')
     const starts = levelStarts(levels)
-    const nodes = this.#nodes
-    const depths = this.#depths
-    this.#enterRoot(topic, levels[0]!, found)
-    for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
-      const depth = depths.pop()!
-      if (node.tail !== null) {
-        if (tailMatches(node.tail, topic, starts[depth]!)) found.push(node.value!)
-        continue
-      }
+    const hidesFromWildcards = topic.charCodeAt(0) === DOLLAR
+    if (this.#root.multi !== null && !hidesFromWildcards) found.push(this.#root.multi)
+    this.#descend(hidesFromWildcards ? null : this.#root.plus, this.#root.child(levels[0]!), 0)
+    for (let node = this.#nodes.pop(); node !== undefined; node = this.#nodes.pop()) {
+      const start = this.#depths.pop()!
+      const depth = start + node.levelCount
+      if (depth > levels.length || !labelMatches(node.label, topic, starts, start)) continue
       if (node.multi !== null) found.push(node.multi)
-      if (depth === levels.length) {
-        if (node.value !== null) found.push(node.value)
-        continue
-      }
-      if (node.plus !== null) {
-        nodes.push(node.plus)
-        depths.push(depth + 1)
-      }
-      const child = node.child(levels[depth]!)
-      if (child !== undefined) {
-        nodes.push(child)
-        depths.push(depth + 1)
-      }
+      if (depth < levels.length) this.#descend(node.plus, node.child(levels[depth]!), depth)
+      else if (node.value !== null) found.push(node.value)
     }
   }
 
-  #enterRoot(topic: string, firstLevel: string, found: V[]): void {
-    const root = this.#root
-    if (topic.charCodeAt(0) !== DOLLAR) {
-      if (root.multi !== null) found.push(root.multi)
-      if (root.plus !== null) {
-        this.#nodes.push(root.plus)
-        this.#depths.push(1)
-      }
+  #descend(plus: TrieNode<V> | null, child: TrieNode<V> | undefined, depth: number): void {
+    if (plus !== null) {
+      this.#nodes.push(plus)
+      this.#depths.push(depth)
     }
-    const child = root.child(firstLevel)
     if (child !== undefined) {
       this.#nodes.push(child)
-      this.#depths.push(1)
+      this.#depths.push(depth)
     }
   }
 
-  /** From the root to the node that holds the value of `filter`; `isMulti` when it holds it as `multi`. */
-  #path(filter: string): { nodes: TrieNode<V>[]; isMulti: boolean; value: V } | null {
+  /** From the root to the node where `path` ends, or null when there is none. */
+  #nodesTo(path: string): TrieNode<V>[] | null {
     let node = this.#root
     const nodes = [node]
-    for (let at = 0; ; ) {
-      if (filter.charCodeAt(at) === HASH) return node.multi === null ? null : { nodes, isMulti: true, value: node.multi }
-      const end = levelEnd(filter, at)
-      const isLast = end === filter.length
-      const child = filter.charCodeAt(at) === PLUS ? node.plus : node.child(filter.slice(at, end))
-      if (child === null || child === undefined) return null
+    for (let rest = path; ; ) {
+      const child = childOf(node, rest)
+      if (child === null || commonLength(child.label, rest) < child.label.length) return null
       nodes.push(child)
-      if (child.tail !== null || isLast) {
-        const isHere = child.tail === (isLast ? null : filter.slice(end + 1))
-        return isHere && child.value !== null ? { nodes, isMulti: false, value: child.value } : null
-      }
+      if (child.label.length === rest.length) return nodes
       node = child
-      at = end + 1
+      rest = rest.slice(child.label.length + 1)
     }
   }
 
-  #addLeaf(parent: TrieNode<V>, filter: string, at: number, value: V): V {
-    const end = levelEnd(filter, at)
-    const leaf = new TrieNode<V>(filter.slice(at, end))
-    leaf.tail = end === filter.length ? null : filter.slice(end + 1)
-    leaf.value = value
-    parent.attach(leaf, filter.charCodeAt(at) === PLUS)
-    this.#nodeCount++
-    return value
+  /** The node where the path of `filter` ends, made when there is none. */
+  #nodeFor(filter: string): TrieNode<V> {
+    let node = this.#root
+    for (let rest = pathOf(filter); ; ) {
+      let child = childOf(node, rest)
+      if (child === null) {
+        child = new TrieNode<V>(ownCopy(rest, filter))
+        node.attach(child)
+        this.#nodeCount++
+        return child
+      }
+      const common = commonLength(child.label, rest)
+      if (common < child.label.length) child = this.#split(node, child, common)
+      if (common === rest.length) return child
+      node = child
+      rest = rest.slice(common + 1)
+    }
   }
 
-  /** Moves the first level of a node's tail into a node of its own. */
-  #split(node: TrieNode<V>): void {
-    const tail = node.tail!
-    const value = node.value!
-    node.tail = null
-    node.value = null
-    if (tail.charCodeAt(0) === HASH) node.multi = value
-    else this.#addLeaf(node, tail, 0, value)
+  /** Gives the first `length` characters of the label of `lower` to a node of their own above it. */
+  #split(parent: TrieNode<V>, lower: TrieNode<V>, length: number): TrieNode<V> {
+    const { label } = lower
+    const upper = new TrieNode<V>(ownCopy(label.slice(0, length), label))
+    parent.replace(lower, upper)
+    lower.label = ownCopy(label.slice(length + 1), label)
+    lower.levelCount -= upper.levelCount
+    upper.attach(lower)
+    this.#nodeCount++
+    return upper
+  }
+
+  /** After the last of `nodes` has lost a filter: no node without filter stays unless ways part there. */
+  #tidy(nodes: TrieNode<V>[]): void {
+    for (let depth = nodes.length - 1; depth > 0; depth--) {
+      const node = nodes[depth]!
+      const parent = nodes[depth - 1]!
+      if (!node.hasNoFilter) return
+      const { onlyChild } = node
+      if (onlyChild !== null) {
+        const label = `${node.label}/${onlyChild.label}`
+        onlyChild.label = ownCopy(label, label)
+        onlyChild.levelCount += node.levelCount
+        parent.replace(node, onlyChild)
+      } else if (node.plus === null && node.children === null) parent.detach(node)
+      else return
+      this.#nodeCount--
+    }
   }
 }
 
-function levelEnd(filter: string, at: number): number {
-  const slash = filter.indexOf('/', at)
-  return slash === -1 ? filter.length : slash
+function isMultiLevel(filter: string): boolean {
+  return filter.endsWith('#')
+}
+
+/** The levels of `filter` without a `#`, of which there is one at least, if it is not `#` alone. */
+function pathOf(filter: string): string {
+  return isMultiLevel(filter) ? filter.slice(0, -2) : filter
+}
+
+function firstLevel(path: string): string {
+  const slash = path.indexOf('/')
+  return slash === -1 ? path : path.slice(0, slash)
+}
+
+function startsWithLevel(path: string, level: string): boolean {
+  return path.startsWith(level) && (path.length === level.length || path.charCodeAt(level.length) === SLASH)
+}
+
+function childOf<V>(node: TrieNode<V>, path: string): TrieNode<V> | null {
+  return path.charCodeAt(0) === PLUS ? node.plus : (node.child(firstLevel(path)) ?? null)
+}
+
+function countLevels(path: string): number {
+  let count = 1
+  for (let slash = path.indexOf('/'); slash !== -1; slash = path.indexOf('/', slash + 1)) count++
+  return count
+}
+
+/** Length of the levels that two paths begin with in common, without the slash behind them. Their first level is known to be equal. */
+function commonLength(a: string, b: string): number {
+  const shorter = Math.min(a.length, b.length)
+  let common = 0
+  for (let at = 0; at < shorter; at++) {
+    if (a.charCodeAt(at) !== b.charCodeAt(at)) return common
+    if (a.charCodeAt(at) === SLASH) common = at
+  }
+  const isWhole = (path: string): boolean => path.length === shorter || path.charCodeAt(shorter) === SLASH
+  return isWhole(a) && isWhole(b) ? shorter : common
 }
 
 /** Where each level starts, and at the end one past the topic's end and its missing slash. */
@@ -213,19 +254,17 @@ function levelStarts(levels: readonly string[]): number[] {
   return starts
 }
 
-/** Whether the levels of `topic` from `at` on match `tail`. `at` past the topic's end: no level is left, which is not an empty one. */
-function tailMatches(tail: string, topic: string, at: number): boolean {
-  for (let t = 0; ; t++, at++) {
-    const first = tail.charCodeAt(t)
-    if (first === HASH) return true
-    if (at > topic.length) return false
-    if (first === PLUS) {
-      t++
-      while (at < topic.length && topic.charCodeAt(at) !== SLASH) at++
-    } else {
-      for (; t < tail.length && tail.charCodeAt(t) !== SLASH; t++, at++) if (topic.charCodeAt(at) !== tail.charCodeAt(t)) return false
-      if (at < topic.length && topic.charCodeAt(at) !== SLASH) return false
+/** Whether the levels of `topic` from `depth` on begin with those of `label`. The topic has that many. */
+function labelMatches(label: string, topic: string, starts: readonly number[], depth: number): boolean {
+  const { length } = label
+  for (let at = 0; at <= length; at++, depth++) {
+    if (label.charCodeAt(at) === PLUS) {
+      at++
+      continue
     }
-    if (t === tail.length) return at === topic.length
+    const end = starts[depth + 1]! - 1
+    for (let t = starts[depth]!; t < end; t++, at++) if (label.charCodeAt(at) !== topic.charCodeAt(t)) return false
+    if (at < length && label.charCodeAt(at) !== SLASH) return false
   }
+  return true
 }

@@ -19,16 +19,7 @@ describe('hash32', () => {
 
   test('never changes: shards and partitions are derived from it', () => {
     const texts = ['a', 'client-1', 'client-2', 'sensors/kitchen/temperature', 'Grüße', '🌍']
-    expect(texts.map(text => hash32(text))).toMatchInlineSnapshot(`
-      [
-        1867108634,
-        3915192733,
-        3596265307,
-        997498097,
-        4286275028,
-        3908689134,
-      ]
-    `)
+    expect(texts.map(text => hash32(text))).toEqual([1867108634, 3915192733, 3596265307, 997498097, 4286275028, 3908689134])
   })
 
   test('equals the byte-wise definition over UTF-16LE', () => {
