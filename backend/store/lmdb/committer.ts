@@ -1,5 +1,5 @@
 import { deferred } from './deferred.ts'
-import type { Environment } from './load.ts'
+import type { Environment } from './environment.ts'
 
 /** One write of a transaction; `value` undefined removes the key. The bytes must not change until the group has ended. */
 interface Write {
@@ -34,14 +34,14 @@ const APPEND = { append: true } as const
  */
 export class Committer {
   readonly #db: Environment
-  readonly #describe: (error: unknown) => Error
+  readonly #describe: (error: unknown) => Promise<Error>
   readonly #arenas: Buffer[] = []
   #gathering: Group | undefined
   #running: Group | undefined
   #failure: Error | undefined
 
   /** @param describe turns the error of a failed transaction into the one that callers get */
-  constructor(db: Environment, describe: (error: unknown) => Error) {
+  constructor(db: Environment, describe: (error: unknown) => Promise<Error>) {
     this.#db = db
     this.#describe = describe
   }
@@ -109,7 +109,7 @@ export class Committer {
         this.#start()
       },
       async (error: unknown) => {
-        const failure = this.fail(this.#describe(await causeOf(error)))
+        const failure = this.fail(await this.#describe(await causeOf(error)))
         this.#running = undefined
         group.reject(failure)
       },
@@ -118,12 +118,17 @@ export class Committer {
 
   async #transaction(group: Group): Promise<void> {
     const db: Environment & { put: PutWithOptions } = this.#db
-    await db.batch(() => {
+    const appended: Promise<boolean>[] = []
+    const ended = db.batch(() => {
       for (const { key, value, append } of group.writes) {
-        if (value) void db.put(key, value, append ? APPEND : undefined)
-        else void db.remove(key)
+        if (!value) void db.remove(key)
+        else if (append) appended.push(db.put(key, value, APPEND))
+        else void db.put(key, value)
       }
     })
+    const results = await Promise.all([ended, ...appended])
+    // lmdb skips such a write and stores the others. Only a second writer, which the lock did not stop, can cause it.
+    if (results.includes(false)) throw new Error('another process writes to it')
   }
 }
 

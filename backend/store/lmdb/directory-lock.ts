@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { StoreError } from '../shard-store.ts'
+import { errorCode, lockedError } from './errors.ts'
 
 export interface DirectoryLock {
   release(): Promise<void>
@@ -65,13 +65,4 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return errorCode(error) === 'EPERM'
   }
-}
-
-function lockedError(directory: string, owner: number | undefined, cause?: unknown): StoreError {
-  const who = owner === undefined ? 'another process' : `process ${owner}`
-  return new StoreError('locked', `${directory} is in use by ${who}; stop it, or use another directory`, { cause })
-}
-
-export function errorCode(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined
 }

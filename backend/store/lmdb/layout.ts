@@ -4,7 +4,7 @@ import { type ShardEntry, StoreError } from '../shard-store.ts'
 /**
  * Bytes of what lmdb-store.ts keeps (its head has the table). Keys start with one of KEY_KIND, so that kinds lie one
  * after the other and the journal is last: its records are appended at the very end of the tree.
- * Every value starts with 8 bytes: format u8, 0 u8, 0 u16 (in a record: its entries), CRC32 u32 of key and the rest.
+ * Every value starts with 8 bytes: format u8, number of entries u24 (0 but in records), CRC32 u32 of key and the rest.
  * All numbers are big-endian, as key order needs it.
  */
 export const KEY_KIND = { meta: 1, pointer: 2, chunk: 3, record: 4 } as const
@@ -89,7 +89,7 @@ export function encodeRecord(target: Buffer, key: Buffer, entries: readonly Shar
  */
 export function decodeRecord(key: Buffer, value: Buffer): ShardEntry[] {
   unseal(key, value)
-  const count = value.readUInt16BE(2)
+  const count = value.readUIntBE(1, 3)
   const entries: ShardEntry[] = []
   let at = HEADER_BYTES + count * ENTRY_HEADER_BYTES
   for (let index = 0; index < count; index++) {
@@ -144,8 +144,7 @@ export function decodePointer(key: Buffer, value: Buffer): Pointer {
 
 function seal(value: Buffer, key: Buffer, entries: number): void {
   value[0] = FORMAT
-  value[1] = 0
-  value.writeUInt16BE(entries, 2)
+  value.writeUIntBE(entries, 1, 3)
   value.writeUInt32BE(checksum(value, key), 4)
 }
 

@@ -1,61 +1,77 @@
 import { join } from 'node:path'
-import { open } from 'lmdb'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { assert } from '#shared/base/assert.ts'
 import { type Clock, systemClock } from '#shared/base/clock.ts'
 import { type DurabilityLevel, type ShardEntry, type ShardStore, type SnapshotWriter, StoreError } from '../shard-store.ts'
 import { Committer } from './committer.ts'
-import { deferred } from './deferred.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
+import { type Environment, openEnvironment, syncEnvironment } from './environment.ts'
+import { closedError, openingError, writingError } from './errors.ts'
+import { checkFile } from './file-check.ts'
 import * as layout from './layout.ts'
-import { type Environment, type LoadedStore, type ShardState, journal, loadStore, readChunk } from './load.ts'
+import { type LoadedStore, type ShardState, journal, loadStore, readChunk } from './load.ts'
+import { Reader, type Visit, groupByShard } from './reader.ts'
 import { LmdbSnapshotWriter } from './snapshot.ts'
 import { Trimmer } from './trimmer.ts'
 
 export interface LmdbStoreOptions {
+  /** Created when missing. */
   readonly directory: string
   readonly shardCount: number
   readonly clusterName: string
   readonly level: Exclude<DurabilityLevel, 'memory'>
-  /** Bytes that may be stored, rounded up to pages; no limit but the disk when left out. Reached: `commit` rejects with `full`. */
+  /**
+   * Bytes of what is stored, in pages; no limit but the disk when left out. Reached: `commit` and everything after it
+   * rejects with `full`, a snapshot just itself. The file may be somewhat larger, by pages that wait to be used again.
+   */
   readonly mapBytesMax?: number
-  /** Bytes of covered entries in the journal below which it is not worth trimming. */
+  /** Bytes of covered entries in the journal below which trimming is not worth a pass. */
   readonly trimBytesMin?: number
   readonly clock?: Clock
 }
 
 export const JOURNAL_FILE = 'journal.mdb'
 const TRIM_BYTES_MIN = 16 * 1024 * 1024
+const RESOLVED = Promise.resolve()
 
 /**
- * Opens, or creates, the store in `directory`. It belongs to this process until `close`.
- * @throws {StoreError} locked, mismatch, newerFormat, corrupt
+ * The store of a broker that keeps its state on its own disk: one LMDB environment, which belongs to this process until `close`.
+ *
+ *   DIR/journal.mdb        the environment; DIR/journal.mdb-lock is LMDB's table of readers
+ *   DIR/LOCK               process id of the owner, for messages; the lock itself is directory-lock.ts's
+ *
+ *   key (layout.ts)                                   value
+ *   meta                                              shard count, cluster name, time of creation (JSON)
+ *   pointer | shard u16                               the valid snapshot: generation, number of chunks, covered sequence
+ *   chunk   | shard u16 | generation u32 | index u32  a chunk of a snapshot
+ *   record  | sequence u48                            entries of one `commit`, of all its shards: (shard, length)…, bytes…
+ *
+ * The journal is one sequence for all shards, not one per shard. A transaction writes anew each tree page that it
+ * changes: a commit of 100 messages in 32 entries changed 150 pages (5.6 µs a message) with a log per shard, and
+ * changes about 17 (2.6 µs, or 1.0 µs when commits overlap) with one record. The price: `recover` reads the whole
+ * journal, so all shards do it together, and a record goes only when snapshots of all its shards cover it (trimmer.ts
+ * sees to it that a shard which rarely has a snapshot keeps only its own entries).
+ *
+ * A process that dies leaves no torn tail: a transaction writes only pages that nothing refers to, and takes effect
+ * with the meta page, written last. Checksums find what the disk damages later. At level `stored` nothing is forced to
+ * the disk: after the machine stopped, the file may not open (`corrupt`).
+ *
+ * @throws {StoreError} locked, mismatch, newerFormat, corrupt, failed
  */
 export async function openLmdbStore(options: LmdbStoreOptions): Promise<ShardStore> {
   const lock = await lockDirectory(options.directory)
   const file = join(options.directory, JOURNAL_FILE)
   let db: Environment | undefined
   try {
+    await checkFile(file)
     db = openEnvironment(file, options.level)
     const loaded = await loadStore(db, file, options, options.clock ?? systemClock)
     return new LmdbStore({ db, lock, file, options, loaded })
   } catch (error) {
     await db?.close()
     await lock.release()
-    throw error
+    throw openingError(error, file)
   }
-}
-
-function openEnvironment(file: string, level: DurabilityLevel): Environment {
-  return open<Buffer, Buffer>({
-    path: file,
-    encoding: 'binary',
-    keyEncoding: 'binary',
-    maxDbs: 1,
-    // Its promises would resolve no earlier, and after a failed transaction `close` would wait for ever.
-    overlappingSync: false,
-    noSync: level === 'stored',
-    noMemInit: true,
-  })
 }
 
 interface Parts {
@@ -65,8 +81,6 @@ interface Parts {
   readonly options: LmdbStoreOptions
   readonly loaded: LoadedStore
 }
-
-type Visit = (kind: 'snapshot' | 'log', bytes: Uint8Array) => void
 
 class LmdbStore implements ShardStore {
   readonly level: DurabilityLevel
@@ -79,9 +93,10 @@ class LmdbStore implements ShardStore {
   readonly #committer: Committer
   readonly #trimmer: Trimmer
   #sequence: number
-  #closing: Promise<void> | undefined
   /** Recoveries that will share the next reading of the journal. */
   #readers: Reader[] = []
+  #reading: Promise<void> = RESOLVED
+  #closing: Promise<void> | undefined
 
   constructor({ db, lock, file, options, loaded }: Parts) {
     this.level = options.level
@@ -92,27 +107,28 @@ class LmdbStore implements ShardStore {
     this.#bytesMax = options.mapBytesMax ?? Number.POSITIVE_INFINITY
     this.#shards = loaded.shards
     this.#sequence = loaded.lastSequence
-    this.#committer = new Committer(db, (error) => this.#failure(error))
+    this.#committer = new Committer(db, (error) => writingError(error, file))
     this.#trimmer = new Trimmer(db, file, this.#committer, loaded, options.trimBytesMin ?? TRIM_BYTES_MIN)
   }
 
   /** Calls made in the same turn share one reading of the journal: recover all shards together. */
   recover(shard: number, visit: Visit): Promise<void> {
+    const state = this.#shard(shard)
     if (this.#closing) return Promise.reject(closedError())
-    const reader = new Reader(shard, this.#shard(shard), visit)
-    if (this.#readers.push(reader) === 1) setImmediate(() => void this.#read())
+    const reader = new Reader(shard, state, visit)
+    if (this.#readers.push(reader) === 1) this.#reading = this.#reading.then(() => nextTurn()).then(() => this.#read())
     return reader.ended
   }
 
   commit(entries: readonly ShardEntry[]): Promise<void> {
-    if (entries.length === 0 && !this.#closing) return this.#committer.failure ? Promise.reject(this.#committer.failure) : RESOLVED
     const bytes = layout.recordBytes(entries)
     try {
       this.#admit(bytes)
     } catch (error) {
-      // Later commits must fail too, even if they were small enough: they may build on this one.
-      return Promise.reject(this.#closing ? error : this.#committer.fail(error as Error))
+      // Later commits fail too, even those small enough: they may build on this one.
+      return Promise.reject(this.#closing ? error : this.#committer.fail(error as StoreError))
     }
+    if (entries.length === 0) return RESOLVED
     for (const entry of entries) this.#shard(entry.shard).loggedBytes += entry.bytes.length
     const key = layout.recordKey(++this.#sequence)
     const value = this.#committer.allocate(bytes)
@@ -122,8 +138,8 @@ class LmdbStore implements ShardStore {
   }
 
   beginSnapshot(shard: number): SnapshotWriter {
-    this.#admit(0)
     const state = this.#shard(shard)
+    this.#admit(0)
     assert(!state.snapshotUnderWay, `one snapshot at a time of shard ${shard}`)
     state.snapshotUnderWay = true
     const [committer, trimmer] = [this.#committer, this.#trimmer]
@@ -142,11 +158,15 @@ class LmdbStore implements ShardStore {
 
   async #close(): Promise<void> {
     await this.#trimmer.stop()
+    await this.#reading
     await this.#committer.idle()
-    // At level `stored` the data may still be on its way to the disk; a store that was closed should survive the machine.
-    if (!this.#committer.failure && this.level === 'stored') await synced(this.#db)
-    await this.#db.close()
-    await this.#lock.release()
+    try {
+      // A store that was closed survives the machine at every level.
+      if (!this.#committer.failure) await syncEnvironment(this.#db)
+    } finally {
+      await this.#db.close()
+      await this.#lock.release()
+    }
   }
 
   async #read(): Promise<void> {
@@ -154,21 +174,31 @@ class LmdbStore implements ShardStore {
     this.#readers = []
     try {
       await this.#committer.idle()
-      for (const { shard, state, deliver } of readers) {
-        const { generation, chunks } = state.pointer
-        for (let index = 0; index < chunks; index++) deliver('snapshot', readChunk(this.#db, this.#file, shard, generation, index))
-      }
-      const byShard = groupByShard(readers)
-      for await (const step of journal(this.#db, this.#file)) {
-        for (const { sequence, entries } of step) {
-          for (const { shard, bytes } of entries) {
-            for (const reader of byShard.get(shard) ?? []) if (sequence > reader.state.pointer.covered) reader.deliver('log', bytes)
-          }
-        }
-      }
+      for (const reader of readers) await this.#readSnapshot(reader)
+      await this.#readJournal(readers)
       for (const reader of readers) reader.resolve()
     } catch (error) {
       for (const reader of readers) reader.reject(error)
+    }
+  }
+
+  async #readSnapshot({ shard, pointer, deliver }: Reader): Promise<void> {
+    for (let index = 0; index < pointer.chunks; index++) {
+      deliver('snapshot', readChunk(this.#db, this.#file, shard, pointer.generation, index))
+      await nextTurn()
+      if (this.#closing) throw closedError()
+    }
+  }
+
+  async #readJournal(readers: readonly Reader[]): Promise<void> {
+    const byShard = groupByShard(readers)
+    for await (const step of journal(this.#db, this.#file)) {
+      for (const { sequence, entries } of step) {
+        for (const { shard, bytes } of entries) {
+          for (const reader of byShard.get(shard) ?? []) if (sequence > reader.pointer.covered) reader.deliver('log', bytes)
+        }
+      }
+      if (this.#closing) throw closedError()
     }
   }
 
@@ -182,62 +212,6 @@ class LmdbStore implements ShardStore {
     if (this.#closing) throw closedError()
     if (this.#committer.failure) throw this.#committer.failure
     if (this.#trimmer.usedBytes + bytes <= this.#bytesMax) return
-    throw new StoreError('full', `${this.#file} has reached its limit of ${this.#bytesMax} bytes; raise the limit and restart`)
+    throw new StoreError('full', `${this.#file} has reached its limit of ${this.#bytesMax} bytes; raise the limit, then restart`)
   }
-
-  #failure(error: unknown): Error {
-    const reason = error instanceof Error ? error.message : String(error)
-    const isFull = /MDB_MAP_FULL|No space left|ENOSPC|Disk quota|File too large/i.test(reason)
-    const remedy = isFull ? 'free space on its disk and restart' : 'check its disk and restart; nothing after the last acknowledgement was stored'
-    return new StoreError(isFull ? 'full' : 'failed', `cannot write ${this.#file}: ${reason}; ${remedy}`, { cause: error })
-  }
-}
-
-/** One call of `recover`; what its `visit` throws ends it alone. */
-class Reader {
-  readonly shard: number
-  readonly state: ShardState
-  readonly ended: Promise<void>
-  readonly resolve: () => void
-  readonly reject: (error: unknown) => void
-  readonly deliver: Visit
-
-  constructor(shard: number, state: ShardState, visit: Visit) {
-    const { promise, resolve, reject } = deferred()
-    this.shard = shard
-    this.state = state
-    this.ended = promise
-    this.resolve = resolve
-    this.reject = reject
-    let failed = false
-    this.deliver = (kind, bytes) => {
-      if (failed) return
-      try {
-        visit(kind, bytes)
-      } catch (error) {
-        failed = true
-        reject(error)
-      }
-    }
-  }
-}
-
-function groupByShard(readers: readonly Reader[]): Map<number, Reader[]> {
-  const groups = new Map<number, Reader[]>()
-  for (const reader of readers) groups.set(reader.shard, [...(groups.get(reader.shard) ?? []), reader])
-  return groups
-}
-
-const RESOLVED = Promise.resolve()
-
-function synced(db: Environment): Promise<void> {
-  const { promise, resolve, reject } = deferred()
-  // Missing in the package's types.
-  const { sync } = db as unknown as { sync: (callback: (error?: Error) => void) => void }
-  sync.call(db, (error) => (error ? reject(error) : resolve()))
-  return promise
-}
-
-function closedError(): StoreError {
-  return new StoreError('closed', 'the store is closed')
 }

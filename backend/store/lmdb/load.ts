@@ -1,15 +1,17 @@
+import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { RootDatabase } from 'lmdb'
 import type { Clock } from '#shared/base/clock.ts'
 import { type ShardEntry, StoreError } from '../shard-store.ts'
+import { type Environment, syncEnvironment } from './environment.ts'
+import { corruptError, mismatchError, newerFormatError } from './errors.ts'
 import * as layout from './layout.ts'
-
-export type Environment = RootDatabase<Buffer, Buffer>
 
 /** What is known of a shard; the byte counts are of log entries and only grow. */
 export interface ShardState {
   pointer: layout.Pointer
+  /** Of the chunks that `pointer` names, in pages. */
+  snapshotBytes: number
   /** Of any snapshot begun, finished or not: chunks that are being removed are never those of a later snapshot. */
   lastGeneration: number
   loggedBytes: number
@@ -45,7 +47,8 @@ const STEP_RECORDS_MAX = 512
 export async function loadStore(db: Environment, file: string, identity: Identity, clock: Clock): Promise<LoadedStore> {
   await checkIdentity(db, file, identity, clock)
   const shards = Array.from({ length: identity.shardCount }, (_, shard) => loadShard(db, file, shard))
-  let usedBytes = await sweepChunks(db, shards)
+  await sweepChunks(db, shards)
+  let usedBytes = shards.reduce((sum, shard) => sum + shard.snapshotBytes, 0)
   let lastSequence = Math.max(0, ...shards.map((shard) => shard.pointer.covered))
   let [journalBytes, coveredBytes] = [0, 0]
   for await (const step of journal(db, file)) {
@@ -116,23 +119,28 @@ export function pagesBytes(valueBytes: number): number {
   return valueBytes < 2000 ? valueBytes + 24 : Math.ceil((valueBytes + 24) / pageBytes) * pageBytes
 }
 
-export function corruptError(file: string, what: string, cause?: unknown): StoreError {
-  const remedy = `move ${dirname(file)} aside to start empty, or restore a backup of it`
-  return new StoreError('corrupt', `${file} is damaged: ${what}; ${remedy}`, { cause })
-}
-
 async function checkIdentity(db: Environment, file: string, identity: Identity, clock: Clock): Promise<void> {
   const value = db.getBinary(layout.META_KEY)
   if (!value) {
     for (const _ of db.getKeys({ limit: 1 })) throw corruptError(file, 'it has data but no description of the store')
     const created = new Date(clock.wallMs()).toISOString()
     await db.put(layout.META_KEY, layout.encodeValue(layout.META_KEY, Buffer.from(JSON.stringify({ ...identity, created }))))
-    await db.flushed
+    await syncEnvironment(db)
+    await syncDirectories(dirname(file))
     return
   }
   const found = reading(file, 'the description of the store', () => parseIdentity(layout.decodeValue(layout.META_KEY, value)))
   if (found.clusterName !== identity.clusterName) throw mismatchError(file, 'cluster', found.clusterName, identity.clusterName)
   if (found.shardCount !== identity.shardCount) throw mismatchError(file, 'number of shards', found.shardCount, identity.shardCount)
+}
+
+/** A file that was just created survives the machine only when its directory's entry does. */
+async function syncDirectories(directory: string): Promise<void> {
+  for (const path of [directory, dirname(directory)]) {
+    const handle = await open(path)
+    await handle.sync().catch(() => {}) // not every file system can
+    await handle.close()
+  }
 }
 
 function parseIdentity(body: Buffer): Identity {
@@ -147,21 +155,19 @@ function loadShard(db: Environment, file: string, shard: number): ShardState {
   const key = layout.pointerKey(shard)
   const value = db.getBinary(key)
   const pointer = value ? reading(file, `the snapshot pointer of shard ${shard}`, () => layout.decodePointer(key, value)) : NO_SNAPSHOT
-  return { pointer, lastGeneration: pointer.generation, loggedBytes: 0, coveredBytes: 0, snapshotUnderWay: false }
+  return { pointer, snapshotBytes: 0, lastGeneration: pointer.generation, loggedBytes: 0, coveredBytes: 0, snapshotUnderWay: false }
 }
 
-/** Removes chunks that no pointer names: a snapshot that never finished, or a former one. Returns the bytes of the others. */
-async function sweepChunks(db: Environment, shards: readonly ShardState[]): Promise<number> {
-  let usedBytes = 0
+/** Removes chunks that no pointer names: a snapshot that never finished, or a former one. Counts the others. */
+async function sweepChunks(db: Environment, shards: readonly ShardState[]): Promise<void> {
   const { chunk } = layout.KEY_KIND
   for (let start: Buffer | undefined = Buffer.from([chunk]); start; ) {
     const stale: Buffer[] = []
     let next: Buffer | undefined
     for (const { key, value } of db.getRange({ start, end: layout.endOfKind(chunk), limit: 64 })) {
       const { shard, generation, index } = layout.chunkPosition(key)
-      const pointer = shards[shard]?.pointer
-      const valid = pointer?.generation === generation && index < pointer.chunks
-      if (valid) usedBytes += pagesBytes(value.length)
+      const state = shards[shard]
+      if (state?.pointer.generation === generation && index < state.pointer.chunks) state.snapshotBytes += pagesBytes(value.length)
       else stale.push(key)
       next = Buffer.concat([key, Buffer.from([0])])
     }
@@ -169,7 +175,6 @@ async function sweepChunks(db: Environment, shards: readonly ShardState[]): Prom
     if (stale.length > 0) await db.batch(() => stale.forEach((key) => void db.remove(key)))
     await nextTurn()
   }
-  return usedBytes
 }
 
 /** Adds the entries to their shards' logs; returns the bytes of those that a snapshot covers. */
@@ -189,18 +194,8 @@ function reading<T>(file: string, what: string, decode: () => T): T {
   try {
     return decode()
   } catch (error) {
-    if (error instanceof StoreError && error.fault === 'newerFormat') throw newerError(file, what, error)
+    if (error instanceof StoreError && error.fault === 'newerFormat') throw newerFormatError(file, `${what} has ${error.message}`, layout.FORMAT, error)
     if (error instanceof layout.DamagedValueError || error instanceof SyntaxError) throw corruptError(file, `${what} ${error.message}`, error)
     throw error
   }
-}
-
-function newerError(file: string, what: string, cause: StoreError): StoreError {
-  const versions = `${what} has ${cause.message}, this version reads up to format ${layout.FORMAT}`
-  return new StoreError('newerFormat', `${file}: ${versions}; run the newer version that wrote it, or move ${dirname(file)} aside`, { cause })
-}
-
-function mismatchError(file: string, what: string, found: string | number, expected: string | number): StoreError {
-  const remedy = `set it to ${found} again, or use another directory than ${dirname(file)}`
-  return new StoreError('mismatch', `${file} was created for ${what} ${found}, but ${expected} is configured; ${remedy}`)
 }

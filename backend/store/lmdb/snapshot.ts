@@ -25,6 +25,7 @@ export class LmdbSnapshotWriter implements SnapshotWriter {
   readonly #generation: number
   readonly #coveredBytes: number
   #chunks = 0
+  #pagesBytes = 0
   #ended = false
 
   constructor(parts: SnapshotParts) {
@@ -40,14 +41,14 @@ export class LmdbSnapshotWriter implements SnapshotWriter {
     const value = layout.encodeValue(key, chunk)
     admit(value.length)
     this.#chunks++
-    trimmer.addChunk(value.length)
+    this.#pagesBytes += trimmer.addChunk(value.length)
     await committer.put(key, value, 'anywhere')
   }
 
   async finish(): Promise<void> {
     const { shard, state, covered, committer, trimmer, admit } = this.#parts
     this.#end()
-    const former = state.pointer
+    const former = { generation: state.pointer.generation, chunks: state.pointer.chunks, bytes: state.snapshotBytes }
     const pointer = { generation: this.#generation, chunks: this.#chunks, covered }
     const key = layout.pointerKey(shard)
     try {
@@ -58,6 +59,7 @@ export class LmdbSnapshotWriter implements SnapshotWriter {
     }
     const before = state.coveredBytes
     state.pointer = pointer
+    state.snapshotBytes = this.#pagesBytes
     state.coveredBytes = this.#coveredBytes
     trimmer.superseded(shard, former, state.coveredBytes - before)
   }
@@ -66,7 +68,7 @@ export class LmdbSnapshotWriter implements SnapshotWriter {
     const { shard, state, trimmer } = this.#parts
     this.#end()
     state.snapshotUnderWay = false
-    trimmer.superseded(shard, { generation: this.#generation, chunks: this.#chunks, covered: 0 }, 0)
+    trimmer.superseded(shard, { generation: this.#generation, chunks: this.#chunks, bytes: this.#pagesBytes }, 0)
   }
 
   #end(): void {

@@ -1,12 +1,20 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { ShardEntry } from '../shard-store.ts'
 import type { Committer } from './committer.ts'
+import type { Environment } from './environment.ts'
 import * as layout from './layout.ts'
-import { type Environment, type LoadedStore, type ShardState, type StoredRecord, pagesBytes, readChunk, readStep } from './load.ts'
+import { type LoadedStore, type ShardState, type StoredRecord, pagesBytes, readStep } from './load.ts'
 
 const STEP_BYTES_MAX = 1024 * 1024
 const STEP_RECORDS_MAX = 128
 const CHUNKS_PER_STEP = 4
+
+/** Of a snapshot that is not needed; `bytes` in pages. */
+interface Chunks {
+  readonly generation: number
+  readonly chunks: number
+  readonly bytes: number
+}
 
 /**
  * Removes in the background what snapshots made superfluous, one step per transaction, so that commits, which travel
@@ -26,7 +34,7 @@ export class Trimmer {
   #coveredBytes: number
   #usedBytes: number
   #work: Promise<void> | undefined
-  #former: { shard: number; pointer: layout.Pointer }[] = []
+  #former: { shard: number; chunks: Chunks }[] = []
   #stopped = false
 
   constructor(db: Environment, file: string, committer: Committer, loaded: LoadedStore, trimBytesMin: number) {
@@ -50,19 +58,22 @@ export class Trimmer {
     this.#usedBytes += pagesBytes(valueBytes)
   }
 
-  addChunk(valueBytes: number): void {
-    this.#usedBytes += pagesBytes(valueBytes)
+  /** Returns the bytes in pages. */
+  addChunk(valueBytes: number): number {
+    const bytes = pagesBytes(valueBytes)
+    this.#usedBytes += bytes
+    return bytes
   }
 
   /** The chunks of `former` and `coveredBytes` of entries are not needed any more: `shard` has a new pointer. */
-  superseded(shard: number, former: layout.Pointer, coveredBytes: number): void {
+  superseded(shard: number, former: Chunks, coveredBytes: number): void {
     this.#coveredBytes += coveredBytes
-    if (former.chunks > 0) this.#former.push({ shard, pointer: former })
+    if (former.chunks > 0) this.#former.push({ shard, chunks: former })
     if (this.#work || this.#stopped) return
     this.#work = this.#run().finally(() => {
       this.#work = undefined
     })
-    // A failed write has failed the store, and every commit reports that.
+    // A failed write has failed the store, which every commit reports; a damaged record is reported by the next `recover`.
     this.#work.catch(() => {})
   }
 
@@ -74,7 +85,7 @@ export class Trimmer {
 
   async #run(): Promise<void> {
     while (!this.#stopped && (this.#former.length > 0 || this.#worthwhile())) {
-      for (let former = this.#former.shift(); former; former = this.#former.shift()) await this.#dropChunks(former.shard, former.pointer)
+      for (let former = this.#former.shift(); former; former = this.#former.shift()) await this.#dropChunks(former.shard, former.chunks)
       if (this.#worthwhile()) await this.#trimJournal()
     }
   }
@@ -83,15 +94,15 @@ export class Trimmer {
     return this.#coveredBytes >= this.#trimBytesMin && this.#coveredBytes >= this.#journalBytes / 2
   }
 
-  async #dropChunks(shard: number, { generation, chunks }: layout.Pointer): Promise<void> {
+  async #dropChunks(shard: number, { generation, chunks, bytes }: Chunks): Promise<void> {
     for (let index = 0; index < chunks && !this.#stopped; ) {
       let written: Promise<void> | undefined
       for (const end = Math.min(chunks, index + CHUNKS_PER_STEP); index < end; index++) {
-        this.#usedBytes -= pagesBytes(readChunk(this.#db, this.#file, shard, generation, index).length)
         written = this.#committer.remove(layout.chunkKey(shard, generation, index))
       }
       await written
     }
+    this.#usedBytes -= bytes
   }
 
   async #trimJournal(): Promise<void> {
