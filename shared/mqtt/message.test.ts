@@ -1,0 +1,79 @@
+import { expect, test } from 'vitest'
+import { EMPTY, hasUserProperty, Message, newMessage, userProperty } from './message.ts'
+import { generatePacket, userPropertyObject } from './packet-library.ts'
+import { PublishDecoder } from './publish-decoder.ts'
+import { TopicCache } from './topic.ts'
+
+const cache = new TopicCache({ topicsMax: 100, levelsMax: 128 })
+
+function received(userProperties: [string, string][]): { message: Message; chunk: Buffer } {
+  const chunk = generatePacket(
+    {
+      cmd: 'publish',
+      topic: 'a/b',
+      qos: 1,
+      messageId: 9,
+      dup: true,
+      retain: true,
+      payload: 'hello',
+      properties: {
+        payloadFormatIndicator: true,
+        messageExpiryInterval: 60,
+        contentType: 'text/plain',
+        correlationData: Buffer.from([0x26, 0, 1]),
+        userProperties: userPropertyObject(userProperties),
+      },
+    },
+    5,
+  )
+  const message = new Message()
+  new PublishDecoder(cache, 5, 0).decode(chunk, 0, chunk.length, message)
+  return { message, chunk }
+}
+
+test.each(['keep', 'keepApart'] as const)('%s copies all that a message says out of the network chunk', keep => {
+  const { message, chunk } = received([['a', 'b']])
+  message.expiresAtMs = 123
+  const payload = message.payload.toString('hex')
+  const properties = message.properties.toString('hex')
+  const kept = message[keep]()
+  chunk.fill(0)
+  message.expirySeconds = 1
+  expect(kept.payload.toString('hex')).toBe(payload)
+  expect(kept.properties.toString('hex')).toBe(properties)
+  expect(kept.payloadLength).toBe(5)
+  expect(kept).toMatchObject({ qos: 1, retain: true, dup: true, packetId: 9, expirySeconds: 60, expiresAtMs: 123 })
+  expect(kept.topic).toBe(message.topic)
+  expect(kept.payloadBytes).toBe(kept.propertyBytes)
+  expect(kept.payloadBytes).toHaveLength(kept.payloadLength + kept.propertiesLength)
+  expect(kept.storedBytes).toBeGreaterThan(kept.payloadBytes.length)
+})
+
+test('userProperty finds the first of a name, whatever stands before it', () => {
+  const { message } = received([
+    ['$partition', 'one'],
+    ['$partition', 'two'],
+    ['ä', 'umlaut'],
+    ['__proto__', 'p'],
+    ['', 'empty name'],
+    ['empty', ''],
+  ])
+  expect(userProperty(message, '$partition')).toBe('one')
+  expect(userProperty(message, 'ä')).toBe('umlaut')
+  expect(userProperty(message, '__proto__')).toBe('p')
+  expect(userProperty(message, '')).toBe('empty name')
+  expect(userProperty(message, 'empty')).toBe('')
+  for (const name of ['$partitio', '$partitions', 'b', 'a', '€', 'constructor']) {
+    expect(userProperty(message, name)).toBeUndefined()
+    expect(hasUserProperty(message, name)).toBe(false)
+  }
+  expect(hasUserProperty(message, '__proto__')).toBe(true)
+  expect(userProperty(newMessage(cache.fromName('t'), EMPTY), 'a')).toBeUndefined()
+})
+
+test('newMessage shares what it is given', () => {
+  const payload = Buffer.from('x')
+  const message = newMessage(cache.fromName('t'), payload, 2, true)
+  expect(message).toMatchObject({ qos: 2, retain: true, payloadLength: 1, propertiesLength: 0, expirySeconds: -1, expiresAtMs: Infinity })
+  expect(message.payloadBytes).toBe(payload)
+})
