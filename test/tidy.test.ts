@@ -7,12 +7,12 @@ import { SourceFile } from './tidy/source-file.ts'
 const ROOT = join(import.meta.dirname, '..')
 const FOLDERS = ['frontend', 'authsvc', 'backend', 'shared', 'loadtest', 'bin', 'deploy', 'test', 'scripts']
 const TEXTS = ['.md', '.ts', '.js', '.mjs', '.json', '.yaml', '.yml', '.sh', '.html', '.css']
-const NOT_OURS = ['node_modules', 'dist', 'data', 'coverage', '.git']
+const NOT_OURS = ['node_modules', 'dist', 'data', 'coverage']
 
 function pathsBelow(folder: string): readonly string[] {
   return readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap(entry => {
     const path = join(folder, entry.name)
-    if (NOT_OURS.includes(entry.name)) return []
+    if (NOT_OURS.includes(entry.name) || entry.name.startsWith('.')) return []
     return entry.isDirectory() ? pathsBelow(path) : [relative('.', path).split(sep).join('/')]
   })
 }
@@ -46,7 +46,6 @@ describe('a breach is found', () => {
     ['shared/rpc/a.ts', "type X = import('../../bin/b.ts').X", 'shared must not import bin/b.ts'],
     ['loadtest/a.ts', "import { x } from '#shared/config/b.ts'", 'loadtest must not import shared/config/b.ts'],
     ['frontend/a.ts', "import { x } from '../shared/base/b.ts'", 'say #shared/'],
-    ['shared/rpc/a.ts', "import { x } from '#shared/base/b.ts'", 'imports are relative'],
     ['frontend/a.ts', "import { x } from './b.js'", 'does not end in .ts'],
     ['frontend/a.ts', "import { x } from '#shared/testing/b.ts'", 'shared/testing is for tests'],
     ['frontend/a.ts', "import { x } from './b.test.ts'", 'is a test'],
@@ -60,7 +59,7 @@ describe('a breach is found', () => {
     ['frontend/a.ts', 'export const x = Math.random()', 'Math.random belongs to shared/base'],
     ['frontend/a.ts', 'export const x = new Date()', 'new Date() reads the clock'],
     ['frontend/a.ts', 'setTimeout(() => undefined, 1)', 'setTimeout belongs to shared/base'],
-    ['frontend/a.ts', "import { setTimeout as sleep } from 'node:timers/promises'", 'belongs to shared/base'],
+    ['frontend/a.ts', "import { setTimeout as sleep } from 'node:timers/promises'", 'belong to shared/base'],
     ['frontend/a.ts', "export const x = process.env['X']", 'process.env belongs to main.ts'],
     ['frontend/a.ts', "console.log('x')", 'console: use the log'],
     ['frontend/a.ts', `export function x() {${'\n'.repeat(60)}}`, 'a function of 61 lines'],
@@ -92,6 +91,8 @@ describe('a breach is found', () => {
     ['shared/base/clock.ts', 'export const x = () => Date.now()'],
     ['loadtest/a.ts', 'setTimeout(() => performance.now(), 1)'],
     ['frontend/a.test.ts', "import { x } from '#shared/testing/b.ts'; console.log(Math.random())"],
+    ['frontend/a.ts', "import { setImmediate as nextTurn } from 'node:timers/promises'"],
+    ['test/conformance/3.10-unsubscribe.test.ts', 'export const x = 1'],
     ['frontend/main.ts', "export const x = process.env['X']"],
     ['bin/a.ts', "import { x } from '../backend/b.ts'; import { y } from '../frontend/c.ts'; import { z } from '#shared/base/d.ts'"],
     ['frontend/a.ts', "import { z } from 'zod'; export const at = new Date(0); export const text = 'Date.now() setTimeout()'"],

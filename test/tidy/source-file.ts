@@ -39,9 +39,9 @@ export class SourceFile {
     return this.path.split('/', 1)[0]!
   }
 
-  /** Runs under vitest or on behalf of it, never in a service. */
+  /** Runs under vitest or on behalf of it, never in a service. A contract is a suite that several implementations share. */
   get isTest(): boolean {
-    return /\.(test|bench)\.ts$/.test(this.path) || this.top === 'test' || this.path.startsWith('shared/testing/')
+    return /\.(test|bench|contract)\.ts$/.test(this.path) || this.top === 'test' || this.path.startsWith('shared/testing/')
   }
 
   lineAt(offset: number): number {
