@@ -18,14 +18,17 @@ export class MatchResult<S extends SharedSubscriber> {
   readonly recipients: readonly Recipient<S>[]
   /** Of each of these one member gets the message. */
   readonly groups: readonly SharedGroup<S>[]
+  /** @internal What it was made of: subscriptions, a group counting as one. */
+  readonly subscriptionCount: number
   /** @internal */
   generation: Validity = ENDED
   /** @internal */
   bucket: Validity = ENDED
 
-  constructor(recipients: readonly Recipient<S>[], groups: readonly SharedGroup<S>[]) {
+  constructor(recipients: readonly Recipient<S>[], groups: readonly SharedGroup<S>[], subscriptionCount: number) {
     this.recipients = recipients
     this.groups = groups
+    this.subscriptionCount = subscriptionCount
   }
 
   /** Whether `match` would still find the same. Whoever keeps a result asks this before each use; it costs two reads. */
@@ -41,14 +44,14 @@ export class MatchResult<S extends SharedSubscriber> {
 interface Generation<S extends SharedSubscriber> {
   readonly results: Map<string, MatchResult<S>>
   readonly validity: Validity
-  recipientCount: number
+  subscriptionCount: number
 }
 
 export interface MatchCacheLimits {
   /** Topics whose results are kept; at 0 none is. */
   readonly cachedTopicsMax: number
-  /** Recipients of all kept results together, about 70 bytes each. One result with more is kept all the same. */
-  readonly cachedRecipientsMax: number
+  /** Matching subscriptions in all kept results together, at most about 100 bytes each. One result with more is kept all the same. */
+  readonly cachedSubscriptionsMax: number
 }
 
 /**
@@ -58,14 +61,14 @@ export interface MatchCacheLimits {
  */
 export class MatchCache<S extends SharedSubscriber> {
   readonly #topicsMax: number
-  readonly #recipientsMax: number
+  readonly #subscriptionsMax: number
   readonly #buckets: (Validity | undefined)[] = Array.from({ length: BUCKETS }, () => undefined)
   #young: Generation<S> = newGeneration()
   #old: Generation<S> = newGeneration()
 
   constructor(limits: MatchCacheLimits) {
     this.#topicsMax = Math.ceil(limits.cachedTopicsMax / 2)
-    this.#recipientsMax = Math.ceil(limits.cachedRecipientsMax / 2)
+    this.#subscriptionsMax = Math.ceil(limits.cachedSubscriptionsMax / 2)
   }
 
   get(topic: string): MatchResult<S> | undefined {
@@ -109,27 +112,27 @@ export class MatchCache<S extends SharedSubscriber> {
   }
 
   #put(topic: string, result: MatchResult<S>): void {
-    if (this.#young.results.size >= this.#topicsMax || this.#young.recipientCount >= this.#recipientsMax) {
+    if (this.#young.results.size >= this.#topicsMax || this.#young.subscriptionCount >= this.#subscriptionsMax) {
       this.#old.validity.isCurrent = false
       this.#old = this.#young
       this.#young = newGeneration()
     }
     dropFrom(this.#young, topic)
     this.#young.results.set(topic, result)
-    this.#young.recipientCount += result.recipients.length
+    this.#young.subscriptionCount += result.subscriptionCount
     result.generation = this.#young.validity
   }
 }
 
 function newGeneration<S extends SharedSubscriber>(): Generation<S> {
-  return { results: new Map(), validity: { isCurrent: true }, recipientCount: 0 }
+  return { results: new Map(), validity: { isCurrent: true }, subscriptionCount: 0 }
 }
 
 function dropFrom<S extends SharedSubscriber>(generation: Generation<S>, topic: string): void {
   const result = generation.results.get(topic)
   if (result === undefined) return
   result.generation = ENDED
-  generation.recipientCount -= result.recipients.length
+  generation.subscriptionCount -= result.subscriptionCount
   generation.results.delete(topic)
 }
 

@@ -203,9 +203,11 @@ describe('remembered results', () => {
     }
   })
 
-  test('are bounded by their recipients, too', () => {
-    const index = new SubscriptionIndex<Client>({ cachedTopicsMax: 1_000, cachedRecipientsMax: 100 })
-    for (let client = 0; client < 30; client++) index.subscribe(new Client(`c${client}`), '#', plain)
+  test('are bounded by the subscriptions they were made of, too', () => {
+    const index = new SubscriptionIndex<Client>({ cachedTopicsMax: 1_000, cachedSubscriptionsMax: 100 })
+    for (let client = 0; client < 10; client++) index.subscribe(new Client(`c${client}`), '#', plain)
+    for (const filter of ['+', '+/#']) index.subscribe(alice, filter, plain)
+    for (let group = 0; group < 18; group++) index.subscribeShared(alice, `g${group}`, '#', plain)
     const results = Array.from({ length: 50 }, (_, topic) => index.match(`t${topic}`))
     expect(currentOf(results).filter(Boolean).length).toBeLessThanOrEqual(5)
     expect(results.at(-1)!.isCurrent).toBe(true)

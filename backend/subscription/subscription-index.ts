@@ -4,14 +4,14 @@ import { SharedGroup, type SharedSubscriber } from './shared-group.ts'
 import { Targets } from './targets.ts'
 import { WildcardTrie } from './wildcard-trie.ts'
 
-/** Recipients kept per topic that may be kept, unless the owner says otherwise: 1.1 KiB. */
-const CACHED_RECIPIENTS_PER_TOPIC = 16
+/** Matching subscriptions kept per topic that may be kept, unless the owner says otherwise: about 1.5 KiB. */
+const CACHED_SUBSCRIPTIONS_PER_TOPIC = 16
 
 export interface SubscriptionIndexLimits {
   /** Topics whose result is remembered. The least recently used half of them goes when there are more. */
   readonly cachedTopicsMax: number
-  /** Recipients in all remembered results together, about 70 bytes each; by default 16 per topic. Reaching it has the same effect. */
-  readonly cachedRecipientsMax?: number
+  /** Matching subscriptions in all of them together, at most about 100 bytes each; by default 16 per topic. Reaching it has the same effect. */
+  readonly cachedSubscriptionsMax?: number
 }
 
 /**
@@ -33,11 +33,14 @@ export class SubscriptionIndex<S extends SharedSubscriber> {
   #sharedSubscriptionCount = 0
 
   constructor(limits: SubscriptionIndexLimits) {
-    const { cachedTopicsMax, cachedRecipientsMax = cachedTopicsMax * CACHED_RECIPIENTS_PER_TOPIC } = limits
-    this.#cache = new MatchCache({ cachedTopicsMax, cachedRecipientsMax })
+    const { cachedTopicsMax, cachedSubscriptionsMax = cachedTopicsMax * CACHED_SUBSCRIPTIONS_PER_TOPIC } = limits
+    this.#cache = new MatchCache({ cachedTopicsMax, cachedSubscriptionsMax })
   }
 
-  /** Grows whenever some topic's result may have changed. `MatchResult.isCurrent` is the precise question. */
+  /**
+   * Grows whenever some topic's result may have changed: a result found at this version is right while it stands. `MatchResult.isCurrent`
+   * is the more precise question.
+   */
   get version(): number {
     return this.#version
   }
@@ -118,7 +121,9 @@ export class SubscriptionIndex<S extends SharedSubscriber> {
     const exact = this.#exact.get(topic)
     if (exact !== undefined) found.push(exact)
     this.#wildcard.collect(topic, found)
-    const result = new MatchResult(recipientsOf(found), groupsOf(found))
+    const groups = groupsOf(found)
+    const subscriptionCount = found.reduce((sum, targets) => sum + targets.subscriberCount, groups.length)
+    const result = new MatchResult(recipientsOf(found), groups, subscriptionCount)
     this.#cache.add(topic, result)
     return result
   }

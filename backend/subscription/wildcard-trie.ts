@@ -69,7 +69,7 @@ class TrieNode<V> {
  * Levels that no filter leaves stand together in one node, so there are at most two nodes per filter however long it is.
  * No recursion. A match looks at the nodes whose path may match a beginning of the topic, and compares the levels of each until one differs.
  * At worst, when all F filters are made of `+` and levels that the topic has, that is F times the topic's levels: measured 5 ms
- * for 10,000 filters of 128 levels, a fortieth of that for ten levels. Who lets clients subscribe limits F.
+ * for 10,000 filters of 128 levels, 0.4 ms for 16 levels. Who lets clients subscribe limits F.
  */
 export class WildcardTrie<V> {
   readonly #root = new TrieNode<V>('')
