@@ -1,0 +1,74 @@
+import type { ProtocolVersion, Qos } from './frames.ts'
+
+/** Everything that a scenario can be told. Each scenario has its own defaults for some of it. */
+export interface LoadOptions {
+  readonly host: string
+  readonly port: number
+  readonly protocol: ProtocolVersion
+  /** PEM texts; null: plain TCP. */
+  readonly tls: { readonly ca?: string | undefined; readonly cert?: string | undefined; readonly key?: string | undefined } | null
+  readonly username: string | undefined
+  readonly password: string | undefined
+  /** Generator processes; 0 runs the load inside this process. */
+  readonly processes: number
+  /** Processes of the broker, whose CPU time and memory are reported, children included. */
+  readonly pids: readonly number[]
+  /** First level of all topics, first part of all Client Identifiers. */
+  readonly prefix: string
+  readonly qos: Qos
+  readonly sizeBytes: number
+  readonly window: number
+  readonly publishers: number
+  readonly subscribers: number
+  /** Messages in all; 0: as many as fit into the duration. */
+  readonly count: number
+  /** Messages per second in all, open loop; 0: closed loop. */
+  readonly ratePerS: number
+  readonly warmupS: number
+  readonly durationS: number
+  readonly settleS: number
+  readonly stallS: number
+  /** Subscribers keep their sessions (Clean Start 0). */
+  readonly persistent: boolean
+  readonly connections: number
+  /** Handshakes under way at once. */
+  readonly concurrency: number
+  readonly holdS: number
+  readonly filters: number
+  readonly readers: number
+  /** Soak: where the samples go; null: nowhere. */
+  readonly csv: string | null
+  /** Soak: a Prometheus page to read the broker's heap from. */
+  readonly metricsUrl: string | null
+}
+
+export const generalDefaults: LoadOptions = {
+  host: '127.0.0.1',
+  port: 1883,
+  protocol: 4,
+  tls: null,
+  username: undefined,
+  password: undefined,
+  processes: 2,
+  pids: [],
+  prefix: 'bench',
+  qos: 0,
+  sizeBytes: 64,
+  window: 20,
+  publishers: 1,
+  subscribers: 1,
+  count: 0,
+  ratePerS: 0,
+  warmupS: 1,
+  durationS: 4,
+  settleS: 0.3,
+  stallS: 5,
+  persistent: false,
+  connections: 10_000,
+  concurrency: 64,
+  holdS: 2,
+  filters: 100,
+  readers: 4,
+  csv: null,
+  metricsUrl: null,
+}

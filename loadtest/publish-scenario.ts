@@ -1,0 +1,150 @@
+/** What fan-out, pairs and the shared group have in common: subscribers, publishers with a window, a warm-up and a measured phase. */
+import type { LoadClient } from './client.ts'
+import type { Fleet } from './fleet.ts'
+import { filler, publishTemplate } from './frames.ts'
+import { LinkMesh } from './link.ts'
+import { MESSAGE_HEADER_BYTES, SLOTS_MAX } from './message.ts'
+import { sleep } from './monotonic.ts'
+import type { LoadOptions } from './options.ts'
+import { WindowPublisher } from './publisher.ts'
+import type { Generator, ScenarioResult, Steps } from './scenario.ts'
+import { closeClients, forgetSessions, openClients, ownNumbers, refuseRefused, share } from './scenario.ts'
+import { Traffic } from './traffic.ts'
+import { rssOf } from './usage.ts'
+
+/** Who subscribes to what, who publishes where. */
+export interface Layout {
+  readonly subscriptionFilter: (prefix: string, subscriber: number) => string
+  readonly publishTopic: (prefix: string, publisher: number) => string
+  /** Copies of each message over all processes: all subscribers get it, or one does. */
+  readonly copies: 'all' | 'one'
+}
+
+interface Links {
+  mesh: LinkMesh | null
+}
+
+/** @throws {Error} a connection or subscription was refused */
+export async function joinPublishing(generator: Generator, layout: Layout): Promise<Steps> {
+  const { options, engine } = generator
+  const links: Links = { mesh: null }
+  const ownSubscribers = ownNumbers(generator, options.subscribers)
+  const traffic = new Traffic(engine, generator.runId, {
+    copies: layout.copies === 'all' ? ownSubscribers.length : 1,
+    report: (publisherId, ticket) => links.mesh?.send(publisherId % generator.processes, publisherId, ticket),
+  })
+  const place = generator.linkDirectory ? { directory: generator.linkDirectory, index: generator.index } : null
+  if (place) links.mesh = await LinkMesh.listen(engine, place, (publisherId, ticket) => traffic.arrivedElsewhere(publisherId, ticket))
+  const clients: LoadClient[] = []
+  return {
+    link: async () => {
+      await links.mesh?.join(generator.processes)
+      return {}
+    },
+    subscribe: async () => {
+      const subscribers = await openClients(generator, { kind: 's', numbers: ownSubscribers, persistent: options.persistent })
+      clients.push(...subscribers)
+      for (const client of subscribers) client.deliveries = traffic
+      await Promise.all(subscribers.map((client, at) => client.subscribe(layout.subscriptionFilter(options.prefix, ownSubscribers[at]!), options.qos)))
+      refuseRefused(subscribers)
+      return { numbers: { sessionPresent: subscribers.filter(client => client.sessionPresent).length } }
+    },
+    publishers: async () => {
+      clients.push(...(await openPublishers(generator, layout, traffic)))
+      return {}
+    },
+    ...trafficSteps(generator, traffic),
+    close: async () => {
+      await closeClients(clients)
+      clients.length = 0
+      if (options.persistent) await forgetSessions(generator, 's', ownSubscribers)
+      links.mesh?.close()
+      return { numbers: { disconnects: engine.disconnects } }
+    },
+  }
+}
+
+async function openPublishers(generator: Generator, layout: Layout, traffic: Traffic): Promise<LoadClient[]> {
+  const { options } = generator
+  const numbers = ownNumbers(generator, options.publishers)
+  const opened = await openClients(generator, { kind: 'p', numbers })
+  for (const [at, client] of opened.entries()) {
+    const id = numbers[at]!
+    const template = publishTemplate(options.protocol, {
+      topic: layout.publishTopic(options.prefix, id),
+      qos: options.qos,
+      payload: filler(Math.max(MESSAGE_HEADER_BYTES, options.sizeBytes)),
+    })
+    const window = Math.min(options.window, SLOTS_MAX - 1)
+    traffic.add(new WindowPublisher({ id, runId: generator.runId, client, template, window, qos: options.qos, shares: sharesOf(generator, layout) }, traffic))
+  }
+  return opened
+}
+
+/** Local copies, plus one report from every other process that has subscribers. */
+function sharesOf(generator: Generator, layout: Layout): number {
+  if (layout.copies === 'one') return 1
+  const { subscribers } = generator.options
+  const others = Math.min(generator.processes, subscribers) - (generator.index < subscribers ? 1 : 0)
+  return ownNumbers(generator, subscribers).length + others
+}
+
+/** The steps `reset`, `traffic` (seconds, count, ratePerS) and `counts`, for any scenario with a Traffic. */
+export function trafficSteps(generator: Generator, traffic: Traffic): Steps {
+  return {
+    reset: async () => {
+      traffic.reset()
+      return {}
+    },
+    traffic: async given => {
+      const count = share(given['count'] ?? 0, generator)
+      if (given['count'] && count === 0) return {}
+      const ratePerS = (given['ratePerS'] ?? 0) / generator.processes
+      const outcome = await traffic.run({ seconds: given['seconds'] ?? 0, count, ratePerS, stallS: generator.options.stallS })
+      return { seconds: outcome.seconds, numbers: { lost: outcome.lost } }
+    },
+    counts: async () => {
+      const { latency, ...numbers } = traffic.counts()
+      return { numbers: { ...numbers }, latency: latency.snapshot() }
+    },
+  }
+}
+
+/** Subscribes, publishes for the warm-up, then measures. */
+export async function conductPublishing(fleet: Fleet, options: LoadOptions, name: string): Promise<ScenarioResult> {
+  await fleet.step('subscribe')
+  await fleet.step('publishers')
+  await sleep(options.settleS * 1_000)
+  if (options.warmupS > 0) await fleet.step('traffic', { seconds: options.warmupS, ratePerS: options.ratePerS })
+  await fleet.step('reset')
+  const run = await fleet.measure('traffic', { seconds: options.durationS, count: options.count, ratePerS: options.ratePerS })
+  const counts = await fleet.step('counts')
+  const rssBytes = rssOf(options.pids)
+  const end = await fleet.step('close')
+  const delivered = counts.numbers['delivered'] ?? 0
+  return {
+    ...resultHead(name, options),
+    unit: 'message',
+    ...rates(run.seconds, delivered, run.cpu),
+    rssBytes,
+    latency: counts.latency.summary(),
+    lost: run.numbers['lost'] ?? 0,
+    duplicates: counts.numbers['duplicates'] ?? 0,
+    disconnects: end.numbers['disconnects'] ?? 0,
+    generatorCpuS: run.generatorCpuS,
+    extra: { published: counts.numbers['published'] ?? 0, overruns: counts.numbers['overruns'] ?? 0 },
+  }
+}
+
+export function resultHead(name: string, options: LoadOptions): Pick<ScenarioResult, 'scenario' | 'protocol' | 'qos' | 'sizeBytes' | 'window'> {
+  return { scenario: name, protocol: options.protocol, qos: options.qos, sizeBytes: options.sizeBytes, window: options.window }
+}
+
+export function rates(
+  seconds: number,
+  done: number,
+  cpu: ScenarioResult['cpu'],
+): Pick<ScenarioResult, 'seconds' | 'done' | 'perSecond' | 'cpuUs' | 'cpu'> {
+  const cpuUs = cpu && done > 0 ? ((cpu.userS + cpu.systemS) * 1e6) / done : null
+  return { seconds, done, perSecond: seconds > 0 ? done / seconds : 0, cpuUs, cpu }
+}
