@@ -3,7 +3,7 @@ import type { Timers } from '#shared/base/timers.ts'
 import { plainAddress } from './client-address.ts'
 import type { TransportFacts, TransportHome } from './guarded-transport.ts'
 import type { ListenerLimits, OnRefused, RefusalReason } from './listener.ts'
-import type { TransportKind } from './transport.ts'
+import type { Transport, TransportKind } from './transport.ts'
 
 /**
  * The connections of one port: counts them, holds those in a handshake to their limits, and lets go of a connection
@@ -63,19 +63,20 @@ export class Arrivals {
   async closeAll(): Promise<void> {
     if (this.#live.size === 0) return
     const empty = new Promise<void>(resolve => (this.#whenEmpty = resolve))
-    for (const arrival of this.#live) arrival.socket.destroy()
+    for (const arrival of this.#live) arrival.destroy()
     await empty
   }
 }
 
 /**
  * One connection from accept on. Pending until its byte stream begins, and closed when that takes longer than the deadline.
- *   pending ─settle→ settled ─left→ gone      pending ─refuse, socket closed→ gone
+ *   pending ─settle→ settled ─left→ gone      pending ─refuse→ refused ─socket closed→ gone
  */
 export class Arrival implements TransportHome {
-  readonly socket: Socket
+  readonly #socket: Socket
   readonly #port: Arrivals
-  #phase: 'pending' | 'settled' | 'gone' = 'pending'
+  #transport: Transport | null = null
+  #phase: 'pending' | 'settled' | 'refused' | 'gone' = 'pending'
   #remoteAddress: string
   #remotePort: number
   #serverName: string | null = null
@@ -84,7 +85,7 @@ export class Arrival implements TransportHome {
   #error: string | null = null
 
   constructor(socket: Socket, port: Arrivals) {
-    this.socket = socket
+    this.#socket = socket
     this.#port = port
     this.#remoteAddress = plainAddress(socket.remoteAddress ?? '')
     this.#remotePort = socket.remotePort ?? 0
@@ -107,12 +108,15 @@ export class Arrival implements TransportHome {
   /** Called first when the connection is not at once a Transport. */
   startDeadline(): void {
     const { upgradeDeadlineMs } = this.#port.limits
-    this.#cancelDeadline = this.#port.timers.after(upgradeDeadlineMs, () => this.refuse('upgradeDeadline', `not ready after ${upgradeDeadlineMs} ms`))
+    this.#cancelDeadline = this.#port.timers.after(upgradeDeadlineMs, () => {
+      this.refuse('upgradeDeadline', `not ready after ${upgradeDeadlineMs} ms`)
+      this.#socket.destroy()
+    })
   }
 
-  /** The PROXY protocol header's word on who the client is. */
+  /** The PROXY protocol header's word on who the client is; the address as `plainAddress` writes it. */
   rename(remoteAddress: string, remotePort: number): void {
-    this.#remoteAddress = plainAddress(remoteAddress)
+    this.#remoteAddress = remoteAddress
     this.#remotePort = remotePort
   }
 
@@ -133,8 +137,14 @@ export class Arrival implements TransportHome {
   /** Closes a pending connection and reports why; does nothing later. */
   refuse(reason: RefusalReason, detail: string): void {
     if (this.#phase !== 'pending') return
-    this.left()
-    this.socket.destroy()
+    this.refuseWithAnswer(reason, detail)
+    this.#socket.destroy()
+  }
+
+  /** The same, but the caller has written an answer and ended the socket; the deadline still holds for what the client does then. */
+  refuseWithAnswer(reason: RefusalReason, detail: string): void {
+    if (this.#phase !== 'pending') return
+    this.#phase = 'refused'
     this.#port.onRefused({ reason, remoteAddress: this.#remoteAddress || null, detail })
   }
 
@@ -145,6 +155,15 @@ export class Arrival implements TransportHome {
     return { kind, remoteAddress: this.#remoteAddress, remotePort: this.#remotePort, peerCertificates, serverName: this.#serverName }
   }
 
+  entered(transport: Transport): void {
+    this.#transport = transport
+  }
+
+  destroy(): void {
+    if (this.#transport === null) this.#socket.destroy()
+    else this.#transport.destroy()
+  }
+
   left(): void {
     if (this.#phase === 'gone') return
     this.#phase = 'gone'
@@ -153,7 +172,9 @@ export class Arrival implements TransportHome {
   }
 
   #socketClosed(): void {
-    this.refuse('closedEarly', this.#error ?? 'closed by the client')
+    if (this.#phase === 'pending') this.refuse('closedEarly', this.#error ?? 'closed by the client')
+    // A Transport says for itself when it is done; it may still have bytes to deliver.
+    if (this.#phase === 'refused') this.left()
   }
 
   #release(): void {

@@ -1,10 +1,23 @@
 import { BlockList, isIPv4, isIPv6 } from 'node:net'
 
 const IPV4_MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i
+const IPV4_MAPPED_PREFIX = Buffer.from('00000000000000000000ffff', 'hex')
 
 /** IPv4-mapped IPv6 (what a dual-stack socket reports) written as IPv4; everything else as it is. */
 export function plainAddress(address: string): string {
   return IPV4_MAPPED.exec(address)?.[1] ?? address
+}
+
+/**
+ * The same from binary, as the operating system would write it (RFC 5952): one client has one address on every port.
+ * @param bytes 4 or 16
+ */
+export function addressText(bytes: Buffer): string {
+  if (bytes.length === 4) return bytes.join('.')
+  if (bytes.subarray(0, 12).equals(IPV4_MAPPED_PREFIX)) return bytes.subarray(12).join('.')
+  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2).toString(16))
+  // The URL parser shortens the longest run of zeros.
+  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1)
 }
 
 /** A set of CIDRs, such as the sources whose PROXY protocol header counts. */

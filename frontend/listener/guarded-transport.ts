@@ -7,6 +7,8 @@ export type TransportFacts = Pick<Transport, 'kind' | 'remoteAddress' | 'remoteP
 /** The listener's side of a Transport. */
 export interface TransportHome {
   readonly onRefused: OnRefused
+  /** From here on the listener closes the connection through `transport`. */
+  entered(transport: Transport): void
   /** The Transport has had its `onClose`. */
   left(): void
 }
@@ -44,6 +46,7 @@ export abstract class GuardedTransport implements Transport {
 
   /** Asks for the handler; before the event loop can bring the first bytes, so that none is lost. */
   introduce(onTransport: OnTransport): void {
+    this.#home.entered(this)
     try {
       this.#handler = onTransport(this)
     } catch (error) {
@@ -72,12 +75,16 @@ export abstract class GuardedTransport implements Transport {
     }
   }
 
-  /** The connection is gone, for whatever reason; the second and later calls do nothing. */
+  /**
+   * The connection is gone, for whatever reason; the second and later calls do nothing.
+   * @param error what the engine says; left out when the close was our own doing
+   */
   protected closed(error: string | null): void {
     if (this.phase === 'closed') return
+    const isOurs = this.phase === 'closing'
     this.phase = 'closed'
     try {
-      this.#handler?.onClose(error)
+      this.#handler?.onClose(isOurs ? null : error)
     } catch (fault) {
       this.#fault(fault)
     }

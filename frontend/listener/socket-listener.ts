@@ -62,7 +62,8 @@ export async function listenOnSocket(port: Port, engine: 'net' | 'tls' | 'ws', f
   }
 }
 
-function bind(server: Server, settings: ListenerSettings): Promise<void> {
+/** @throws {ListenError} the operating system refuses the address */
+export function bind(server: Server, settings: ListenerSettings): Promise<void> {
   const { host, port, reusePort = false } = settings
   return new Promise((resolve, reject) => {
     const onError = (error: NodeJS.ErrnoException): void => reject(new ListenError(settings, explain(error), error.code ?? null))

@@ -1,0 +1,117 @@
+import { constants } from 'node:crypto'
+import type { Socket } from 'node:net'
+import { createServer } from 'node:tls'
+import type { Server, TLSSocket } from 'node:tls'
+import type { Arrival } from './arrival.ts'
+import { errorText } from './arrival.ts'
+import { ListenError } from './listener.ts'
+import type { ListenerSettings, TlsSettings } from './listener.ts'
+import { SocketTransport } from './socket-transport.ts'
+import type { Port, Stage } from './socket-listener.ts'
+
+/** Takes the TLS handshake, then hands on what comes out of it. */
+export type SecureStage = (socket: TLSSocket, arrival: Arrival, peerCertificates: readonly Uint8Array[] | null) => void
+
+/** Last stage of an MQTT port with TLS. */
+export function mqttOverTls(port: Port): SecureStage {
+  return (socket, arrival, peerCertificates) => {
+    new SocketTransport(socket, arrival.settle('tls', peerCertificates), arrival, port.timers).introduce(port.onTransport)
+  }
+}
+
+/**
+ * TLS of one port. Sockets are handed in rather than accepted here: so a PROXY protocol header can go before the handshake, and a
+ * new certificate is simply a new `Server` for the handshakes to come.
+ */
+export class TlsGate {
+  readonly #settings: ListenerSettings
+  readonly #next: SecureStage
+  #server: Server
+  /** Sockets in a handshake by their addresses, which are all that TLSSocket's public interface shares with the socket beneath it. */
+  readonly #handshakes = new Map<string, Arrival>()
+
+  /** @throws {ListenError} certificate or key is not usable */
+  constructor(settings: ListenerSettings, tls: TlsSettings, next: SecureStage) {
+    this.#settings = settings
+    this.#next = next
+    this.#server = this.#makeServer(tls)
+  }
+
+  /** @throws {ListenError} certificate or key is not usable; the old ones stay */
+  replace(tls: TlsSettings): void {
+    this.#server = this.#makeServer(tls)
+  }
+
+  readonly stage: Stage = (socket, arrival) => {
+    const key = addressesOf(socket)
+    this.#handshakes.set(key, arrival)
+    socket.once('close', () => this.#forget(key, arrival))
+    this.#server.emit('connection', socket)
+  }
+
+  #forget(key: string, arrival: Arrival): void {
+    if (this.#handshakes.get(key) === arrival) this.#handshakes.delete(key)
+  }
+
+  #makeServer(tls: TlsSettings): Server {
+    const server = createTlsServer(this.#settings, tls)
+    server.on('secureConnection', socket => this.#onSecure(socket, tls))
+    // A failed handshake ends its own connection; most often plain bytes, a probe, or a certificate that is refused.
+    server.on('tlsClientError', (error, socket) => this.#onFailed(error, socket))
+    return server
+  }
+
+  #onSecure(socket: TLSSocket, tls: TlsSettings): void {
+    socket.on('error', ignoreError)
+    const key = addressesOf(socket)
+    const arrival = this.#handshakes.get(key)
+    this.#handshakes.delete(key)
+    if (arrival === undefined || !arrival.isPending) return void socket.destroy()
+    const certificates = chainAsPresented(socket)
+    if (certificates !== null && tls.clientCa !== null && !socket.authorized) {
+      return arrival.refuse('clientCertificate', String(socket.authorizationError))
+    }
+    // A second handshake inside a connection costs us much and a client nothing, and no MQTT client needs one.
+    socket.disableRenegotiation()
+    if (socket.servername) arrival.nameServer(socket.servername)
+    this.#next(socket, arrival, certificates)
+  }
+
+  #onFailed(error: Error, socket: TLSSocket): void {
+    this.#handshakes.get(addressesOf(socket))?.refuse('tlsHandshake', errorText(error))
+  }
+}
+
+function createTlsServer(settings: ListenerSettings, tls: TlsSettings): Server {
+  const asksCertificate = tls.clientCertificate !== 'none'
+  try {
+    return createServer({
+      cert: tls.cert,
+      key: tls.key,
+      minVersion: 'TLSv1.2',
+      ALPNProtocols: [settings.protocol === 'Mqtt' ? 'mqtt' : 'http/1.1'],
+      requestCert: asksCertificate,
+      rejectUnauthorized: tls.clientCertificate === 'require',
+      ...(tls.clientCa !== null && { ca: tls.clientCa }),
+      // A resumed session knows only the leaf of the chain, and would outlive a trust anchor that was withdrawn.
+      ...(asksCertificate && { secureOptions: constants.SSL_OP_NO_TICKET }),
+    })
+  } catch (error) {
+    throw new ListenError(settings, `certificate or key: ${(error as Error).message}`)
+  }
+}
+
+/** Leaf first, in the order in which the client sent them; null when it sent none. Unlike `getPeerCertificate` without what we trust. */
+function chainAsPresented(socket: TLSSocket): readonly Uint8Array[] | null {
+  const chain: Uint8Array[] = []
+  for (let certificate = socket.getPeerX509Certificate(); certificate !== undefined; certificate = certificate.issuerCertificate) {
+    chain.push(certificate.raw)
+  }
+  return chain.length === 0 ? null : chain
+}
+
+function addressesOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress}`
+}
+
+function ignoreError(): void {}
