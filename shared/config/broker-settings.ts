@@ -223,10 +223,10 @@ export const limitSettings = {
     help: 'How often the $SYS topics are published. 0 turns them off.',
   }),
   responseInformation: text({
-    default: '',
+    default: 'response/',
     placeholder: 'TOPIC',
     maxLength: 1_024,
-    help: 'Answer to Request Response Information: the start of topics that clients may use for responses. Empty: none is sent.',
+    help: 'Answer to Request Response Information: this, then the Client Identifier; the start of topics that the client may use for responses. Empty: none is sent.',
   }),
   serverReference: text({
     default: '',
@@ -266,6 +266,7 @@ export const standaloneSettings = {
   store: choice({
     values: ['lmdb', 'memory'],
     default: 'lmdb',
+    explain: given => (/^rediss?:/i.test(given) ? 'redis is not available in this version' : null),
     help: 'lmdb keeps sessions, queues and Retained Messages on disk; memory forgets them when the process ends.',
   }),
   durability: choice({

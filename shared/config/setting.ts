@@ -92,10 +92,22 @@ function sizeText(value: number): string {
   return `${value} bytes`
 }
 
+interface ChoiceOptions<T extends string> extends Common {
+  readonly values: readonly T[]
+  readonly default: T
+  /** What to say of a value that is known and not allowed; null for any other. */
+  readonly explain?: (given: string) => string | null
+}
+
 /** One of a few words; letter case does not matter. */
-export function choice<const T extends string>(options: Common & { readonly values: readonly T[]; readonly default: T }): Setting<T> {
+export function choice<const T extends string>(options: ChoiceOptions<T>): Setting<T> {
   const allowed = options.values.join(', ')
-  const find = (text: unknown): T | Refusal => findChoice(options.values, text) ?? new Refusal(`expected one of ${allowed}`)
+  const find = (given: unknown): T | Refusal => {
+    const found = findChoice(options.values, given)
+    if (found !== undefined) return found
+    const reason = typeof given === 'string' ? (options.explain?.(given) ?? null) : null
+    return new Refusal(`${reason === null ? '' : `${reason}; `}expected one of ${allowed}`)
+  }
   return scalar(options, options.default, allowed, options.values.join('|'), { parse: find, fromYaml: find })
 }
 

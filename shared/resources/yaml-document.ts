@@ -75,9 +75,10 @@ export function readYaml(file: string, source: string, faults: string[]): readon
   if (!Array.isArray(parsed)) return []
   for (const document of parsed) {
     for (const error of document.errors) faults.push(`${file}:${lines.linePos(error.pos[0]).line}: ${error.message}`)
-    if (document.errors.length > 0 || document.contents === null) continue
+    if (document.errors.length > 0) continue
     try {
-      documents.push(new YamlDocument(file, document, lines))
+      const found = new YamlDocument(file, document, lines)
+      if (found.value !== null) documents.push(found)
     } catch (error) {
       // Too many aliases: a small file that would unfold into a huge value.
       faults.push(`${file}:1: ${error instanceof Error ? error.message : String(error)}`)
