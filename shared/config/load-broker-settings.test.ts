@@ -85,7 +85,7 @@ describe('flags', () => {
     ['--connections-max 0', 'flag --connections-max: expected a whole number from 1 to 10000000 connections'],
     ['--connections-max 1e3', 'flag --connections-max: expected a whole number from 1 to 10000000 connections'],
     ['--connections-max 1 --connections-max 2', 'flag --connections-max: given more than once'],
-    ['--store redis://x', 'flag --store: expected one of lmdb, memory'],
+    ['--store sqlite', 'flag --store: expected one of lmdb, memory'],
     ['--write-buffer-bytes-max 1X', 'flag --write-buffer-bytes-max: expected bytes from 16 KiB to 1 GiB, as 1048576, 1024K, 1Mi or 1MiB'],
     ['--allow-anonymous-remote=perhaps', 'flag --allow-anonymous-remote: expected one of true, false'],
     ['--proxy-protocol 10.0.0.0/33', 'flag --proxy-protocol: expected a network such as 10.0.0.0/8 or fd00::/8, or an address'],
