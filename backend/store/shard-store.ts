@@ -14,24 +14,32 @@ export interface ShardStore {
   /**
    * Reads back a shard: first the chunks of its last finished snapshot, then the log entries that are not covered by
    * it, each in the order written. Streams: `visit` is called many times, never with everything in memory at once.
-   * @throws {StoreError} corrupt, newerFormat
+   * `bytes` may be a view into something larger: copy what is kept. What `visit` throws ends this recovery.
+   * Before the shard's first snapshot since the store was opened; and for all shards in one turn (`Promise.all`), for
+   * an engine may then read a common log once instead of once per shard.
+   * @throws {StoreError} corrupt, newerFormat, closed
    */
   recover(shard: number, visit: (kind: 'snapshot' | 'log', bytes: Uint8Array) => void): Promise<void>
 
   /**
    * Group commit: all entries, of any shards, become durable together or not at all. Resolves once they are stored at
    * `level`. Calls take effect in the order made; several may be under way at once. The bytes are the store's after
-   * the call. Rejects with StoreError `full`, `failed`, `closed`; then nothing of this and of any later call was stored.
+   * the call. Rejects with StoreError `full`, `failed`, `closed`; then nothing of this and of any later call was stored,
+   * and every later call rejects too until the store is opened anew. What waits is held in memory: the caller limits it
+   * by limiting the commits under way.
    */
   commit(entries: readonly ShardEntry[]): Promise<void>
 
-  /** Starts a snapshot that will cover every entry passed to `commit` before this call. One at a time per shard. */
+  /**
+   * Starts a snapshot that will cover every entry passed to `commit` before this call. One at a time per shard.
+   * @throws {StoreError} full, failed, closed
+   */
   beginSnapshot(shard: number): SnapshotWriter
 
   /** Bytes of log entries of `shard` that no finished snapshot covers: decides when the next snapshot is worth it. */
   logBytes(shard: number): number
 
-  /** Flushes and closes; later calls reject with `closed`. */
+  /** Waits for what is under way, flushes and closes; later calls reject with `closed`. Closing again is harmless. */
   close(): Promise<void>
 }
 
@@ -41,7 +49,10 @@ export interface ShardEntry {
 }
 
 export interface SnapshotWriter {
-  /** Adds a chunk (at most 1 MiB advised). Resolves when the store can take the next one. */
+  /**
+   * Adds a chunk (at most 1 MiB advised). Resolves when the store can take the next one. Rejects with `full` when this
+   * chunk does not fit: abandon the snapshot then; commits may go on.
+   */
   write(chunk: Uint8Array): Promise<void>
   /** Atomically replaces the former snapshot and trims the log entries that this one covers (in the background, in bounded steps). */
   finish(): Promise<void>

@@ -194,6 +194,27 @@ describe('remembered results', () => {
     expect(current[0]).toBe(false)
   })
 
+  test('stay when a client repeats its subscription unchanged', () => {
+    const index = newIndex()
+    subscribeAll(index, 'a')
+    index.subscribe(bob, 'a', { ...plain, qos: 1 })
+    const result = index.match('a')
+    subscribeAll(index, 'a')
+    expect(result.isCurrent).toBe(true)
+    index.subscribe(bob, 'a', plain)
+    expect(result.isCurrent).toBe(false)
+  })
+
+  test('of the older half are ended by a change as well', () => {
+    const index = newIndex(8)
+    const old = index.match('a')
+    for (let topic = 0; topic < 4; topic++) index.match(`t${topic}`)
+    expect(old.isCurrent).toBe(true)
+    subscribeAll(index, 'a')
+    expect(old.isCurrent).toBe(false)
+    expect(receivers(index, 'a')).toEqual(['alice'])
+  })
+
   test('that are used stay while others pass by', () => {
     const index = newIndex(8)
     const used = index.match('used')
@@ -346,7 +367,12 @@ describe('against the definition', () => {
     const clients = Array.from({ length: 5_000 }, (_, client) => new Client(`c${client}`))
     for (const filter of ['a/b', 'a/+']) for (const client of clients) index.subscribe(client, filter, plain)
     expect(index.match('a/b').recipients).toHaveLength(5_000)
-    for (const filter of ['a/b', 'a/+']) for (const client of clients) index.unsubscribe(client, filter)
+    for (const filter of ['a/b', 'a/+']) {
+      for (const [left, client] of clients.toReversed().entries()) {
+        expect(index.unsubscribe(client, filter)).toBe(true)
+        if (left >= 4_997) expect(index.match('a/b').recipients.length).toBe(filter === 'a/b' ? 5_000 : 4_999 - left)
+      }
+    }
     expect(index.match('a/b').recipients).toHaveLength(0)
     expect(index.nodeCount).toBe(0)
   })

@@ -8,6 +8,35 @@ const filter = fc
   .map(([levels, last]) => [...levels, last].join('/'))
   .filter(text => /[+#]/.test(text))
 
+const topics = [
+  'a',
+  'b',
+  'ab',
+  '',
+  '/',
+  'a/',
+  '/a',
+  'a/b',
+  'a/ab',
+  'a/a/a',
+  'a/b/a',
+  'ab/a/',
+  'a//b',
+  'a/a/a/a/a',
+  'a/b/ab/a/b/a',
+  'a/a/a/a/a/a/a',
+]
+
+/** A filter as an expression for a topic's levels, each closed by a slash. */
+function expressionOf(filter: string): RegExp {
+  return new RegExp(
+    `^${filter
+      .split('/')
+      .map(level => (level === '#' ? '.*' : level === '+' ? '[^/]*/' : `${level}/`))
+      .join('')}$`,
+  )
+}
+
 test('what is left after any changes is what was left out of none: at most two nodes per filter, whatever came before', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(filter, fc.boolean()), { maxLength: 40 }), changes => {
@@ -24,6 +53,12 @@ test('what is left after any changes is what was left out of none: at most two n
       const fresh = new WildcardTrie<{ filter: string }>()
       for (const [filter, value] of model) fresh.getOrInsert(filter, () => value)
       expect(trie.nodeCount).toBe(fresh.nodeCount)
+      for (const topic of topics) {
+        const found: { filter: string }[] = []
+        trie.collect(topic, found)
+        const expected = [...model.keys()].filter(filter => expressionOf(filter).test(`${topic}/`))
+        expect(found.map(({ filter }) => filter).sort(), topic).toEqual(expected.sort())
+      }
       for (const [filter] of changes) expect(trie.get(filter)).toBe(model.get(filter))
     }),
     { numRuns: 500 },

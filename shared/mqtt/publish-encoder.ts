@@ -42,12 +42,18 @@ export function publishFrameBytes(message: Message, shape: PublishShape): number
  * @param packetId 0 for QoS 0. A frame may be encoded once, copied for each receiver and patched at `packetIdOffset`.
  */
 export function encodePublish(into: Buffer, at: number, message: Message, shape: PublishShape, packetId: number): number {
+  at = encodePublishHead(into, at, message, shape, packetId)
+  assert(at + message.payloadLength <= into.length, 'room for the PUBLISH')
+  return copy(message.payloadBytes, message.payloadStart, message.payloadEnd, into, at)
+}
+
+/** As `encodePublish`, without the payload: the caller sends that behind it from where it is. */
+export function encodePublishHead(into: Buffer, at: number, message: Message, shape: PublishShape, packetId: number): number {
   const isVersion5 = shape.version === 5
   const properties = isVersion5 ? propertyLength(message, shape) : 0
   const remaining = remainingLength(message, shape, properties)
   into[at++] = PUBLISH | (shape.dup ? 8 : 0) | (shape.qos << 1) | (shape.retain ? 1 : 0)
   at = writeVariableByteInteger(into, at, remaining)
-  assert(at + remaining <= into.length, 'room for the PUBLISH')
 
   const topic = message.topic.utf8
   const topicLength = isVersion5 && shape.topicMode === 'aliasOnly' ? 0 : topic.length
@@ -62,7 +68,7 @@ export function encodePublish(into: Buffer, at: number, message: Message, shape:
     at = writeVariableByteInteger(into, at, properties)
     if (properties > 0) at = writeProperties(into, at, message, shape)
   }
-  return copy(message.payloadBytes, message.payloadStart, message.payloadEnd, into, at)
+  return at
 }
 
 /** Offset of the Packet Identifier in the PUBLISH with QoS 1 or 2 that was encoded at `start`. */

@@ -13,6 +13,8 @@ export interface FrontendPort {
   subscribed(connection: ConnectionId, ticket: number, reasons: readonly ReasonCode[]): void
   /** PUBREL may be sent: the PUBREC is stored (§4.3.3). */
   released(connection: ConnectionId, packetId: number): void
+  /** Publishes are refused for lack of memory (true) or taken again (false): stop reading those who cannot be told so. */
+  pressure(isFull: boolean): void
   /** The connection must go: taken over, or the backend cannot serve it any more. */
   disconnect(connection: ConnectionId, reason: ReasonCode, detail: string): void
 }

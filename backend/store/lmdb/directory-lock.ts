@@ -27,7 +27,7 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
 
 async function listenOnName(directory: string, file: string): Promise<() => Promise<void>> {
   const { dev, ino } = await stat(directory, { bigint: true })
-  const server = createServer((socket) => socket.destroy())
+  const server = createServer(socket => socket.destroy())
   server.listen({ path: `\0millrace-store-${dev}-${ino}` })
   try {
     await once(server, 'listening')

@@ -30,6 +30,6 @@ export function syncEnvironment(db: Environment): Promise<void> {
   // Missing in the package's types.
   const { sync } = db as unknown as { sync: (this: Environment, callback: (error?: Error) => void) => void }
   return new Promise((resolve, reject) => {
-    sync.call(db, (error) => (error ? reject(error) : resolve()))
+    sync.call(db, error => (error ? reject(error) : resolve()))
   })
 }

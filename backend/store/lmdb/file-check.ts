@@ -25,7 +25,8 @@ export async function checkFile(file: string): Promise<void> {
   if (!head) return
   const { exitCode, signal, output } = await probe(file)
   if (signal) throw corruptError(file, `reading it ended a test process with ${signal}${head.missing}`)
-  if (exitCode !== 0) throw corruptError(file, `${output.trim() || `a test process could not read it (exit code ${exitCode})`}${head.missing}`)
+  if (exitCode !== 0)
+    throw corruptError(file, `${output.trim() || `a test process could not read it (exit code ${exitCode})`}${head.missing}`)
 }
 
 async function readHead(file: string): Promise<{ missing: string } | undefined> {

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib'
-import { type ShardEntry, StoreError } from '../shard-store.ts'
+import type { ShardEntry } from '../shard-store.ts'
 
 /**
  * Bytes of what lmdb-store.ts keeps (its head has the table). Keys start with one of KEY_KIND, so that kinds lie one
@@ -14,9 +14,14 @@ export const FORMAT = 1
 const HEADER_BYTES = 8
 const ENTRY_HEADER_BYTES = 6
 
-/** Thrown by the decoders; lmdb-store.ts adds file and remedy. */
+/** Thrown by the decoders; load.ts adds file and remedy. */
 export class DamagedValueError extends Error {
   override readonly name = 'DamagedValueError'
+}
+
+/** Likewise. */
+export class NewerValueError extends Error {
+  override readonly name = 'NewerValueError'
 }
 
 export const META_KEY = Buffer.from([KEY_KIND.meta])
@@ -47,10 +52,6 @@ export function recordKey(sequence: number): Buffer {
 /** First key after every key of `kind`. */
 export function endOfKind(kind: number): Buffer {
   return Buffer.from([kind + 1])
-}
-
-export function pointerShard(key: Buffer): number {
-  return key.readUInt16BE(1)
 }
 
 export function chunkPosition(key: Buffer): { shard: number; generation: number; index: number } {
@@ -85,7 +86,7 @@ export function encodeRecord(target: Buffer, key: Buffer, entries: readonly Shar
 /**
  * Entries of a record, in the order committed; views into `value`.
  * @throws {DamagedValueError}
- * @throws {StoreError} newerFormat
+ * @throws {NewerValueError}
  */
 export function decodeRecord(key: Buffer, value: Buffer): ShardEntry[] {
   unseal(key, value)
@@ -114,7 +115,7 @@ export function encodeValue(key: Buffer, body: Uint8Array): Buffer {
 /**
  * The body given to `encodeValue`, as a view into `value`.
  * @throws {DamagedValueError}
- * @throws {StoreError} newerFormat
+ * @throws {NewerValueError}
  */
 export function decodeValue(key: Buffer, value: Buffer): Buffer {
   unseal(key, value)
@@ -155,7 +156,8 @@ function checksum(value: Buffer, key: Buffer): number {
 
 function unseal(key: Buffer, value: Buffer): void {
   if (value.length < HEADER_BYTES) throw new DamagedValueError('is too short')
-  if (value.readUInt32BE(4) !== checksum(value, key)) throw new DamagedValueError('does not match its checksum')
   const format = value[0]!
-  if (format > FORMAT) throw new StoreError('newerFormat', `format ${format}`)
+  // First: a newer format may have another checksum.
+  if (format > FORMAT) throw new NewerValueError(`has format ${format}`)
+  if (value.readUInt32BE(4) !== checksum(value, key)) throw new DamagedValueError('does not match its checksum')
 }

@@ -107,7 +107,7 @@ class LmdbStore implements ShardStore {
     this.#bytesMax = options.mapBytesMax ?? Number.POSITIVE_INFINITY
     this.#shards = loaded.shards
     this.#sequence = loaded.lastSequence
-    this.#committer = new Committer(db, (error) => writingError(error, file))
+    this.#committer = new Committer(db, error => writingError(error, file))
     this.#trimmer = new Trimmer(db, file, this.#committer, loaded, options.trimBytesMin ?? TRIM_BYTES_MIN)
   }
 

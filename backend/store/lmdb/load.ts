@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '#shared/base/clock.ts'
-import { type ShardEntry, StoreError } from '../shard-store.ts'
+import type { ShardEntry } from '../shard-store.ts'
 import { type Environment, syncEnvironment } from './environment.ts'
 import { corruptError, mismatchError, newerFormatError } from './errors.ts'
 import * as layout from './layout.ts'
@@ -49,7 +49,7 @@ export async function loadStore(db: Environment, file: string, identity: Identit
   const shards = Array.from({ length: identity.shardCount }, (_, shard) => loadShard(db, file, shard))
   await sweepChunks(db, shards)
   let usedBytes = shards.reduce((sum, shard) => sum + shard.snapshotBytes, 0)
-  let lastSequence = Math.max(0, ...shards.map((shard) => shard.pointer.covered))
+  let lastSequence = Math.max(0, ...shards.map(shard => shard.pointer.covered))
   let [journalBytes, coveredBytes] = [0, 0]
   for await (const step of journal(db, file)) {
     for (const record of step) {
@@ -86,7 +86,13 @@ export async function* journal(db: Environment, file: string, after = 0): AsyncG
 }
 
 /** The next records after sequence `after`, none at the end. */
-export function readStep(db: Environment, file: string, after: number, bytesMax = STEP_BYTES_MAX, recordsMax = STEP_RECORDS_MAX): StoredRecord[] {
+export function readStep(
+  db: Environment,
+  file: string,
+  after: number,
+  bytesMax = STEP_BYTES_MAX,
+  recordsMax = STEP_RECORDS_MAX,
+): StoredRecord[] {
   const step: StoredRecord[] = []
   const range = { start: layout.recordKey(after + 1), end: layout.endOfKind(layout.KEY_KIND.record), limit: recordsMax }
   let bytes = 0
@@ -172,7 +178,7 @@ async function sweepChunks(db: Environment, shards: readonly ShardState[]): Prom
       next = Buffer.concat([key, Buffer.from([0])])
     }
     start = next
-    if (stale.length > 0) await db.batch(() => stale.forEach((key) => void db.remove(key)))
+    if (stale.length > 0) await db.batch(() => stale.forEach(key => void db.remove(key)))
     await nextTurn()
   }
 }
@@ -194,8 +200,9 @@ function reading<T>(file: string, what: string, decode: () => T): T {
   try {
     return decode()
   } catch (error) {
-    if (error instanceof StoreError && error.fault === 'newerFormat') throw newerFormatError(file, `${what} has ${error.message}`, layout.FORMAT, error)
-    if (error instanceof layout.DamagedValueError || error instanceof SyntaxError) throw corruptError(file, `${what} ${error.message}`, error)
+    if (error instanceof layout.NewerValueError) throw newerFormatError(file, `${what} ${error.message}`, layout.FORMAT, error)
+    if (error instanceof layout.DamagedValueError || error instanceof SyntaxError)
+      throw corruptError(file, `${what} ${error.message}`, error)
     throw error
   }
 }

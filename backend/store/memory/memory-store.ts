@@ -55,13 +55,14 @@ const NO_SNAPSHOT: SnapshotWriter = { write: () => RESOLVED, finish: () => RESOL
 interface KeptShard {
   snapshot: readonly Uint8Array[]
   log: Uint8Array[]
+  logBytes: number
   /** Entries ever passed to `commit`; `log` holds the last ones of them. */
   written: number
   snapshotUnderWay: boolean
 }
 
 function emptyShard(): KeptShard {
-  return { snapshot: [], log: [], written: 0, snapshotUnderWay: false }
+  return { snapshot: [], log: [], logBytes: 0, written: 0, snapshotUnderWay: false }
 }
 
 /** See {@link openKeepingStore}. A commit takes effect, and resolves, in the turn in which it was made. */
@@ -80,7 +81,7 @@ export class KeepingStore implements ShardStore {
 
   /** What a restart after a crash at this moment would find: finished snapshots and committed entries, nothing half written. */
   crashCopy(): KeepingStore {
-    return new KeepingStore(this.#shards.map((shard) => ({ ...shard, log: shard.log.slice(), snapshotUnderWay: false })))
+    return new KeepingStore(this.#shards.map(shard => ({ ...shard, log: shard.log.slice(), snapshotUnderWay: false })))
   }
 
   async recover(shard: number, visit: (kind: 'snapshot' | 'log', bytes: Uint8Array) => void): Promise<void> {
@@ -95,6 +96,7 @@ export class KeepingStore implements ShardStore {
     for (const { shard, bytes } of entries) {
       const kept = this.#shard(shard)
       kept.log.push(bytes.slice())
+      kept.logBytes += bytes.length
       kept.written++
     }
     return RESOLVED
@@ -112,7 +114,7 @@ export class KeepingStore implements ShardStore {
       kept.snapshotUnderWay = false
     }
     return {
-      write: async (chunk) => {
+      write: async chunk => {
         if (this.#closed) throw closedError()
         chunks.push(chunk.slice())
       },
@@ -121,13 +123,14 @@ export class KeepingStore implements ShardStore {
         end()
         kept.snapshot = chunks
         kept.log = kept.log.slice(kept.log.length - (kept.written - covered))
+        kept.logBytes = kept.log.reduce((sum, bytes) => sum + bytes.length, 0)
       },
       abandon: async () => end(),
     }
   }
 
   logBytes(shard: number): number {
-    return this.#shard(shard).log.reduce((sum, bytes) => sum + bytes.length, 0)
+    return this.#shard(shard).logBytes
   }
 
   async close(): Promise<void> {

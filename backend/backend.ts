@@ -1,0 +1,131 @@
+import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { Message } from '#shared/mqtt/message.ts'
+import type {
+  AttachReply,
+  AttachRequest,
+  BackendPort,
+  ConnectionEnd,
+  ConnectionId,
+  ParsedFilter,
+  SessionHandle,
+  SubscriptionRequest,
+} from '#shared/rpc/backend-port.ts'
+import { ReasonCode as Reason } from '#shared/mqtt/reason-code.ts'
+import { Engine, type EngineParts } from './engine.ts'
+import { onPuback, onPubcomp, onPubrec } from './handlers/acknowledge.ts'
+import { onAttach, onDetach, onOpened } from './handlers/attach.ts'
+import { onPublish, onRelease } from './handlers/publish.ts'
+import { onSubscribe, onUnsubscribe } from './handlers/subscribe.ts'
+import { runReplays } from './queue/retained-replay.ts'
+import { finishRecovery, recoverShard } from './shard/recovery.ts'
+import { Snapshotter } from './shard/snapshotter.ts'
+
+/** Owns all shards of its store and answers frontends. Calls for a session that the connection does not hold (any more) do nothing. */
+export class Backend implements BackendPort {
+  readonly engine: Engine
+  readonly #snapshotter: Snapshotter
+  #failure: Error | null = null
+  #wasFull = false
+
+  private constructor(parts: EngineParts) {
+    this.engine = new Engine({ ...parts, onFailure: error => this.#fail(error, parts.onFailure) })
+    this.#snapshotter = new Snapshotter(this.engine)
+  }
+
+  /**
+   * Reads every shard back and takes them over.
+   * @throws {StoreError} corrupt, newerFormat
+   */
+  static async open(parts: EngineParts): Promise<Backend> {
+    const backend = new Backend(parts)
+    await Promise.all(backend.engine.shards.map(shard => recoverShard(backend.engine, shard)))
+    finishRecovery(backend.engine)
+    await backend.engine.journal.settled()
+    return backend
+  }
+
+  /** Why it serves nobody any more, or null. */
+  get failure(): Error | null {
+    return this.#failure
+  }
+
+  async attach(request: AttachRequest): Promise<AttachReply> {
+    if (this.#failure !== null) return { is: 'refused', reason: Reason.ServerUnavailable, detail: 'the store failed' }
+    return onAttach(this.engine, request)
+  }
+
+  detach(handle: SessionHandle, connection: ConnectionId, end: ConnectionEnd): void {
+    const session = this.engine.attached(handle, connection)
+    if (session !== null) onDetach(this.engine, session, end)
+  }
+
+  publish(handle: SessionHandle, connection: ConnectionId, ticket: number, message: Message): void {
+    const session = this.engine.attached(handle, connection)
+    if (session !== null) onPublish(this.engine, session, ticket, message)
+  }
+
+  release(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number): void {
+    const session = this.engine.attached(handle, connection)
+    if (session !== null) onRelease(this.engine, session, ticket, packetId)
+  }
+
+  puback(handle: SessionHandle, connection: ConnectionId, packetId: number): boolean {
+    const session = this.engine.attached(handle, connection)
+    return session === null || onPuback(this.engine, session, packetId)
+  }
+
+  pubrec(handle: SessionHandle, connection: ConnectionId, packetId: number, reason: ReasonCode): boolean {
+    const session = this.engine.attached(handle, connection)
+    return session === null || onPubrec(this.engine, session, packetId, reason)
+  }
+
+  pubcomp(handle: SessionHandle, connection: ConnectionId, packetId: number): boolean {
+    const session = this.engine.attached(handle, connection)
+    return session === null || onPubcomp(this.engine, session, packetId)
+  }
+
+  subscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, subscriptions: readonly SubscriptionRequest[]): void {
+    const session = this.engine.attached(handle, connection)
+    if (session !== null) onSubscribe(this.engine, session, ticket, subscriptions)
+  }
+
+  unsubscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, filters: readonly ParsedFilter[]): void {
+    const session = this.engine.attached(handle, connection)
+    if (session !== null) onUnsubscribe(this.engine, session, ticket, filters)
+  }
+
+  writable(handle: SessionHandle, connection: ConnectionId, isWritable: boolean): void {
+    const session = this.engine.attached(handle, connection)
+    if (session === null) return
+    if (isWritable) onOpened(this.engine, session)
+    else session.isWritable = false
+  }
+
+  /** End of an event-loop turn: what was collected goes on. The first step of the Turn, before the frontend's. */
+  readonly endTurn = (): void => {
+    runReplays(this.engine)
+    this.engine.journal.flush()
+  }
+
+  /** A few times a second: whatever is due by the clock. */
+  tick(): void {
+    this.engine.wheel.advance(this.engine.clock.wallMs(), run => run())
+    this.#snapshotter.check()
+    const isFull = this.engine.isFull
+    if (isFull === this.#wasFull) return
+    this.#wasFull = isFull
+    for (const { port } of this.engine.links) port.pressure(isFull)
+  }
+
+  /** Everything acknowledged is stored already; this stores the rest and lets the store go. */
+  async close(): Promise<void> {
+    await this.#snapshotter.close()
+    await this.engine.journal.settled()
+    await this.engine.store.close()
+  }
+
+  #fail(error: Error, onFailure: (error: Error) => void): void {
+    this.#failure = error
+    onFailure(error)
+  }
+}

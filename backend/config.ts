@@ -1,0 +1,18 @@
+import type { BrokerLimits } from '#shared/config/broker-settings.ts'
+
+/** What a backend needs of the broker's settings; meaning, unit, default and reaction stand with their declaration. */
+export type BackendSettings = Pick<
+  BrokerLimits,
+  | 'sessionsMax'
+  | 'subscriptionsPerSessionMax'
+  | 'queueMessagesMax'
+  | 'queueBytesMax'
+  | 'queueStrategy'
+  | 'inflightMax'
+  | 'retainedMessagesMax'
+  | 'retainedBytesMax'
+  | 'maxMessageExpirySeconds'
+  | 'memoryBytesMax'
+  | 'memoryWatermarkPercent'
+  | 'highPriorityMessagesBackpressureHandling'
+>

@@ -1,0 +1,140 @@
+import type { Clock } from '#shared/base/clock.ts'
+import { TimerWheel, type TimerHandle } from '#shared/base/timer-wheel.ts'
+import type { Turn } from '#shared/base/turn.ts'
+import type { Message } from '#shared/mqtt/message.ts'
+import type { TopicCache } from '#shared/mqtt/topic.ts'
+import type { ConnectionId, SessionHandle } from '#shared/rpc/backend-port.ts'
+import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
+import type { Log } from '#shared/telemetry/log.ts'
+import type { BackendSettings } from './config.ts'
+import { BackendCounters } from './counters.ts'
+import { RetainedIndex } from './queue/retained-index.ts'
+import type { RetainedReplay } from './queue/retained-replay.ts'
+import { FrontendLink } from './session/frontend-link.ts'
+import { Publication } from './session/sending.ts'
+import type { Session } from './session/session.ts'
+import { Journal } from './shard/journal.ts'
+import { Shard, shardOf } from './shard/shard.ts'
+import type { ShardStore } from './store/shard-store.ts'
+import { SubscriptionIndex } from './subscription/subscription-index.ts'
+
+/** Topics whose match result is kept (hotpath.md 4); beyond it the least recently used are matched again. */
+const CACHED_TOPICS_MAX = 65_536
+const WHEEL_TICK_MS = 100
+
+/** What the engine is given from outside: no clock, timer or randomness of its own. */
+export interface EngineParts {
+  readonly settings: BackendSettings
+  readonly clock: Clock
+  readonly turn: Turn
+  readonly store: ShardStore
+  readonly topics: TopicCache
+  readonly log: Log
+  readonly onFailure: (error: Error) => void
+}
+
+/** The state of one backend: its shards, and the indexes over all of them. Handlers act on it. */
+export class Engine {
+  readonly settings: BackendSettings
+  readonly clock: Clock
+  readonly turn: Turn
+  readonly store: ShardStore
+  readonly topics: TopicCache
+  readonly log: Log
+  readonly journal: Journal
+  readonly shards: readonly Shard[]
+  readonly index = new SubscriptionIndex<Session>({ cachedTopicsMax: CACHED_TOPICS_MAX })
+  readonly retained = new RetainedIndex<Message>()
+  readonly counters = new BackendCounters()
+  readonly wheel: TimerWheel<() => void>
+  /** Sessions that are being sent Retained Messages, a bounded number of them in each turn. */
+  readonly replays = new Set<RetainedReplay>()
+  /** Links that the publish being matched has recipients on. */
+  readonly touchedLinks: FrontendLink[] = []
+  readonly publication = new Publication()
+  /** Shards that must journal the publish being matched. */
+  readonly openShards: Shard[] = []
+  /** Sessions whose queue is at its limit: while there is none, no publish has to look. */
+  readonly fullQueues = new Set<Session>()
+  /** Sessions with a Will that became due while the process was away; only during recovery. */
+  readonly pendingWills: Session[] = []
+  /** Bytes of messages and of uncommitted records at which publishes are refused. */
+  readonly watermarkBytes: number
+  /** The process is short of memory: publishes are refused (set from outside, architecture.md 10.8). */
+  isUnderPressure = false
+  /** Grows with every Retained Message, so that a replay knows what was published after it began. */
+  retainedSequence = 0
+  readonly #sessions: (Session | null)[] = []
+  readonly #freeHandles: SessionHandle[] = []
+  readonly #links = new Map<FrontendPort, FrontendLink>()
+
+  constructor(parts: EngineParts) {
+    this.settings = parts.settings
+    this.clock = parts.clock
+    this.turn = parts.turn
+    this.store = parts.store
+    this.topics = parts.topics
+    this.log = parts.log
+    this.watermarkBytes = (parts.settings.memoryBytesMax * parts.settings.memoryWatermarkPercent) / 100
+    this.journal = new Journal(parts.store, parts.turn, parts.onFailure)
+    this.wheel = new TimerWheel(WHEEL_TICK_MS, parts.clock.wallMs())
+    this.shards = Array.from({ length: parts.store.shardCount }, (_, number) => new Shard(number))
+  }
+
+  shardFor(key: string): Shard {
+    return this.shards[shardOf(key, this.shards.length)]!
+  }
+
+  link(port: FrontendPort): FrontendLink {
+    let link = this.#links.get(port)
+    if (link === undefined) this.#links.set(port, (link = new FrontendLink(port)))
+    return link
+  }
+
+  get links(): Iterable<FrontendLink> {
+    return this.#links.values()
+  }
+
+  /** The session that `connection` is attached to, or null when the connection was taken over or is gone. */
+  attached(handle: SessionHandle, connection: ConnectionId): Session | null {
+    const session = this.#sessions[handle]
+    return session && session.link !== null && session.connection === connection ? session : null
+  }
+
+  admit(session: Session): void {
+    session.handle = this.#freeHandles.pop() ?? this.#sessions.length
+    this.#sessions[session.handle] = session
+    const shard = this.shards[session.shard]!
+    shard.sessions.set(session.clientId, session)
+    shard.byNumber.set(session.number, session)
+    this.counters.sessionsTotal++
+  }
+
+  forget(session: Session): void {
+    const shard = this.shards[session.shard]!
+    shard.sessions.delete(session.clientId)
+    shard.byNumber.delete(session.number)
+    this.#sessions[session.handle] = null
+    this.#freeHandles.push(session.handle)
+    this.counters.sessionsTotal--
+  }
+
+  cancel(timer: TimerHandle | null): null {
+    if (timer !== null) this.wheel.cancel(timer)
+    return null
+  }
+
+  /** A message is kept somewhere more: its bytes count once. */
+  hold(message: Message): void {
+    if (message.references++ === 0) this.counters.messageBytes += message.storedBytes
+  }
+
+  letGo(message: Message): void {
+    if (--message.references === 0) this.counters.messageBytes -= message.storedBytes
+  }
+
+  /** Memory that clients' messages hold is at its watermark, or the process as a whole is. */
+  get isFull(): boolean {
+    return this.isUnderPressure || this.counters.messageBytes + this.journal.pendingBytes > this.watermarkBytes
+  }
+}

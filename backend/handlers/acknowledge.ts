@@ -1,0 +1,59 @@
+import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { Engine } from '../engine.ts'
+import { resumeReplays } from '../queue/retained-replay.ts'
+import { finish, pump } from '../session/sending.ts'
+import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
+import type { Session } from '../session/session.ts'
+import { Record, writeNumbered } from '../shard/records.ts'
+
+/** Reason codes from here on mean failure (§4.13.1). */
+const FAILURE = 0x80
+
+/** PUBACK from the client (§3.4), whatever its reason: the message is not sent again. False when the identifier is not in use so. */
+export function onPuback(engine: Engine, session: Session, packetId: number): boolean {
+  if (session.outbox?.ids.phase(packetId) !== AWAITING_PUBACK) return false
+  complete(engine, session, packetId)
+  return true
+}
+
+/** PUBREC from the client (§3.5). */
+export function onPubrec(engine: Engine, session: Session, packetId: number, reason: ReasonCode): boolean {
+  const phase = session.outbox?.ids.phase(packetId)
+  if (phase !== AWAITING_PUBREC && phase !== AWAITING_PUBCOMP) return false
+  if (reason >= FAILURE) {
+    complete(engine, session, packetId)
+    return true
+  }
+  const { ids } = session.outbox!
+  ids.setPhase(packetId, AWAITING_PUBCOMP)
+  const delivery = ids.delivery(packetId)
+  const { port } = session.link!
+  if (delivery === null || !session.isPersistent || !session.isRecorded) {
+    port.released(session.connection, packetId)
+    return true
+  }
+  // Stored first: after a restart the message must not be sent again to a receiver that PUBREL has made forget it.
+  writeNumbered(engine.journal.writer(session.shard), Record.Received, session.number, delivery.sequence)
+  const { connection } = session
+  engine.journal.whenStored(() => {
+    if (session.connection === connection && session.link !== null) port.released(connection, packetId)
+  })
+  return true
+}
+
+/** PUBCOMP from the client (§3.7). */
+export function onPubcomp(engine: Engine, session: Session, packetId: number): boolean {
+  if (session.outbox?.ids.phase(packetId) !== AWAITING_PUBCOMP) return false
+  complete(engine, session, packetId)
+  return true
+}
+
+function complete(engine: Engine, session: Session, packetId: number): void {
+  const outbox = session.outbox!
+  const delivery = outbox.ids.delivery(packetId)
+  outbox.ids.free(packetId)
+  if (delivery === null || delivery.inWindow) outbox.inWindow--
+  if (delivery !== null) finish(engine, session, delivery)
+  if (outbox.waiting.length > 0) pump(engine, session)
+  if (session.replays !== null) resumeReplays(engine, session)
+}

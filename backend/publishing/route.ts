@@ -1,0 +1,66 @@
+import { userProperty, type Message } from '#shared/mqtt/message.ts'
+import type { Engine } from '../engine.ts'
+import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
+import { endPublication, offer, offerQos0 } from '../session/sending.ts'
+import type { Session } from '../session/session.ts'
+import type { MatchResult } from '../subscription/match-cache.ts'
+import type { SharedGroup } from '../subscription/shared-group.ts'
+
+/** Who gets messages on this topic, remembered with the Topic (hotpath.md 7). */
+export function matchOf(engine: Engine, message: Message): MatchResult<Session> {
+  const { topic } = message
+  const known = topic.resolved as MatchResult<Session> | undefined
+  if (known?.isCurrent === true) return known
+  const result = engine.index.match(topic.name)
+  topic.resolved = result
+  return result
+}
+
+/** Gives the publication that is under way to all who match; answers how many there were. */
+export function offerToAll(engine: Engine, origin: Session | null, result: MatchResult<Session>): number {
+  const { message } = engine.publication
+  let receivers = 0
+  for (const matching of result.recipients) {
+    const recipient = matching.subscriber === origin ? matching.own : matching
+    if (recipient === null) continue
+    receivers++
+    const retain = message.retain && recipient.retainAsPublished
+    const qos = Math.min(message.qos, recipient.qos)
+    if (qos === 0) offerQos0(engine, recipient.subscriber, retain, recipient.identifiers)
+    else offer(engine, recipient.subscriber, qos as 1 | 2, retain, recipient.identifiers, null)
+  }
+  for (const group of result.groups) if (offerToGroup(engine, group)) receivers++
+  return receivers
+}
+
+/** One member of the group gets the publication that is under way (decisions.md 31); false when there is none that can. */
+export function offerToGroup(engine: Engine, group: SharedGroup<Session>): boolean {
+  const { message } = engine.publication
+  const partition = message.propertiesLength > 0 ? userProperty(message, '$partition') : undefined
+  const member = group.pick(message.topic.name, partition, isAvailable, session => message.qos > 0 && canQueue(engine, session))
+  if (member === null) return false
+  const retain = message.retain && member.retainAsPublished
+  const qos = Math.min(message.qos, member.qos)
+  if (qos === 0) offerQos0(engine, member.subscriber, retain, member.identifiers)
+  else offer(engine, member.subscriber, qos as 1 | 2, retain, member.identifiers, group)
+  return true
+}
+
+function isAvailable(session: Session): boolean {
+  if (session.link === null || !session.isWritable) return false
+  const { outbox } = session
+  return outbox === null || (outbox.waiting.length === 0 && outbox.inWindow < session.receiveMaximum)
+}
+
+function canQueue(engine: Engine, session: Session): boolean {
+  return (session.link !== null || session.isPersistent) && !engine.fullQueues.has(session)
+}
+
+/** A message of the broker's own: a Will, `$SYS`, one handed on. Owns its bytes. Answers how many sessions get it. */
+export function publishOwn(engine: Engine, message: Message): number {
+  engine.publication.beginKept(message)
+  if (message.retain && !wouldExceedRetained(engine, message)) keepRetained(engine, engine.publication)
+  const receivers = offerToAll(engine, null, matchOf(engine, message))
+  endPublication(engine)
+  return receivers
+}

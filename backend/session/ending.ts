@@ -1,0 +1,66 @@
+import type { Engine } from '../engine.ts'
+import { offerToGroup } from '../publishing/route.ts'
+import { cancelReplays } from '../queue/retained-replay.ts'
+import { Record, writeOfSession } from '../shard/records.ts'
+import type { Delivery } from './delivery.ts'
+import { endPublication } from './sending.ts'
+import { AWAITING_PUBACK } from './packet-identifiers.ts'
+import { NEVER_EXPIRES, type Session } from './session.ts'
+import { publishWill } from './will.ts'
+
+/** The session has no connection: it ends when its Session Expiry Interval has passed (§3.1.2.11.2). */
+export function scheduleExpiry(engine: Engine, session: Session): void {
+  if (session.expirySeconds === NEVER_EXPIRES) return
+  const dueMs = session.disconnectedAtMs + session.expirySeconds * 1_000
+  session.timer = engine.wheel.schedule(() => endSession(engine, session), dueMs)
+}
+
+/** Session State is discarded: Clean Start, expiry, or the end of a connection whose session does not outlive it (§4.1). */
+export function endSession(engine: Engine, session: Session): void {
+  if (session.hasEnded) return
+  publishWill(engine, session)
+  session.hasEnded = true
+  session.timer = engine.cancel(session.timer)
+  cancelReplays(engine, session, null)
+  removeSubscriptions(engine, session)
+  engine.fullQueues.delete(session)
+  if (session.isRecorded) writeOfSession(engine.journal.writer(session.shard), Record.SessionEnded, session.number)
+  engine.forget(session)
+  handOn(engine, session)
+}
+
+function removeSubscriptions(engine: Engine, session: Session): void {
+  for (const { filter } of session.subscriptions?.values() ?? []) {
+    if (filter.group === null) engine.index.unsubscribe(session, filter.filter)
+    else engine.index.unsubscribeShared(session, filter.group, filter.filter)
+  }
+  session.subscriptions = null
+}
+
+/**
+ * Messages of Shared Subscriptions that this member did not acknowledge go to another one (decisions.md 31), except a
+ * QoS 2 message that was sent: it may have arrived [MQTT-4.8.2-5]. All others go with the session [MQTT-3.1.2-5].
+ */
+function handOn(engine: Engine, session: Session): void {
+  const { outbox } = session
+  session.outbox = null
+  if (outbox === null) return
+  const deliveries: Delivery[] = outbox.ids.deliveries()
+  const ownedByIds = new Set(deliveries)
+  for (let head = outbox.waiting.shift(); head !== undefined; head = outbox.waiting.shift()) if (!ownedByIds.has(head)) deliveries.push(head)
+  engine.counters.queuedMessages -= outbox.queuedMessages
+  for (const delivery of deliveries) {
+    const mayGo = !delivery.sent || (delivery.qos === 1 && outbox.ids.phase(delivery.packetId) === AWAITING_PUBACK)
+    if (delivery.shared !== null && mayGo) giveToAnother(engine, delivery)
+    engine.letGo(delivery.message)
+  }
+}
+
+function giveToAnother(engine: Engine, delivery: Delivery): void {
+  const { name, filter } = delivery.shared!
+  const group = engine.index.sharedGroup(name, filter)
+  if (group === undefined) return
+  engine.publication.beginKept(delivery.message)
+  offerToGroup(engine, group)
+  endPublication(engine)
+}

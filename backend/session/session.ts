@@ -1,0 +1,73 @@
+import type { TimerHandle } from '#shared/base/timer-wheel.ts'
+import type { Message } from '#shared/mqtt/message.ts'
+import type { ConnectionId, ParsedFilter } from '#shared/rpc/backend-port.ts'
+import type { FrontendLink } from './frontend-link.ts'
+import type { Outbox } from './outbox.ts'
+import type { RetainedReplay } from '../queue/retained-replay.ts'
+
+/** §3.1.2.11.2: this Session Expiry Interval never ends. */
+export const NEVER_EXPIRES = 0xffff_ffff
+
+/** A Subscription as the session remembers it (§3.8.3.1). */
+export interface SessionSubscription {
+  readonly filter: ParsedFilter
+  readonly qos: 0 | 1 | 2
+  readonly noLocal: boolean
+  readonly retainAsPublished: boolean
+  readonly identifier: number
+}
+
+export interface Will {
+  readonly message: Message
+  readonly delaySeconds: number
+}
+
+/**
+ * Session State of one Client Identifier (§4.1). Kept small: 100,000 idle ones must be cheap, so what only some sessions
+ * need is null until they need it.
+ */
+export class Session {
+  readonly clientId: string
+  readonly shard: number
+  /** The journal's name for this session: unique in its shard, never used again. */
+  readonly number: number
+  /** Place in the backend's table of sessions; what frontends call it by. */
+  handle = -1
+  protocolVersion: 3 | 4 | 5 = 5
+
+  /** The frontend of the present connection, null while there is none. */
+  link: FrontendLink | null = null
+  connection: ConnectionId = 0
+  /** False while the socket is behind: QoS 1 and 2 then wait in the queue. */
+  isWritable = false
+  receiveMaximum = 0
+
+  /** Session Expiry Interval in seconds; 0: the session ends with its connection. */
+  expirySeconds = 0
+  /** Wall time, 0 while connected. */
+  disconnectedAtMs = 0
+  /** The journal knows it: it outlives its connection, or its Will must outlive the process. */
+  isRecorded = false
+  hasEnded = false
+  timer: TimerHandle | null = null
+  willTimer: TimerHandle | null = null
+  will: Will | null = null
+
+  subscriptions: Map<string, SessionSubscription> | null = null
+  outbox: Outbox | null = null
+  nextSequence = 1
+  /** Packet Identifiers of QoS 2 messages received and not yet released (§4.3.3). */
+  receivedQos2: Set<number> | null = null
+  replays: RetainedReplay[] | null = null
+
+  constructor(clientId: string, shard: number, number: number) {
+    this.clientId = clientId
+    this.shard = shard
+    this.number = number
+  }
+
+  /** Its messages are journalled: it outlives its connection. */
+  get isPersistent(): boolean {
+    return this.expirySeconds > 0
+  }
+}

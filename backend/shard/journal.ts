@@ -1,0 +1,165 @@
+import { ByteWriter } from '#shared/base/byte-writer.ts'
+import type { Turn } from '#shared/base/turn.ts'
+import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { ConnectionId } from '#shared/rpc/backend-port.ts'
+import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
+import type { ShardEntry, ShardStore } from '../store/shard-store.ts'
+
+/** Commits under way at once. At the limit records collect in the open one, which so grows: group commit by load. */
+const COMMITS_UNDER_WAY_MAX = 4
+
+/** What waits for one commit: acknowledgements as parallel arrays, since there is one for each message. */
+class Commit {
+  readonly number: number
+  readonly ports: FrontendPort[] = []
+  readonly connections: ConnectionId[] = []
+  readonly tickets: number[] = []
+  readonly reasons: ReasonCode[] = []
+  readonly actions: (() => void)[] = []
+  bytes = 0
+  isStored = false
+
+  constructor(number: number) {
+    this.number = number
+  }
+
+  get isAwaited(): boolean {
+    return this.tickets.length > 0 || this.actions.length > 0
+  }
+}
+
+/**
+ * Group commit (architecture.md 5): the records of one event-loop turn, of all shards, go to the store in one call at
+ * the end of the turn; what waits for them runs when the store has answered. Commits complete in the order made.
+ */
+export class Journal {
+  readonly #store: ShardStore
+  readonly #turn: Turn
+  readonly #onFailure: (error: Error) => void
+  readonly #writers: (ByteWriter | null)[]
+  readonly #dirty: number[] = []
+  readonly #underWay: Commit[] = []
+  #open = new Commit(1)
+  #committed = 0
+  #failed = false
+  #idle: (() => void)[] = []
+  /** Bytes of records that the store has not answered for. */
+  pendingBytes = 0
+  commits = 0
+  records = 0
+
+  constructor(store: ShardStore, turn: Turn, onFailure: (error: Error) => void) {
+    this.#store = store
+    this.#turn = turn
+    this.#onFailure = onFailure
+    this.#writers = new Array<ByteWriter | null>(store.shardCount).fill(null)
+  }
+
+  /** False when nothing outlives the process: then no record need be made. */
+  get isDurable(): boolean {
+    return this.#store.level !== 'memory'
+  }
+
+  /** Number of the commit that records made now will belong to. */
+  get open(): number {
+    return this.#open.number
+  }
+
+  /** Every record of the commits up to this number is stored. */
+  get committed(): number {
+    return this.#committed
+  }
+
+  /** Where to append the next record of `shard`; the record belongs to the open commit. */
+  writer(shard: number): ByteWriter {
+    this.records++
+    let writer = this.#writers[shard]
+    if (!writer) this.#writers[shard] = writer = new ByteWriter()
+    if (writer.length === 0) {
+      this.#dirty.push(shard)
+      // A marker byte keeps `length` above zero from here on, and lets a reader refuse foreign bytes.
+      writer.u8(ENTRY_FORMAT)
+      this.#turn.request()
+    }
+    return writer
+  }
+
+  /** Sends the acknowledgement when the records made so far are stored. */
+  acknowledgeWhenStored(port: FrontendPort, connection: ConnectionId, ticket: number, reason: ReasonCode): void {
+    this.#open.ports.push(port)
+    this.#open.connections.push(connection)
+    this.#open.tickets.push(ticket)
+    this.#open.reasons.push(reason)
+    this.#turn.request()
+  }
+
+  /** Runs `action` when the records made so far are stored; at once when they already are. */
+  whenStored(action: () => void): void {
+    if (this.#dirty.length === 0 && this.#underWay.length === 0 && !this.#open.isAwaited) return action()
+    this.#open.actions.push(action)
+    this.#turn.request()
+  }
+
+  /** End of a turn: hands the open commit to the store, unless enough are under way. */
+  readonly flush = (): void => {
+    if (this.#failed || this.#underWay.length >= COMMITS_UNDER_WAY_MAX) return
+    if (this.#dirty.length === 0 && !this.#open.isAwaited) return
+    const commit = this.#open
+    this.#open = new Commit(commit.number + 1)
+    this.#underWay.push(commit)
+    const entries = this.#takeEntries(commit)
+    if (entries.length === 0) return this.#onStored(commit)
+    this.commits++
+    this.pendingBytes += commit.bytes
+    this.#store.commit(entries).then(
+      () => this.#onStored(commit),
+      (error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))),
+    )
+  }
+
+  /** Resolves when everything recorded so far is stored; at once after a failure. */
+  async settled(): Promise<void> {
+    this.flush()
+    if (this.#failed || (this.#underWay.length === 0 && this.#dirty.length === 0)) return
+    await new Promise<void>(resolve => this.#idle.push(resolve))
+  }
+
+  #takeEntries(commit: Commit): ShardEntry[] {
+    const entries: ShardEntry[] = []
+    for (const shard of this.#dirty) {
+      const bytes = this.#writers[shard]!.take()
+      commit.bytes += bytes.length
+      entries.push({ shard, bytes })
+    }
+    this.#dirty.length = 0
+    return entries
+  }
+
+  #onStored(stored: Commit): void {
+    stored.isStored = true
+    while (this.#underWay[0]?.isStored) this.#complete(this.#underWay.shift()!)
+    this.flush()
+    if (this.#underWay.length > 0 || this.#dirty.length > 0) return
+    for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  #complete(commit: Commit): void {
+    this.#committed = commit.number
+    this.pendingBytes -= commit.bytes
+    for (let i = 0; i < commit.tickets.length; i++) {
+      commit.ports[i]!.acknowledged(commit.connections[i]!, commit.tickets[i]!, commit.reasons[i]!)
+    }
+    for (const action of commit.actions) action()
+  }
+
+  /** Fails closed: nothing that waits is ever acknowledged; the backend stops serving. */
+  #fail(error: Error): void {
+    if (this.#failed) return
+    this.#failed = true
+    for (const resolve of this.#idle.splice(0)) resolve()
+    this.#onFailure(error)
+  }
+}
+
+/** First byte of every journal entry and snapshot chunk: the layout of records.ts. */
+export const ENTRY_FORMAT = 1

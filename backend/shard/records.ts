@@ -1,0 +1,223 @@
+import type { ByteReader } from '#shared/base/byte-reader.ts'
+import type { ByteWriter } from '#shared/base/byte-writer.ts'
+import type { Message } from '#shared/mqtt/message.ts'
+
+/**
+ * The layout of journal entries and snapshot chunks. An entry is ENTRY_FORMAT and then records, each a tag and its
+ * fields. Records are absolute, so that a replay over a state that includes them already changes nothing.
+ *
+ * A new field or tag that an older reader must not pass over needs a new ENTRY_FORMAT.
+ */
+export const Record = {
+  Session: 1,
+  Detached: 2,
+  SessionEnded: 3,
+  Subscribed: 4,
+  Unsubscribed: 5,
+  Enqueued: 6,
+  Identified: 7,
+  Done: 8,
+  Received: 9,
+  Qos2Held: 10,
+  Qos2Released: 11,
+  Retained: 12,
+  RetainedGone: 13,
+  WillGone: 14,
+  Counters: 15,
+} as const
+
+/** Ends the list of receivers of an Enqueued record: no session has number 0. */
+export const NO_SESSION = 0
+
+export interface SessionRecord {
+  readonly number: number
+  readonly clientId: string
+  readonly protocolVersion: 3 | 4 | 5
+  readonly expirySeconds: number
+  /** 0: connected. */
+  readonly disconnectedAtMs: number
+  readonly nextSequence: number
+  readonly will: { readonly message: Message; readonly delaySeconds: number } | null
+}
+
+export interface SubscriptionRecord {
+  readonly session: number
+  readonly text: string
+  readonly qos: 0 | 1 | 2
+  readonly noLocal: boolean
+  readonly retainAsPublished: boolean
+  readonly identifier: number
+}
+
+export interface ReceiverRecord {
+  readonly session: number
+  readonly sequence: number
+  readonly qos: 1 | 2
+  readonly retain: boolean
+  readonly sent: boolean
+  /** PUBREC has come: only the identifier is still held. */
+  readonly isReceived: boolean
+  readonly packetId: number
+  readonly identifiers: readonly number[] | null
+  readonly shared: { readonly name: string; readonly filter: string } | null
+}
+
+const FLAG_QOS2 = 1
+const FLAG_RETAIN = 2
+const FLAG_SENT = 4
+const FLAG_RECEIVED = 8
+const FLAG_IDENTIFIERS = 16
+const FLAG_SHARED = 32
+
+export function writeSession(writer: ByteWriter, session: SessionRecord): void {
+  writer.u8(Record.Session)
+  writer.varint(session.number)
+  writer.text(session.clientId)
+  writer.u8(session.protocolVersion)
+  writer.varint(session.expirySeconds)
+  writer.f64(session.disconnectedAtMs)
+  writer.varint(session.nextSequence)
+  writer.u8(session.will === null ? 0 : 1)
+  if (session.will === null) return
+  writer.varint(session.will.delaySeconds)
+  writeMessage(writer, session.will.message)
+}
+
+export function writeDetached(writer: ByteWriter, session: number, expirySeconds: number, atMs: number): void {
+  writer.u8(Record.Detached)
+  writer.varint(session)
+  writer.varint(expirySeconds)
+  writer.f64(atMs)
+}
+
+/** Any record that is a tag and the session's number: SessionEnded, WillGone. */
+export function writeOfSession(writer: ByteWriter, tag: number, session: number): void {
+  writer.u8(tag)
+  writer.varint(session)
+}
+
+/** Any record that is a tag, the session's number and one more: Done, Received (sequence), Qos2Held, Qos2Released (Packet Identifier). */
+export function writeNumbered(writer: ByteWriter, tag: number, session: number, number: number): void {
+  writer.u8(tag)
+  writer.varint(session)
+  writer.varint(number)
+}
+
+export function writeSubscribed(writer: ByteWriter, subscription: SubscriptionRecord): void {
+  writer.u8(Record.Subscribed)
+  writer.varint(subscription.session)
+  writer.text(subscription.text)
+  writer.u8(subscription.qos | (subscription.noLocal ? 4 : 0) | (subscription.retainAsPublished ? 8 : 0))
+  writer.varint(subscription.identifier)
+}
+
+export function writeUnsubscribed(writer: ByteWriter, session: number, text: string): void {
+  writer.u8(Record.Unsubscribed)
+  writer.varint(session)
+  writer.text(text)
+}
+
+/** Starts an Enqueued record: the message once, then `writeReceiver` for each session of this shard, then `endReceivers`. */
+export function beginEnqueued(writer: ByteWriter, message: Message): void {
+  writer.u8(Record.Enqueued)
+  writeMessage(writer, message)
+}
+
+export function writeReceiver(writer: ByteWriter, receiver: ReceiverRecord): void {
+  writer.varint(receiver.session)
+  writer.varint(receiver.sequence)
+  writer.u8(
+    (receiver.qos === 2 ? FLAG_QOS2 : 0) |
+      (receiver.retain ? FLAG_RETAIN : 0) |
+      (receiver.sent ? FLAG_SENT : 0) |
+      (receiver.isReceived ? FLAG_RECEIVED : 0) |
+      (receiver.identifiers === null ? 0 : FLAG_IDENTIFIERS) |
+      (receiver.shared === null ? 0 : FLAG_SHARED),
+  )
+  writer.varint(receiver.packetId)
+  if (receiver.identifiers !== null) {
+    writer.varint(receiver.identifiers.length)
+    for (const identifier of receiver.identifiers) writer.varint(identifier)
+  }
+  if (receiver.shared !== null) {
+    writer.text(receiver.shared.name)
+    writer.text(receiver.shared.filter)
+  }
+}
+
+export function endReceivers(writer: ByteWriter): void {
+  writer.varint(NO_SESSION)
+}
+
+/** The delivery has this Packet Identifier from now on. */
+export function writeIdentified(writer: ByteWriter, session: number, sequence: number, packetId: number): void {
+  writer.u8(Record.Identified)
+  writer.varint(session)
+  writer.varint(sequence)
+  writer.varint(packetId)
+}
+
+export function writeRetained(writer: ByteWriter, message: Message): void {
+  writer.u8(Record.Retained)
+  writeMessage(writer, message)
+}
+
+export function writeRetainedGone(writer: ByteWriter, topicUtf8: Uint8Array): void {
+  writer.u8(Record.RetainedGone)
+  writer.bytes(topicUtf8)
+}
+
+export function writeCounters(writer: ByteWriter, nextSession: number): void {
+  writer.u8(Record.Counters)
+  writer.varint(nextSession)
+}
+
+function writeMessage(writer: ByteWriter, message: Message): void {
+  writer.bytes(message.topic.utf8)
+  writer.u8(message.qos | (message.retain ? 4 : 0))
+  writer.f64(message.expiresAtMs)
+  writer.bytes(message.propertyBytes, message.propertiesStart, message.propertiesEnd)
+  writer.bytes(message.payloadBytes, message.payloadStart, message.payloadEnd)
+}
+
+/** Fields of a message as stored; the views are valid as long as the entry they were read from. */
+export interface MessageRecord {
+  readonly topicUtf8: Buffer
+  readonly qos: number
+  readonly retain: boolean
+  readonly expiresAtMs: number
+  readonly properties: Buffer
+  readonly payload: Buffer
+}
+
+export function readMessage(reader: ByteReader): MessageRecord {
+  const topicUtf8 = reader.bytes()
+  const flags = reader.u8()
+  return { topicUtf8, qos: flags & 3, retain: (flags & 4) !== 0, expiresAtMs: reader.f64(), properties: reader.bytes(), payload: reader.bytes() }
+}
+
+/** Null at the end of the list. */
+export function readReceiver(reader: ByteReader): ReceiverRecord | null {
+  const session = reader.varint()
+  if (session === NO_SESSION) return null
+  const sequence = reader.varint()
+  const flags = reader.u8()
+  const packetId = reader.varint()
+  let identifiers: number[] | null = null
+  if (flags & FLAG_IDENTIFIERS) {
+    identifiers = []
+    for (let left = reader.varint(); left > 0; left--) identifiers.push(reader.varint())
+  }
+  const shared = flags & FLAG_SHARED ? { name: reader.text(), filter: reader.text() } : null
+  return {
+    session,
+    sequence,
+    qos: flags & FLAG_QOS2 ? 2 : 1,
+    retain: (flags & FLAG_RETAIN) !== 0,
+    sent: (flags & FLAG_SENT) !== 0,
+    isReceived: (flags & FLAG_RECEIVED) !== 0,
+    packetId,
+    identifiers,
+    shared,
+  }
+}

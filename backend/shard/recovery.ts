@@ -1,0 +1,254 @@
+import { ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
+import { Message } from '#shared/mqtt/message.ts'
+import { parseTopicFilter } from '#shared/mqtt/topic.ts'
+import type { ParsedFilter } from '#shared/rpc/backend-port.ts'
+import type { Engine } from '../engine.ts'
+import { remember } from '../handlers/subscribe.ts'
+import { putRetained, removeRetained } from '../queue/retained-store.ts'
+import { Delivery } from '../session/delivery.ts'
+import { endSession, scheduleExpiry } from '../session/ending.ts'
+import { Outbox } from '../session/outbox.ts'
+import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
+import { Session } from '../session/session.ts'
+import { connectionWillDue, setWill } from '../session/will.ts'
+import { StoreError } from '../store/shard-store.ts'
+import { ENTRY_FORMAT } from './journal.ts'
+import { Record, readMessage, readReceiver, type ReceiverRecord } from './records.ts'
+import type { Shard } from './shard.ts'
+
+/** What a session's deliveries look like while the records are being read: by sequence, so that records replay in any state. */
+type Deliveries = Map<number, { readonly message: Message; record: ReceiverRecord }>
+
+/**
+ * Reads one shard back into memory: its snapshot, then the log (backend/shard/records.ts). Records of sessions that a later
+ * record ends are passed over; what was connected when the process died counts as disconnected now.
+ * @throws {StoreError} corrupt, newerFormat: the message names the shard
+ */
+export async function recoverShard(engine: Engine, shard: Shard): Promise<void> {
+  const reading = new ShardReading(engine, shard)
+  await engine.store.recover(shard.number, (_kind, bytes) => reading.apply(bytes))
+  reading.finish()
+}
+
+class ShardReading {
+  readonly #engine: Engine
+  readonly #shard: Shard
+  readonly #deliveries = new Map<number, Deliveries>()
+
+  constructor(engine: Engine, shard: Shard) {
+    this.#engine = engine
+    this.#shard = shard
+  }
+
+  apply(bytes: Uint8Array): void {
+    const reader = new ByteReader(bytes)
+    const format = reader.u8()
+    if (format !== ENTRY_FORMAT) {
+      throw new StoreError('newerFormat', `shard ${this.#shard.number} holds entries of format ${format}, this version reads ${ENTRY_FORMAT}: run the version that wrote it`)
+    }
+    try {
+      while (!reader.done) this.#applyRecord(reader)
+    } catch (error) {
+      if (!(error instanceof ByteReaderError)) throw error
+      throw new StoreError('corrupt', `an entry of shard ${this.#shard.number} cannot be read (${error.message}): restore the data directory from a backup or move it aside`, { cause: error })
+    }
+  }
+
+  #applyRecord(reader: ByteReader): void {
+    const tag = reader.u8()
+    switch (tag) {
+      case Record.Session: return this.#onSession(reader)
+      case Record.Detached: return this.#onDetached(reader)
+      case Record.SessionEnded: return this.#onSessionEnded(reader.varint())
+      case Record.Subscribed: return this.#onSubscribed(reader)
+      case Record.Unsubscribed: return this.#onUnsubscribed(reader)
+      case Record.Enqueued: return this.#onEnqueued(reader)
+      case Record.Identified: return this.#onIdentified(reader)
+      case Record.Done: return this.#onDone(reader.varint(), reader.varint())
+      case Record.Received: return this.#onReceived(reader)
+      case Record.Qos2Held: return this.#onQos2(reader, true)
+      case Record.Qos2Released: return this.#onQos2(reader, false)
+      case Record.Retained: return this.#onRetained(reader)
+      case Record.RetainedGone: return void removeRetained(this.#engine, reader.text())
+      case Record.WillGone: return this.#onWillGone(reader.varint())
+      case Record.Counters: return this.#sawSession(reader.varint() - 1)
+      default: throw new ByteReaderError(`unknown record ${tag}`)
+    }
+  }
+
+  #onSession(reader: ByteReader): void {
+    const number = reader.varint()
+    const clientId = reader.text()
+    this.#sawSession(number)
+    let session = this.#shard.byNumber.get(number)
+    if (session === undefined) {
+      const other = this.#shard.sessions.get(clientId)
+      if (other !== undefined) this.#onSessionEnded(other.number)
+      session = new Session(clientId, this.#shard.number, number)
+      this.#engine.admit(session)
+    }
+    session.protocolVersion = reader.u8() as 3 | 4 | 5
+    session.expirySeconds = reader.varint()
+    session.disconnectedAtMs = reader.f64()
+    session.nextSequence = Math.max(session.nextSequence, reader.varint())
+    session.isRecorded = true
+    const hasWill = reader.u8() === 1
+    setWill(this.#engine, session, hasWill ? { delaySeconds: reader.varint(), message: this.#message(reader) } : null)
+  }
+
+  #onDetached(reader: ByteReader): void {
+    const session = this.#shard.byNumber.get(reader.varint())
+    const expirySeconds = reader.varint()
+    const atMs = reader.f64()
+    if (session === undefined) return
+    session.expirySeconds = expirySeconds
+    session.disconnectedAtMs = atMs
+  }
+
+  #onSessionEnded(number: number): void {
+    const session = this.#shard.byNumber.get(number)
+    this.#deliveries.delete(number)
+    if (session === undefined) return
+    setWill(this.#engine, session, null)
+    // Nothing is to be written again or sent: the records of its end are the ones being read.
+    session.isRecorded = false
+    endSession(this.#engine, session)
+  }
+
+  #onSubscribed(reader: ByteReader): void {
+    const session = this.#shard.byNumber.get(reader.varint())
+    const filter = parseStoredFilter(reader.text())
+    const options = reader.u8()
+    const identifier = reader.varint()
+    if (session === undefined) return
+    remember(this.#engine, session, {
+      filter,
+      qos: (options & 3) as 0 | 1 | 2,
+      noLocal: (options & 4) !== 0,
+      retainAsPublished: (options & 8) !== 0,
+      identifier,
+    })
+  }
+
+  #onUnsubscribed(reader: ByteReader): void {
+    const session = this.#shard.byNumber.get(reader.varint())
+    const filter = parseStoredFilter(reader.text())
+    if (session?.subscriptions?.delete(filter.text) !== true) return
+    if (filter.group === null) this.#engine.index.unsubscribe(session, filter.filter)
+    else this.#engine.index.unsubscribeShared(session, filter.group, filter.filter)
+  }
+
+  #onEnqueued(reader: ByteReader): void {
+    const message = this.#message(reader)
+    for (let record = readReceiver(reader); record !== null; record = readReceiver(reader)) {
+      const session = this.#shard.byNumber.get(record.session)
+      if (session === undefined) continue
+      session.nextSequence = Math.max(session.nextSequence, record.sequence + 1)
+      let deliveries = this.#deliveries.get(record.session)
+      if (deliveries === undefined) this.#deliveries.set(record.session, (deliveries = new Map()))
+      deliveries.set(record.sequence, { message, record })
+    }
+  }
+
+  #onDone(session: number, sequence: number): void {
+    this.#deliveries.get(session)?.delete(sequence)
+  }
+
+  #delivery(session: number, sequence: number): { readonly message: Message; record: ReceiverRecord } | undefined {
+    return this.#deliveries.get(session)?.get(sequence)
+  }
+
+  #onIdentified(reader: ByteReader): void {
+    const found = this.#delivery(reader.varint(), reader.varint())
+    const packetId = reader.varint()
+    if (found !== undefined) found.record = { ...found.record, packetId, sent: true }
+  }
+
+  #onReceived(reader: ByteReader): void {
+    const found = this.#delivery(reader.varint(), reader.varint())
+    if (found !== undefined) found.record = { ...found.record, isReceived: true }
+  }
+
+  #onQos2(reader: ByteReader, isHeld: boolean): void {
+    const session = this.#shard.byNumber.get(reader.varint())
+    const packetId = reader.varint()
+    if (session === undefined) return
+    session.receivedQos2 ??= new Set()
+    if (isHeld) session.receivedQos2.add(packetId)
+    else session.receivedQos2.delete(packetId)
+  }
+
+  #onRetained(reader: ByteReader): void {
+    putRetained(this.#engine, this.#message(reader))
+  }
+
+  #onWillGone(number: number): void {
+    const session = this.#shard.byNumber.get(number)
+    if (session !== undefined) setWill(this.#engine, session, null)
+  }
+
+  #sawSession(number: number): void {
+    this.#shard.nextSession = Math.max(this.#shard.nextSession, number + 1)
+  }
+
+  #message(reader: ByteReader): Message {
+    const stored = readMessage(reader)
+    const message = new Message()
+    message.topic = this.#engine.topics.get(stored.topicUtf8, 0, stored.topicUtf8.length)
+    message.qos = stored.qos
+    message.retain = stored.retain
+    message.propertyBytes = stored.properties
+    message.propertiesEnd = stored.properties.length
+    message.payloadBytes = stored.payload
+    message.payloadEnd = stored.payload.length
+    const kept = message.keepApart()
+    kept.expiresAtMs = stored.expiresAtMs
+    return kept
+  }
+
+  /** All records are read: queues are built, timers start, Wills of connections that the process took with it become due. */
+  finish(): void {
+    const nowMs = this.#engine.clock.wallMs()
+    for (const session of [...this.#shard.sessions.values()]) {
+      this.#rebuildOutbox(session)
+      const wasConnected = session.disconnectedAtMs === 0
+      if (wasConnected) session.disconnectedAtMs = nowMs
+      if (session.will !== null) this.#engine.pendingWills.push(session)
+      scheduleExpiry(this.#engine, session)
+    }
+  }
+
+  #rebuildOutbox(session: Session): void {
+    const deliveries = this.#deliveries.get(session.number)
+    if (deliveries === undefined || deliveries.size === 0) return
+    const outbox = (session.outbox = new Outbox())
+    for (const sequence of [...deliveries.keys()].sort((a, b) => a - b)) {
+      const { message, record } = deliveries.get(sequence)!
+      const delivery = new Delivery(message, sequence, record.qos, record.retain, record.identifiers, record.shared)
+      this.#engine.hold(message)
+      delivery.packetId = record.packetId
+      delivery.sent = record.sent
+      if (record.packetId === 0) {
+        outbox.enqueue(delivery)
+        this.#engine.counters.queuedMessages++
+        continue
+      }
+      const sentPhase = record.qos === 1 ? AWAITING_PUBACK : AWAITING_PUBREC
+      outbox.ids.restore(record.packetId, record.isReceived ? AWAITING_PUBCOMP : sentPhase, delivery)
+    }
+  }
+}
+
+/** Wills of all shards, once every shard's Subscriptions are back; sessions that ended while the process was away end now. */
+export function finishRecovery(engine: Engine): void {
+  for (const session of engine.pendingWills.splice(0)) connectionWillDue(engine, session)
+  for (const shard of engine.shards) {
+    for (const session of [...shard.sessions.values()]) if (session.expirySeconds === 0) endSession(engine, session)
+  }
+}
+
+/** A filter as the session subscribed with it; it was valid then. */
+export function parseStoredFilter(text: string): ParsedFilter {
+  const parsed = parseTopicFilter(text)
+  return { text, group: parsed.kind === 'shared' ? parsed.group : null, filter: parsed.filter }
+}

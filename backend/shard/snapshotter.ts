@@ -1,0 +1,142 @@
+import { ByteWriter } from '#shared/base/byte-writer.ts'
+import type { Engine } from '../engine.ts'
+import type { Delivery } from '../session/delivery.ts'
+import { receiverOf } from '../session/sending.ts'
+import type { Session } from '../session/session.ts'
+import { StoreError, type SnapshotWriter } from '../store/shard-store.ts'
+import { ENTRY_FORMAT } from './journal.ts'
+import { Record, beginEnqueued, endReceivers, writeCounters, writeNumbered, writeReceiver, writeRetained, writeSession, writeSubscribed } from './records.ts'
+import { shardOf, type Shard } from './shard.ts'
+
+/** A shard's log may grow to this, or to twice its last snapshot, before the next one: recovery reads no more than that. */
+const LOG_BYTES_MIN = 4 * 1024 * 1024
+const LOG_TO_SNAPSHOT = 2
+/** Bytes made at once: what one turn spends on a snapshot. */
+const CHUNK_BYTES = 256 * 1024
+/** Levels of the retained index looked at in one turn. */
+const RETAINED_STEPS = 8_192
+
+/**
+ * Keeps each shard's log short by writing snapshots, one shard at a time and in pieces, while the shard goes on changing.
+ * A piece holds its sessions as they are at that moment; what changes afterwards stands in the log and is replayed (see ShardStore).
+ */
+export class Snapshotter {
+  readonly #engine: Engine
+  #running: Promise<void> | null = null
+  #isClosed = false
+  snapshots = 0
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+  }
+
+  /** Called every second or so: starts the snapshot that is due, unless one is under way. */
+  check(): void {
+    if (this.#running !== null || this.#isClosed) return
+    const shard = this.#engine.shards.find(candidate => this.#isDue(candidate))
+    if (shard === undefined) return
+    this.#running = this.#write(shard)
+      .catch((error: unknown) => this.#engine.log.error('snapshot_failed', { shard: shard.number, error: String(error) }))
+      .finally(() => {
+        this.#running = null
+      })
+  }
+
+  /** Stops after the piece under way; an unfinished snapshot is dropped, the former one and the log stay. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await this.#running
+  }
+
+  #isDue(shard: Shard): boolean {
+    return this.#engine.store.logBytes(shard.number) > Math.max(LOG_BYTES_MIN, LOG_TO_SNAPSHOT * shard.snapshotBytes)
+  }
+
+  async #write(shard: Shard): Promise<void> {
+    const target = this.#engine.store.beginSnapshot(shard.number)
+    const pieces = new Pieces(target)
+    try {
+      writeCounters(pieces.writer, shard.nextSession)
+      for (const session of [...shard.sessions.values()]) {
+        if (!session.hasEnded && session.isRecorded) await this.#writeSession(pieces, session)
+      }
+      await this.#writeRetained(pieces, shard)
+      await pieces.flush()
+      if (this.#isClosed) throw new StoreError('closed', 'stopped')
+      await target.finish()
+      shard.snapshotBytes = pieces.bytes
+      this.snapshots++
+    } catch (error) {
+      await target.abandon()
+      if (!this.#isClosed) throw error
+    }
+  }
+
+  async #writeSession(pieces: Pieces, session: Session): Promise<void> {
+    if (this.#isClosed) throw new StoreError('closed', 'stopped')
+    writeSession(pieces.writer, session)
+    if (!session.isPersistent) return pieces.flushIfLarge()
+    for (const { filter, qos, noLocal, retainAsPublished, identifier } of session.subscriptions?.values() ?? []) {
+      writeSubscribed(pieces.writer, { session: session.number, text: filter.text, qos, noLocal, retainAsPublished, identifier })
+    }
+    for (const packetId of session.receivedQos2 ?? []) writeNumbered(pieces.writer, Record.Qos2Held, session.number, packetId)
+    for (const delivery of deliveriesOf(session)) {
+      if (session.hasEnded || session.outbox === null) return
+      beginEnqueued(pieces.writer, delivery.message)
+      writeReceiver(pieces.writer, receiverOf(session, delivery))
+      endReceivers(pieces.writer)
+      if (pieces.isLarge) await pieces.flush()
+    }
+    await pieces.flushIfLarge()
+  }
+
+  async #writeRetained(pieces: Pieces, shard: Shard): Promise<void> {
+    const { retained, shards } = this.#engine
+    const cursor = retained.cursor('#')
+    while (!cursor.done) {
+      if (this.#isClosed) throw new StoreError('closed', 'stopped')
+      const budget = { steps: RETAINED_STEPS }
+      for (let message = cursor.next(budget); message !== undefined; message = cursor.next(budget)) {
+        if (shardOf(message.topic.name, shards.length) === shard.number) writeRetained(pieces.writer, message)
+      }
+      await pieces.flushIfLarge()
+      await new Promise<void>(resolve => setImmediate(resolve))
+    }
+  }
+}
+
+/** As they stand now: in the window, then waiting; each once. */
+function deliveriesOf(session: Session): Delivery[] {
+  const { outbox } = session
+  if (outbox === null) return []
+  const all = new Set(outbox.ids.deliveries())
+  for (let i = 0; i < outbox.waiting.length; i++) all.add(outbox.waiting.at(i)!)
+  return [...all]
+}
+
+/** Collects records into chunks of a bounded size. */
+class Pieces {
+  readonly writer = new ByteWriter(CHUNK_BYTES)
+  readonly #target: SnapshotWriter
+  bytes = 0
+
+  constructor(target: SnapshotWriter) {
+    this.#target = target
+    this.writer.u8(ENTRY_FORMAT)
+  }
+
+  get isLarge(): boolean {
+    return this.writer.length >= CHUNK_BYTES
+  }
+
+  async flushIfLarge(): Promise<void> {
+    if (this.isLarge) await this.flush()
+  }
+
+  async flush(): Promise<void> {
+    const chunk = this.writer.take()
+    this.writer.u8(ENTRY_FORMAT)
+    this.bytes += chunk.length
+    await this.#target.write(chunk)
+  }
+}

@@ -1,0 +1,63 @@
+import type { Engine } from '../backend/engine.ts'
+import type { Frontend } from '../frontend/frontend.ts'
+import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
+
+/** The standalone broker's metrics, under the original's names (operations guide) where it has one, else `millrace_*`. Read on scrape only. */
+export function registerBrokerMetrics(metrics: MetricsRegistry, engine: Engine, frontend: Frontend): void {
+  registerTraffic(metrics, engine, frontend)
+  registerStore(metrics, engine)
+  registerConnections(metrics, frontend)
+}
+
+function registerTraffic(metrics: MetricsRegistry, engine: Engine, frontend: Frontend): void {
+  const { counters } = engine
+  metrics.counterFrom('aio_broker_publishes_received', 'PUBLISH packets received', () => counters.publishesReceived)
+  metrics.counterFrom('aio_broker_publishes_sent', 'PUBLISH packets sent, each delivery counted', () => counters.publishesSent)
+  metrics.counterFrom('aio_broker_payload_bytes_received', 'Payload bytes received', () => counters.payloadBytesReceived)
+  metrics.counterFrom('aio_broker_payload_bytes_sent', 'Payload bytes sent', () => counters.payloadBytesSent)
+  metrics.counterFrom('aio_broker_qos0_messages_dropped', 'QoS 0 messages dropped', () => [
+    { labels: [['direction', 'incoming']], value: counters.qos0DroppedIncoming },
+    { labels: [['direction', 'outgoing']], value: frontend.counters.qos0DroppedOutgoing },
+  ])
+  metrics.counterFrom('aio_broker_backpressure_packets_rejected_memory', 'PUBLISH packets refused at the memory watermark', () => counters.refusedMemory)
+  metrics.counterFrom('millrace_publishes_refused_total', 'PUBLISH packets refused with QuotaExceeded', () => [
+    { labels: [['limit', 'memory']], value: counters.refusedMemory },
+    { labels: [['limit', 'queue']], value: counters.refusedQueueFull },
+    { labels: [['limit', 'retained']], value: counters.refusedRetainedFull },
+  ])
+  metrics.counterFrom('millrace_queue_messages_dropped_total', 'Messages dropped by DropOldest', () => counters.queueDropped)
+  metrics.counterFrom('millrace_too_large_dropped_total', "Messages larger than the client's Maximum Packet Size", () => frontend.counters.tooLargeDropped)
+}
+
+function registerStore(metrics: MetricsRegistry, engine: Engine): void {
+  const { counters, journal, index } = engine
+  metrics.gauge('aio_broker_store_retained_messages', 'Retained Messages', () => counters.retainedMessages)
+  metrics.gauge('aio_broker_store_retained_bytes', 'Bytes of Retained Messages', () => counters.retainedBytes)
+  metrics.gauge('aio_broker_store_will_messages', 'Will Messages', () => counters.willMessages)
+  metrics.gauge('aio_broker_store_will_bytes', 'Bytes of Will Messages', () => counters.willBytes)
+  metrics.counterFrom('aio_broker_store_expired_messages', 'Messages that expired', () => counters.expiredMessages)
+  metrics.gauge('aio_broker_store_total_sessions', 'Sessions', () => counters.sessionsTotal)
+  metrics.gauge('aio_broker_store_connected_sessions', 'Sessions with a connection', () => counters.sessionsConnected)
+  metrics.gauge('aio_broker_store_subscriptions', 'Subscriptions, of offline sessions too', () => index.subscriptionCount)
+  metrics.gauge('aio_broker_store_shared_subscriptions', 'Shared Subscriptions, of offline sessions too', () => index.sharedSubscriptionCount)
+  metrics.gauge('millrace_queued_messages', 'Messages waiting in sessions', () => counters.queuedMessages)
+  metrics.gauge('millrace_message_bytes', 'Bytes of messages that are queued, in flight or retained', () => counters.messageBytes)
+  metrics.gauge('millrace_journal_pending_bytes', 'Bytes of journal records not stored yet', () => journal.pendingBytes)
+  metrics.counterFrom('millrace_journal_commits_total', 'Group commits', () => journal.commits)
+  metrics.counterFrom('millrace_journal_records_total', 'Journal records', () => journal.records)
+  metrics.counterFrom('millrace_takeovers_total', 'Sessions taken over by a newer connection', () => counters.takeovers)
+}
+
+function registerConnections(metrics: MetricsRegistry, frontend: Frontend): void {
+  const { counters } = frontend
+  metrics.gauge('millrace_connections', 'Network Connections', () => counters.connectionsOpen)
+  metrics.counterFrom('millrace_connections_total', 'Network Connections accepted', () => counters.connectionsTotal)
+  metrics.counterFrom('millrace_connections_refused_total', 'Connections refused before or in CONNECT', () => counters.connectionsRefused)
+  metrics.counterFrom('millrace_received_bytes_total', 'Bytes received', () => counters.bytesReceived)
+  metrics.counterFrom('millrace_sent_bytes_total', 'Bytes sent', () => counters.bytesSent)
+  metrics.counterFrom('millrace_protocol_errors_total', 'Connections ended for breaking the protocol', () => counters.protocolErrors)
+  metrics.counterFrom('millrace_keep_alive_timeouts_total', 'Connections ended by Keep Alive', () => counters.keepAliveTimeouts)
+  metrics.counterFrom('aio_broker_authentication_successes', 'Clients authenticated', () => counters.authenticationSuccesses)
+  metrics.counterFrom('aio_broker_authentication_deny', 'Clients refused by authentication', () => counters.authenticationDenied)
+  metrics.counterFrom('aio_broker_authorization_deny', 'Requests refused by authorization', () => counters.authorizationDenied)
+}

@@ -1,0 +1,202 @@
+import type { TimerHandle } from '#shared/base/timer-wheel.ts'
+import { encodeAck, type AckType } from '#shared/mqtt/ack-codec.ts'
+import { encodeSuback, encodeUnsuback } from '#shared/mqtt/subscribe-codec.ts'
+import { PacketType } from '#shared/mqtt/packet-type.ts'
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
+import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
+import type { Topic } from '#shared/mqtt/topic.ts'
+import type { Permit } from '#shared/rpc/authentication.ts'
+import type { ConnectionId, SessionHandle } from '#shared/rpc/backend-port.ts'
+import type { Frontend } from '../frontend.ts'
+import { dispatch } from '../handlers/dispatch.ts'
+import type { Transport, TransportHandler } from '../listener/transport.ts'
+import { disconnect } from './closing.ts'
+import { Input } from './input.ts'
+import { Output } from './output.ts'
+import { AnswerKind, PendingAnswers } from './pending-answers.ts'
+
+/**
+ *   awaitingConnect ─CONNECT→ connecting ─accepted→ open ─DISCONNECT, error, take-over→ closing ─socket closed→ closed
+ *                                     └─refused→ closing
+ */
+export type ConnectionPhase = 'awaitingConnect' | 'connecting' | 'open' | 'closing' | 'closed'
+
+/** Answers that one client may wait for. Beyond it we stop reading its socket until half of them have left. */
+export const PENDING_ANSWERS_MAX = 1_024
+
+/** The life of one Network Connection: what it agreed on in CONNECT, what it waits for, its input and output. */
+export class Connection implements TransportHandler {
+  readonly frontend: Frontend
+  readonly id: ConnectionId
+  readonly transport: Transport
+  /** Name of the listener port, for logs and authentication. */
+  readonly listener: string
+  readonly output: Output
+  readonly #input = new Input()
+  readonly answers = new PendingAnswers()
+
+  phase: ConnectionPhase = 'awaitingConnect'
+  version: ProtocolVersion = 5
+  clientId = ''
+  session: SessionHandle = -1
+  permit: Permit | null = null
+  decoder: PublishDecoder | null = null
+  /** The topic that `permit` allowed last: publishers repeat themselves. */
+  permittedTopic: Topic | null = null
+
+  /** Maximum Packet Size of the client in bytes (§3.1.2.11.4). */
+  packetBytesMaxOut = Infinity
+  /** Topic Aliases towards the client: how many it takes, and those that it knows (§3.3.2.3.4). */
+  topicAliasesMax = 0
+  aliases: Map<string, number> | null = null
+  /** Reason Strings may be sent on any packet (§3.1.2.11.7). */
+  wantsProblemInformation = true
+  sessionExpirySeconds = 0
+  /** QoS 1 and 2 publishes of the client that we have not finished acknowledging (§4.9). */
+  unfinishedPublishes = 0
+
+  /** In milliseconds; 0: none. */
+  keepAliveMs = 0
+  lastInputMs = 0
+  timer: TimerHandle | null = null
+
+  /** In the frontend's list for the end of this turn. */
+  isDirty = false
+  /** The backend was told that the socket does not take more. */
+  isBehind = false
+  /** Bytes of ours counted in the frontend's limit for those who are not authenticated. */
+  countedBytes = 0
+
+  constructor(frontend: Frontend, id: ConnectionId, transport: Transport, listener: string) {
+    this.frontend = frontend
+    this.id = id
+    this.transport = transport
+    this.listener = listener
+    this.output = new Output(transport, frontend.buffers, frontend.counters)
+  }
+
+  onBytes(bytes: Buffer): void {
+    if (this.phase === 'closing' || this.phase === 'closed') return
+    this.frontend.counters.bytesReceived += bytes.length
+    this.lastInputMs = this.frontend.nowMs
+    try {
+      this.#input.feed(bytes, this.#packetBytesMax, this.#onFrame)
+      if (this.phase === 'awaitingConnect' || this.phase === 'connecting') this.frontend.admitUnauthenticated(this, this.#input.heldBytes)
+    } catch (error) {
+      this.#onError(error)
+    }
+  }
+
+  onDrain(): void {
+    this.output.onDrain()
+    if (!this.isBehind) return
+    this.isBehind = false
+    if (this.phase === 'open') this.frontend.backend.writable(this.session, this.id, true)
+  }
+
+  onClose(error: string | null): void {
+    this.frontend.onClosed(this, error)
+  }
+
+  /** Goes on reading after `dispatch` asked to wait. */
+  resumeInput(): void {
+    if (this.phase !== 'open' || !this.#input.isBlocked) return
+    try {
+      this.#input.resume(this.#packetBytesMax, this.#onFrame)
+    } catch (error) {
+      return this.#onError(error)
+    }
+    if (!this.#input.isBlocked) this.transport.resume()
+  }
+
+  /** Takes a ticket for the answer to a request; see PendingAnswers. */
+  expectAnswer(kind: AnswerKind, packetId: number): number {
+    return this.answers.add(kind, packetId)
+  }
+
+  /** The backend answered. */
+  settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
+    if (this.phase !== 'open') return
+    this.answers.settle(ticket, reason, reasons, this.#sendAnswer)
+    if (this.#input.isBlocked && this.answers.length <= PENDING_ANSWERS_MAX / 2) this.resumeInput()
+  }
+
+  /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form. */
+  sendAck(type: AckType, packetId: number, reason: ReasonCode): void {
+    const into = this.output.room(8)
+    this.output.advance(encodeAck(into, this.output.at, type, packetId, this.version, reason, null))
+    this.markDirty()
+  }
+
+  send(packet: Uint8Array): void {
+    this.output.append(packet)
+    this.markDirty()
+  }
+
+  markDirty(): void {
+    if (this.isDirty) return
+    this.isDirty = true
+    this.frontend.addDirty(this)
+  }
+
+  /** End of a turn: one write for all that was gathered. */
+  flush(): void {
+    this.isDirty = false
+    this.output.flush()
+    const behind = this.transport.bufferedBytes
+    if (behind === 0) return
+    if (behind > this.frontend.settings.writeBufferBytesMax * 2) return this.transport.destroy()
+    if (this.isBehind || behind < BEHIND_BYTES || this.phase !== 'open') return
+    this.isBehind = true
+    this.frontend.backend.writable(this.session, this.id, false)
+  }
+
+  get #packetBytesMax(): number {
+    const { settings } = this.frontend
+    return this.phase === 'open' ? settings.packetBytesMax : Math.min(settings.packetBytesMax, settings.unauthenticatedBytesPerConnection)
+  }
+
+  readonly #onFrame = (bytes: Buffer, start: number, end: number): boolean => {
+    const goesOn = dispatch(this, bytes, start, end)
+    if (!goesOn) this.transport.pause()
+    return goesOn
+  }
+
+  readonly #sendAnswer = (kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void => {
+    switch (kind) {
+      case AnswerKind.Puback:
+        this.#finishedPublish()
+        return this.sendAck(PacketType.PUBACK, packetId, reason)
+      case AnswerKind.Pubrec:
+        if (reason >= 0x80) this.#finishedPublish()
+        return this.sendAck(PacketType.PUBREC, packetId, reason)
+      case AnswerKind.Pubcomp:
+        if (reason < 0x80) this.#finishedPublish()
+        return this.sendAck(PacketType.PUBCOMP, packetId, reason)
+      case AnswerKind.Suback:
+        return this.send(encodeSuback(packetId, reasons!, this.version, null, this.packetBytesMaxOut))
+      case AnswerKind.Unsuback:
+        return this.send(encodeUnsuback(packetId, reasons!, this.version, null, this.packetBytesMaxOut))
+    }
+  }
+
+  /** The client's send quota grows by one [MQTT-4.9.0-2]; never above what it began with, whatever a former connection left over. */
+  #finishedPublish(): void {
+    if (this.unfinishedPublishes > 0) this.unfinishedPublishes--
+  }
+
+  #onError(error: unknown): void {
+    if (error instanceof ProtocolError) {
+      this.frontend.counters.protocolErrors++
+      this.frontend.log.warn('protocol_error', { listener: this.listener, remote: this.transport.remoteAddress, client: this.clientId, reason: error.message })
+      return disconnect(this, error.reason, error.message)
+    }
+    this.frontend.log.error('connection_failed', { client: this.clientId, error: error instanceof Error ? error : String(error) })
+    disconnect(this, ReasonCode.ImplementationSpecificError, 'internal error')
+  }
+}
+
+/** A socket that holds back more than this is behind: QoS 1 and 2 wait in the session until it drains. */
+const BEHIND_BYTES = 64 * 1024

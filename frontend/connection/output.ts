@@ -1,0 +1,110 @@
+import type { FrontendCounters } from '../counters.ts'
+import type { Transport } from '../listener/transport.ts'
+
+const SMALL_BYTES = 4 * 1024
+const LARGE_BYTES = 64 * 1024
+/** Buffers kept for the next turn; beyond, they are left to the garbage collector. */
+const SMALL_KEPT_MAX = 4_096
+const LARGE_KEPT_MAX = 64
+
+/** Buffers that outgoing packets are gathered in: one for each connection that is written to in a turn, then the next one's. */
+export class OutputBuffers {
+  readonly #small: Buffer[] = []
+  readonly #large: Buffer[] = []
+
+  /** At least `bytes` long, at most LARGE_BYTES. */
+  take(bytes: number): Buffer {
+    if (bytes <= SMALL_BYTES) return this.#small.pop() ?? Buffer.allocUnsafeSlow(SMALL_BYTES)
+    return this.#large.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)
+  }
+
+  give(buffer: Buffer): void {
+    if (buffer.length === SMALL_BYTES) {
+      if (this.#small.length < SMALL_KEPT_MAX) this.#small.push(buffer)
+    } else if (this.#large.length < LARGE_KEPT_MAX) this.#large.push(buffer)
+  }
+}
+
+/**
+ * The packets of one turn to one client, gathered so that they cost one write (hotpath.md 2). While the socket is slow the
+ * buffers lent to it come back on drain.
+ */
+export class Output {
+  /** A frame larger than this does not fit a gather buffer: it is written by itself. */
+  static readonly FRAME_MAX = LARGE_BYTES
+  readonly #transport: Transport
+  readonly #buffers: OutputBuffers
+  readonly #counters: FrontendCounters
+  #buffer: Buffer | null = null
+  #length = 0
+  #lent: Buffer[] | null = null
+
+  constructor(transport: Transport, buffers: OutputBuffers, counters: FrontendCounters) {
+    this.#transport = transport
+    this.#buffers = buffers
+    this.#counters = counters
+  }
+
+  /** Bytes that the client has not taken: gathered here or waiting in the socket. */
+  get waitingBytes(): number {
+    return this.#length + this.#transport.bufferedBytes
+  }
+
+  /** A buffer with room for `bytes` (at most FRAME_MAX) behind `at`; `advance` says how far it was filled. */
+  room(bytes: number): Buffer {
+    const buffer = this.#buffer
+    if (buffer !== null && this.#length + bytes <= buffer.length) return buffer
+    return this.#makeRoom(bytes)
+  }
+
+  get at(): number {
+    return this.#length
+  }
+
+  advance(to: number): void {
+    this.#length = to
+  }
+
+  append(bytes: Uint8Array): void {
+    if (bytes.length > LARGE_BYTES) return this.writeThrough(bytes)
+    this.room(bytes.length).set(bytes, this.#length)
+    this.#length += bytes.length
+  }
+
+  /** Bytes that nobody will change any more go to the socket as they are, after what was gathered. */
+  writeThrough(bytes: Uint8Array): void {
+    this.flush()
+    this.#counters.bytesSent += bytes.length
+    this.#transport.write(bytes)
+  }
+
+  flush(): void {
+    const buffer = this.#buffer
+    if (buffer === null) return
+    this.#buffer = null
+    this.#counters.bytesSent += this.#length
+    this.#transport.write(buffer.subarray(0, this.#length))
+    this.#length = 0
+    if (this.#transport.bufferedBytes === 0) this.#buffers.give(buffer)
+    else (this.#lent ??= []).push(buffer)
+  }
+
+  /** The socket has taken everything. */
+  onDrain(): void {
+    if (this.#lent === null) return
+    for (const buffer of this.#lent) this.#buffers.give(buffer)
+    this.#lent = null
+  }
+
+  #makeRoom(bytes: number): Buffer {
+    const full = this.#buffer
+    if (full !== null && this.#length + bytes > LARGE_BYTES) this.flush()
+    const larger = this.#buffers.take(this.#length + bytes)
+    if (this.#buffer !== null) {
+      this.#buffer.copy(larger, 0, 0, this.#length)
+      this.#buffers.give(this.#buffer)
+    }
+    this.#buffer = larger
+    return larger
+  }
+}

@@ -1,0 +1,78 @@
+import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
+
+/** What a ticket will be answered with. */
+export const AnswerKind = { Puback: 1, Pubrec: 2, Pubcomp: 3, Suback: 4, Unsuback: 5 } as const
+export type AnswerKind = (typeof AnswerKind)[keyof typeof AnswerKind]
+
+const INITIAL = 8
+const WAITING = 0xff
+
+/** Sends one answer; `reasons` is of SUBACK and UNSUBACK. */
+export type SendAnswer = (kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null) => void
+
+/**
+ * Requests of one client that the backend has not answered, in order of arrival: acknowledgements leave in that order
+ * [MQTT-4.6.0-2], [MQTT-4.6.0-3], whatever order they become known in. A ticket is a place in this order.
+ */
+export class PendingAnswers {
+  #kinds = new Uint8Array(INITIAL)
+  #packetIds = new Uint16Array(INITIAL)
+  #reasons = new Uint8Array(INITIAL)
+  #lists: Map<number, readonly ReasonCode[]> | null = null
+  #head = 0
+  #tail = 0
+
+  get length(): number {
+    return this.#tail - this.#head
+  }
+
+  /** Answers the ticket of the request. */
+  add(kind: AnswerKind, packetId: number): number {
+    if (this.#tail - this.#head === this.#kinds.length) this.#grow()
+    const ticket = this.#tail++
+    const slot = ticket & (this.#kinds.length - 1)
+    this.#kinds[slot] = kind
+    this.#packetIds[slot] = packetId
+    this.#reasons[slot] = WAITING
+    return ticket
+  }
+
+  /** The backend has answered `ticket`; sends it and those behind it that only waited for it. */
+  settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null, send: SendAnswer): void {
+    if (ticket < this.#head || ticket >= this.#tail) return
+    const mask = this.#kinds.length - 1
+    this.#reasons[ticket & mask] = reason
+    if (reasons !== null) (this.#lists ??= new Map()).set(ticket, reasons)
+    if (ticket !== this.#head) return
+    while (this.#head < this.#tail && this.#reasons[this.#head & mask] !== WAITING) {
+      const slot = this.#head & mask
+      const list = this.#takeList(this.#head)
+      this.#head++
+      send(this.#kinds[slot] as AnswerKind, this.#packetIds[slot]!, this.#reasons[slot] as ReasonCode, list)
+    }
+  }
+
+  #takeList(ticket: number): readonly ReasonCode[] | null {
+    if (this.#lists === null) return null
+    const list = this.#lists.get(ticket) ?? null
+    this.#lists.delete(ticket)
+    return list
+  }
+
+  #grow(): void {
+    const mask = this.#kinds.length - 1
+    const size = this.#kinds.length * 2
+    const kinds = new Uint8Array(size)
+    const packetIds = new Uint16Array(size)
+    const reasons = new Uint8Array(size)
+    for (let ticket = this.#head; ticket < this.#tail; ticket++) {
+      const to = ticket & (size - 1)
+      kinds[to] = this.#kinds[ticket & mask]!
+      packetIds[to] = this.#packetIds[ticket & mask]!
+      reasons[to] = this.#reasons[ticket & mask]!
+    }
+    this.#kinds = kinds
+    this.#packetIds = packetIds
+    this.#reasons = reasons
+  }
+}

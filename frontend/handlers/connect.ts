@@ -1,0 +1,167 @@
+import { encodeConnack, type ConnackProperties } from '#shared/mqtt/connack-codec.ts'
+import { ConnectRefusal, decodeConnect, type Connect } from '#shared/mqtt/connect-codec.ts'
+import { newMessage } from '#shared/mqtt/message.ts'
+import { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { Permit, Verdict } from '#shared/rpc/authentication.ts'
+import type { AttachReply, WillRequest } from '#shared/rpc/backend-port.ts'
+import { close } from '../connection/closing.ts'
+import type { Connection } from '../connection/connection.ts'
+
+/** Bytes of a Client Identifier that may appear in Response Information as they are; others are sent in hexadecimal. */
+const PLAIN_IDENTIFIER = /^[\w.:@-]{1,128}$/
+
+/** CONNECT (§3.1). What follows it is not read until CONNACK has been sent. */
+export function onConnect(connection: Connection, bytes: Buffer, start: number, end: number): void {
+  let packet: Connect
+  try {
+    packet = decodeConnect(bytes, start, end, connection.frontend.settings.topicLevelsMax)
+  } catch (error) {
+    if (!(error instanceof ConnectRefusal)) throw error
+    connection.version = error.answerVersion ?? 4
+    return refuse(connection, error.reason, error.message, error.answerVersion !== null)
+  }
+  connection.phase = 'connecting'
+  connection.version = packet.protocolVersion
+  connection.packetBytesMaxOut = packet.maximumPacketSize
+  connection.wantsProblemInformation = packet.requestProblemInformation
+  if (packet.clientId === '' && packet.protocolVersion !== 5 && !packet.cleanStart) {
+    return refuse(connection, ReasonCode.ClientIdentifierNotValid, 'an empty Client Identifier needs Clean Session', true)
+  }
+  connection.clientId = packet.clientId === '' ? `auto-${connection.frontend.random.uuid()}` : packet.clientId
+  accept(connection, packet).catch((error: unknown) => {
+    connection.frontend.log.error('connect_failed', { client: connection.clientId, error: error instanceof Error ? error : String(error) })
+    refuse(connection, ReasonCode.ServerUnavailable, 'the server cannot accept connections now', true)
+  })
+}
+
+async function accept(connection: Connection, packet: Connect): Promise<void> {
+  const { frontend } = connection
+  const verdict = await authenticate(connection, packet)
+  if (connection.phase !== 'connecting') return
+  if (verdict.is === 'refused') return refuse(connection, verdict.reason, verdict.detail, true)
+  if (packet.will !== null && !mayPublishWill(verdict.permit, packet.will.topic)) {
+    return refuse(connection, ReasonCode.NotAuthorized, 'the Will Topic is not allowed', true)
+  }
+  const sessionExpirySeconds = Math.min(packet.sessionExpiry, frontend.settings.maxSessionExpirySeconds ?? Infinity)
+  const reply = await frontend.backend.attach({
+    frontend,
+    connection: connection.id,
+    clientId: connection.clientId,
+    protocolVersion: packet.protocolVersion,
+    cleanStart: packet.cleanStart,
+    sessionExpirySeconds,
+    receiveMaximum: packet.receiveMaximum,
+    will: willOf(connection, packet),
+  })
+  if (reply.is === 'refused') return refuse(connection, reply.reason, reply.detail, true)
+  if (connection.phase !== 'connecting') {
+    // The client left, or another connection took the session over, while the backend was storing it.
+    return frontend.backend.detach(reply.session, connection.id, { discardWill: false, sessionExpirySeconds: null })
+  }
+  connection.sessionExpirySeconds = sessionExpirySeconds
+  open(connection, packet, verdict.permit, reply)
+}
+
+async function authenticate(connection: Connection, packet: Connect): Promise<Verdict> {
+  const { frontend, transport } = connection
+  const verdict = await frontend.authenticator.authenticate({
+    listener: connection.listener,
+    remoteAddress: transport.remoteAddress,
+    clientId: connection.clientId,
+    userName: packet.userName,
+    password: packet.password,
+    authenticationMethod: packet.authenticationMethod,
+    authenticationData: packet.authenticationData,
+    peerCertificates: transport.peerCertificates,
+  })
+  if (verdict.is === 'accepted') frontend.counters.authenticationSuccesses++
+  else frontend.counters.authenticationDenied++
+  return verdict
+}
+
+function mayPublishWill(permit: Permit, topic: string): boolean {
+  return !topic.startsWith('$SYS/') && permit.mayPublish(topic)
+}
+
+function willOf(connection: Connection, packet: Connect): WillRequest | null {
+  const { will } = packet
+  if (will === null) return null
+  const message = newMessage(connection.frontend.topics.fromName(will.topic), will.payload, will.qos, will.retain, will.properties)
+  message.expirySeconds = will.expirySeconds
+  return { message, delaySeconds: will.delaySeconds }
+}
+
+function open(connection: Connection, packet: Connect, permit: Permit, reply: AttachReply & { is: 'attached' }): void {
+  const { frontend } = connection
+  const { settings } = frontend
+  const isCompatible = settings.compatibility === 'AzureIoTOperations'
+  connection.phase = 'open'
+  connection.session = reply.session
+  connection.permit = permit
+  connection.decoder = new PublishDecoder(frontend.topics, connection.version, topicAliasesIn(connection))
+  connection.topicAliasesMax = isCompatible ? 0 : Math.min(packet.topicAliasMaximum, settings.topicAliasesOutMax)
+  frontend.forgetUnauthenticated(connection)
+  const keepAliveSeconds = grantedKeepAlive(packet, settings.serverKeepAliveSeconds)
+  frontend.startKeepAlive(connection, keepAliveSeconds)
+  const properties = connection.version === 5 ? connackProperties(connection, packet, keepAliveSeconds) : null
+  connection.send(encodeConnack(connection.version, reply.sessionPresent, ReasonCode.Success, properties, connection.packetBytesMaxOut))
+  frontend.log.debug('connected', { client: connection.clientId, listener: connection.listener, remote: connection.transport.remoteAddress })
+  frontend.backend.writable(connection.session, connection.id, true)
+  connection.resumeInput()
+}
+
+function topicAliasesIn(connection: Connection): number {
+  const { topicAliasMaximum, compatibility } = connection.frontend.settings
+  return connection.version === 5 && compatibility === 'None' ? topicAliasMaximum : 0
+}
+
+/** Keep Alive in seconds (§3.1.2.10); only MQTT 5 can be told another one than it asked for [MQTT-3.2.2-21]. */
+function grantedKeepAlive(packet: Connect, ceiling: number): number {
+  if (packet.protocolVersion !== 5 || ceiling === 0) return packet.keepAlive
+  return packet.keepAlive === 0 || packet.keepAlive > ceiling ? ceiling : packet.keepAlive
+}
+
+function connackProperties(connection: Connection, packet: Connect, keepAliveSeconds: number): ConnackProperties {
+  const { settings } = connection.frontend
+  const { clientId, sessionExpirySeconds } = connection
+  return {
+    receiveMaximum: settings.receiveMaximum,
+    maximumPacketSize: settings.packetBytesMax,
+    topicAliasMaximum: settings.topicAliasMaximum,
+    sessionExpiry: sessionExpirySeconds === packet.sessionExpiry ? undefined : sessionExpirySeconds,
+    assignedClientIdentifier: packet.clientId === '' ? clientId : undefined,
+    serverKeepAlive: keepAliveSeconds === packet.keepAlive ? undefined : keepAliveSeconds,
+    responseInformation: packet.requestResponseInformation ? responseInformation(settings.responseInformation, clientId) : undefined,
+    retainAvailable: settings.retainedMessagesMax === 0 ? false : undefined,
+    ...(settings.compatibility === 'AzureIoTOperations' ? AZURE_IOT_OPERATIONS : {}),
+  }
+}
+
+/** What that broker does not have, announced so that clients see the same (decisions.md 28). */
+const AZURE_IOT_OPERATIONS: ConnackProperties = { maximumQoS: 1, topicAliasMaximum: 0, subscriptionIdentifiersAvailable: false }
+
+/** A topic of the client's own to receive responses under (§3.2.2.3.15): no wildcard and no level separator of its own making. */
+function responseInformation(prefix: string, clientId: string): string | undefined {
+  if (prefix === '') return undefined
+  return `${prefix}${PLAIN_IDENTIFIER.test(clientId) ? clientId : Buffer.from(clientId, 'utf8').subarray(0, 256).toString('hex')}`
+}
+
+/** CONNACK with a failure, then the end [MQTT-3.1.4-6]; `canAnswer` false: the end without it. */
+function refuse(connection: Connection, reason: ReasonCode, detail: string, canAnswer: boolean): void {
+  const { frontend } = connection
+  if (connection.phase === 'closing' || connection.phase === 'closed') return
+  frontend.counters.connectionsRefused++
+  frontend.log.warn('connect_refused', {
+    listener: connection.listener,
+    remote: connection.transport.remoteAddress,
+    client: connection.clientId,
+    code: reason,
+    reason: detail,
+  })
+  if (canAnswer) {
+    const properties = connection.version === 5 ? { reasonString: detail } : null
+    connection.output.append(encodeConnack(connection.version, false, reason, properties, connection.packetBytesMaxOut))
+  }
+  close(connection, { discardWill: true, sessionExpirySeconds: null })
+}

@@ -1,0 +1,53 @@
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { Topic } from '#shared/mqtt/topic.ts'
+import type { Connection } from '../connection/connection.ts'
+import { AnswerKind } from '../connection/pending-answers.ts'
+
+/** Topics of the broker itself: read by clients, never written. */
+const OWN_TOPICS = '$SYS/'
+
+/**
+ * PUBLISH from a client (§3.3). QoS 1 and 2 are acknowledged once the backend has stored the message, not before.
+ * @throws {ProtocolError} ReceiveMaximumExceeded [MQTT-3.3.4-9]; whatever PublishDecoder finds
+ */
+export function onPublish(connection: Connection, bytes: Buffer, start: number, end: number): void {
+  const { frontend } = connection
+  const message = frontend.message
+  connection.decoder!.decode(bytes, start, end, message)
+  if (message.topic !== connection.permittedTopic && !mayPublish(connection, message.topic)) return refuse(connection, message.qos, message.packetId)
+  checkOffered(connection, message.qos, message.retain)
+  if (message.qos === 0) return frontend.backend.publish(connection.session, connection.id, 0, message)
+  if (connection.version === 5 && ++connection.unfinishedPublishes > frontend.settings.receiveMaximum) {
+    throw new ProtocolError(ReasonCode.ReceiveMaximumExceeded, 'MQTT-3.3.4-9', `more than ${frontend.settings.receiveMaximum} unacknowledged publishes`)
+  }
+  const kind = message.qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec
+  const ticket = connection.expectAnswer(kind, message.packetId)
+  frontend.backend.publish(connection.session, connection.id, ticket, message)
+}
+
+/** What CONNACK said that we do not have (§3.2.2.3.4, §3.2.2.3.5). */
+function checkOffered(connection: Connection, qos: number, retain: boolean): void {
+  const { compatibility, retainedMessagesMax } = connection.frontend.settings
+  if (qos === 2 && compatibility === 'AzureIoTOperations') throw new ProtocolError(ReasonCode.QoSNotSupported, 'MQTT-3.2.2-11', 'QoS 2')
+  if (retain && retainedMessagesMax === 0) throw new ProtocolError(ReasonCode.RetainNotSupported, 'MQTT-3.2.2-14', 'RETAIN')
+}
+
+function mayPublish(connection: Connection, topic: Topic): boolean {
+  if (topic.name.startsWith(OWN_TOPICS) || !connection.permit!.mayPublish(topic.name)) return false
+  connection.permittedTopic = topic
+  return true
+}
+
+/** Not authorized: MQTT 5 says so, older versions cannot (decisions.md 21). The message goes nowhere. */
+function refuse(connection: Connection, qos: number, packetId: number): void {
+  connection.frontend.counters.authorizationDenied++
+  connection.frontend.log.warn('publish_denied', { client: connection.clientId, listener: connection.listener })
+  if (qos === 0) return
+  const reason = connection.version === 5 ? ReasonCode.NotAuthorized : ReasonCode.Success
+  // In its place among the others: acknowledgements keep the order of the publishes [MQTT-4.6.0-2].
+  if (connection.version === 5) connection.unfinishedPublishes++
+  const ticket = connection.expectAnswer(qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec, packetId)
+  connection.settle(ticket, reason, null)
+}
+

@@ -1,0 +1,46 @@
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { decodeSubscribe, type RequestedSubscription } from '#shared/mqtt/subscribe-codec.ts'
+import { parseTopicFilter } from '#shared/mqtt/topic.ts'
+import type { ParsedFilter, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
+import type { Connection } from '../connection/connection.ts'
+import { AnswerKind } from '../connection/pending-answers.ts'
+
+/**
+ * SUBSCRIBE (§3.8). Each Topic Filter gets its own reason in SUBACK [MQTT-3.8.4-6]; one that is refused does not hold up the others.
+ * @throws {ProtocolError} QuotaExceeded: more than filtersPerPacketMax; whatever decodeSubscribe finds
+ */
+export function onSubscribe(connection: Connection, bytes: Buffer, start: number, end: number): void {
+  const packet = decodeSubscribe(bytes, start, end, connection.version)
+  checkCount(connection, packet.subscriptions.length)
+  const requests = packet.subscriptions.map(subscription => request(connection, subscription, packet.subscriptionIdentifier))
+  const ticket = connection.expectAnswer(AnswerKind.Suback, packet.packetId)
+  connection.frontend.backend.subscribe(connection.session, connection.id, ticket, requests)
+}
+
+export function checkCount(connection: Connection, filters: number): void {
+  const { filtersPerPacketMax } = connection.frontend.settings
+  if (filters > filtersPerPacketMax) {
+    throw new ProtocolError(ReasonCode.QuotaExceeded, '§4.13', `${filters} Topic Filters in one packet, ${filtersPerPacketMax} allowed`)
+  }
+}
+
+function request(connection: Connection, subscription: RequestedSubscription, identifier: number): SubscriptionRequest {
+  const { filter: text, qos, noLocal, retainAsPublished, retainHandling } = subscription
+  const parsed = parseFilter(connection, text)
+  const filter = parsed ?? { text, group: null, filter: text }
+  const refused = parsed === null ? ReasonCode.TopicFilterInvalid : connection.permit!.maySubscribe(filter.filter) ? null : ReasonCode.NotAuthorized
+  if (refused === ReasonCode.NotAuthorized) connection.frontend.counters.authorizationDenied++
+  return { filter, refused, qos, noLocal, retainAsPublished, retainHandling, identifier }
+}
+
+/** Null when it is not a valid Topic Filter (§4.7, §4.8.2). */
+export function parseFilter(connection: Connection, text: string): ParsedFilter | null {
+  try {
+    const parsed = parseTopicFilter(text, connection.frontend.settings.topicLevelsMax)
+    return { text, group: parsed.kind === 'shared' ? parsed.group : null, filter: parsed.filter }
+  } catch (error) {
+    if (error instanceof ProtocolError) return null
+    throw error
+  }
+}
