@@ -119,7 +119,7 @@ const COMMANDS: { readonly [type in PacketType]?: Packet['cmd'] } = {
 /**
  * Decodes the packet `bytes[start, end)`, whose ends `frameEnd` found. Parts may be views into `bytes`. For a hot loop use
  * `PublishDecoder` (without Subscription Identifiers) and `decodeAck`.
- * @throws {AssertionError} the server sent what a server does not send
+ * @throws {ProtocolError} ImplementationSpecificError: the server sent what mqtt-packet does not parse, or what servers do not send
  */
 export function decodeServerPacket(bytes: Buffer, start: number, end: number, version: ProtocolVersion): ServerPacket {
   const command = COMMANDS[(bytes[start]! >> 4) as PacketType]

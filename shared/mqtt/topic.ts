@@ -5,7 +5,7 @@ import { isMqttUtf8 } from './utf8.ts'
 /** Levels that a Topic Name or Topic Filter may have unless the caller says otherwise (decisions.md 30). */
 export const TOPIC_LEVELS_MAX = 128
 
-/** Longer Topic Names are not cached, so that a full cache stays within topicsMax times about 3 KiB. */
+/** Longer Topic Names are not cached, so that a full cache stays within topicsMax times about 4 KiB. */
 const CACHED_TOPIC_BYTES_MAX = 1_024
 
 /** Slots of the direct-mapped table before the maps of a TopicCache; a power of two. */
@@ -120,7 +120,9 @@ function hashOf(bytes: Uint8Array, start: number, end: number): number {
 
 function newTopic(bytes: Uint8Array, start: number, end: number, levelsMax: number): Topic {
   checkTopicName(bytes, start, end, levelsMax)
-  const utf8 = Buffer.from(bytes.subarray(start, end))
+  // Not out of Node's pool: a cached name would pin 8 KiB of it.
+  const utf8 = Buffer.allocUnsafeSlow(end - start)
+  utf8.set(bytes.subarray(start, end))
   return new Topic(utf8.toString('utf8'), utf8)
 }
 

@@ -63,5 +63,5 @@ export function binaryDataEnd(bytes: Uint8Array, at: number, end: number): numbe
     const dataEnd = at + 2 + ((bytes[at]! << 8) | bytes[at + 1]!)
     if (dataEnd <= end) return dataEnd
   }
-  throw new ProtocolError(ReasonCode.MalformedPacket, '§4.13.1', 'a field runs past the end of the packet')
+  throw new ProtocolError(ReasonCode.MalformedPacket, '§4.13.1', 'a field runs past the end')
 }
