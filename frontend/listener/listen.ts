@@ -22,7 +22,7 @@ export async function listen(
   limits: ListenerLimits,
   onTransport: OnTransport,
   onRefused: OnRefused,
-  timers: Timers
+  timers: Timers,
 ): Promise<Listener> {
   const port = makePort(settings, limits, onTransport, onRefused, timers)
   const uws = settings.protocol === 'WebSockets' ? await chooseUws(settings) : null

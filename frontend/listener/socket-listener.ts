@@ -26,7 +26,7 @@ export function makePort(
   limits: ListenerLimits,
   onTransport: OnTransport,
   onRefused: OnRefused,
-  timers: Timers
+  timers: Timers,
 ): Port {
   return { settings, arrivals: new Arrivals(limits, timers, onRefused), timers, onTransport }
 }

@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import type { ConnectionOptions } from 'node:tls'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { connectClient } from './contract/client.ts'
+import { connectClient, httpAnswer } from './contract/client.ts'
 import type { ConnectOptions, ContractClient } from './contract/client.ts'
 import type { AcceptedTransport, Host, ListenReply, TransportState } from './contract/host.ts'
 import { pattern } from './contract/pattern.ts'
@@ -49,6 +49,11 @@ export class Bench {
     const client = await connectClient(this.#engine.kind, { port: this.port, ...(tls && { tls }), ...options })
     this.#clients.push(client)
     return client
+  }
+
+  httpAnswer(request: string): Promise<string> {
+    const tls = this.#engine.clientTls
+    return httpAnswer(this.#engine.kind, { port: this.port, ...(tls && { tls }) }, request)
   }
 
   async pair(): Promise<{ readonly client: ContractClient; readonly server: RemoteTransport }> {
@@ -143,13 +148,14 @@ export function transportContract(engine: ContractEngine): void {
     streamContract(() => bench)
     flowContract(() => bench)
     closeContract(() => bench)
-    limitContract(engine, () => bench)
+    limitContract(() => bench)
+    if (engine.settings.protocol === 'WebSockets') upgradeContract(engine, () => bench)
     if (engine.name === 'uws') nativeDeadlineContract(engine)
     else deadlineContract(engine, () => bench)
   })
 
   function streamContract(bench: () => Bench): void {
-    test('is served by the engine under test, and tells the client\'s address', async () => {
+    test("is served by the engine under test, and tells the client's address", async () => {
       await bench().listen()
       const { client, server } = await bench().pair()
       expect(bench().engineName).toBe(engine.settings.protocol === 'Mqtt' ? engine.name : engine.name === 'uws' ? 'uws' : 'ws')
@@ -350,7 +356,11 @@ export function transportContract(engine: ContractEngine): void {
       const other = await bench().pair()
       await server.call('throwNext')
       client.send(pattern(0, 10))
-      expect(await bench().refusal()).toMatchObject({ reason: 'fault', remoteAddress: '127.0.0.1', detail: expect.stringContaining('on purpose') })
+      expect(await bench().refusal()).toMatchObject({
+        reason: 'fault',
+        remoteAddress: '127.0.0.1',
+        detail: expect.stringContaining('on purpose'),
+      })
       expect((await server.until({ closes: 1 })).closes).toEqual([null])
       await client.closed
       other.client.send(pattern(0, 10))
@@ -371,10 +381,15 @@ export function transportContract(engine: ContractEngine): void {
   }
 }
 
-function limitContract(engine: ContractEngine, bench: () => Bench): void {
+function limitContract(bench: () => Bench): void {
   /** Done when the server has refused the client, during the handshake or right after it. */
   const refusedClient = async (): Promise<void> => {
-    await bench().client().then(client => client.closed, () => {})
+    await bench()
+      .client()
+      .then(
+        client => client.closed,
+        () => {},
+      )
   }
 
   test('one connection too many is refused; when one has gone there is room again', async () => {
@@ -395,16 +410,81 @@ function limitContract(engine: ContractEngine, bench: () => Bench): void {
     await refusedClient()
     expect(await bench().refusal()).toMatchObject({ reason: 'handlerRefused' })
   })
+}
 
-  if (engine.settings.protocol === 'Mqtt') return
-  test('frames may end anywhere, text ends the connection', async () => {
+/** What WebSocket adds. */
+function upgradeContract(engine: ContractEngine, bench: () => Bench): void {
+  const answerTo = (...headers: string[]): Promise<string> =>
+    bench().httpAnswer(['GET /mqtt HTTP/1.1', 'Host: localhost', ...headers, '', ''].join('\r\n'))
+  const UPGRADE = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==']
+
+  test('frames may end anywhere', async () => {
     await bench().listen()
     const { client, server } = await bench().pair()
     for (let at = 0; at < 300; at++) client.send(pattern(at, 1))
-    await server.until({ receivedBytes: 300 })
-    client.sendText('text')
+    client.websocket.send(pattern(300, 200), { fin: false })
+    client.websocket.send(pattern(500, 0), { fin: false })
+    client.websocket.ping()
+    client.websocket.send(pattern(500, 70_000), { fin: true })
+    expect(await server.until({ receivedBytes: 70_500 })).toMatchObject({ receivedBytes: 70_500, mismatchAt: -1, closes: [] })
+  })
+
+  test('[MQTT-6.0.0-1] a text frame ends the connection', async () => {
+    await bench().listen()
+    const { client, server } = await bench().pair()
+    client.send(pattern(0, 10))
+    client.websocket.send('text')
     expect(await client.closeCode).toBe(1_003)
-    expect(await server.until({ closes: 1 })).toMatchObject({ mismatchAt: -1, closes: ['text frame [MQTT-6.0.0-1]'] })
+    expect(await server.until({ closes: 1 })).toMatchObject({ receivedBytes: 10, closes: ['text frame [MQTT-6.0.0-1]'] })
+  })
+
+  test('a ping is answered', async () => {
+    await bench().listen()
+    const { client } = await bench().pair()
+    const pong = new Promise(resolve => client.websocket.once('pong', data => resolve(String(data))))
+    client.websocket.ping('are you there')
+    expect(await pong).toBe('are you there')
+  })
+
+  test('a message over the limit ends the connection; a legal packet of the maximum size does not', async () => {
+    await bench().listen()
+    const { client, server } = await bench().pair()
+    client.send(pattern(0, engine.settings.packetBytesMax))
+    await server.until({ receivedBytes: engine.settings.packetBytesMax })
+    client.send(pattern(0, engine.settings.packetBytesMax + 100_000))
+    expect((await server.until({ closes: 1 })).closes).toEqual([expect.any(String)])
+  })
+
+  test.each([
+    ['mqtt', 'mqtt'],
+    ['mqttv3.1', 'mqttv3.1'],
+    ['mqttv3.1, mqtt', 'mqtt'],
+    ['soap,mqtt', 'mqtt'],
+  ])('[MQTT-6.0.0-4] of %j the server chooses %j, and no extension', async (offered, chosen) => {
+    await bench().listen()
+    const answer = await answerTo(...UPGRADE, `Sec-WebSocket-Protocol: ${offered}`, 'Sec-WebSocket-Extensions: permessage-deflate')
+    expect(answer).toMatch(/^HTTP\/1\.1 101 /)
+    expect(answer.toLowerCase()).toContain(`sec-websocket-protocol: ${chosen}\r\n`)
+    expect(answer.toLowerCase()).not.toContain('sec-websocket-extensions')
+  })
+
+  test.each([[[]], [['Sec-WebSocket-Protocol: soap']], [['Sec-WebSocket-Protocol: MQTT']], [['Sec-WebSocket-Protocol: ,']]])(
+    '[MQTT-6.0.0-3] without our sub-protocol the upgrade is refused: %j',
+    async headers => {
+      await bench().listen()
+      const answer = await answerTo(...UPGRADE, ...headers)
+      expect(answer).toMatch(/^HTTP\/1\.1 400 /)
+      expect(answer).toContain("The WebSocket sub-protocol must be 'mqtt'")
+      expect(await bench().refusal()).toMatchObject({ reason: 'subprotocol', remoteAddress: '127.0.0.1' })
+    },
+  )
+
+  test('a request for a page hears what this port is for', async () => {
+    await bench().listen()
+    const answer = await answerTo()
+    expect(answer).toMatch(/^HTTP\/1\.1 426 /)
+    expect(answer).toContain('This port speaks MQTT over WebSocket.')
+    expect(await bench().refusal()).toMatchObject({ reason: 'httpRequest', remoteAddress: '127.0.0.1' })
   })
 }
 

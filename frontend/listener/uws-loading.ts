@@ -65,7 +65,9 @@ export interface UwsContext {
 const FORK = '@trufflesuite/uws-js-unofficial'
 const OFFICIAL = 'uWebSockets.js'
 
-export type UwsLoading = { readonly is: 'loaded'; readonly uws: Uws; readonly version: string } | { readonly is: 'absent'; readonly why: string }
+export type UwsLoading =
+  | { readonly is: 'loaded'; readonly uws: Uws; readonly version: string }
+  | { readonly is: 'absent'; readonly why: string }
 
 /** uWebSockets.js, if it is installed, known to work, and loads natively in this process. Never loads an imitation knowingly. */
 export async function loadUws(): Promise<UwsLoading> {

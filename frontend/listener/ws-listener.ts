@@ -45,7 +45,9 @@ export class WebSocketGate {
       handleProtocols: (names: Set<string>) => chooseSubprotocol([...names].join(',')) ?? false,
     } as const
     this.#websockets = new WebSocketServer(options)
-    this.#websockets.on('wsClientError', (error, socket, request) => this.#refuse(request.socket, socket, 400, 'httpRequest', `${error.message}\n`))
+    this.#websockets.on('wsClientError', (error, socket, request) =>
+      this.#refuse(request.socket, socket, 400, 'httpRequest', `${error.message}\n`),
+    )
   }
 
   enter(socket: Socket, arrival: Arrival, kind: 'ws' | 'wss', peerCertificates: readonly Uint8Array[] | null): void {

@@ -7,10 +7,12 @@ import type { TransportKind } from '../transport.ts'
 import { PatternCheck } from './pattern.ts'
 
 interface Stream {
-  send(bytes: Uint8Array | string): void
+  send(bytes: Uint8Array): void
   leave(): void
   pause(): void
   resume(): void
+  /** Null where the byte stream is bare. */
+  readonly websocket: WebSocket | null
 }
 
 /** The client's end of a Transport, with control of the bare TCP connection beneath it. */
@@ -48,9 +50,10 @@ export class ContractClient {
     this.#stream.send(bytes)
   }
 
-  /** Only on WebSocket. */
-  sendText(text: string): void {
-    this.#stream.send(text)
+  /** For what only WebSocket has. */
+  get websocket(): WebSocket {
+    if (this.#stream.websocket === null) throw new Error('not a WebSocket')
+    return this.#stream.websocket
   }
 
   /** The protocol's orderly end: FIN, or a Close frame. */
@@ -87,15 +90,33 @@ export interface ConnectOptions {
   readonly subprotocol?: string
 }
 
+/** The answer to an HTTP request as text, read until the server closes the connection or upgrades it. */
+export async function httpAnswer(kind: TransportKind, options: ConnectOptions, request: string): Promise<string> {
+  const { stream } = await openStream(kind, options)
+  stream.write(request)
+  let answer = ''
+  for await (const chunk of stream) {
+    answer += String(chunk)
+    if (answer.startsWith('HTTP/1.1 101') && answer.includes('\r\n\r\n')) break
+  }
+  stream.destroy()
+  return answer
+}
+
 /** Connects as a client of `kind`; rejects when the server refuses before the byte stream begins. */
 export async function connectClient(kind: TransportKind, options: ConnectOptions): Promise<ContractClient> {
+  const { raw, stream } = await openStream(kind, options)
+  return kind === 'ws' || kind === 'wss' ? connectWebSocket(raw, stream, options) : connectStream(raw, stream)
+}
+
+async function openStream(kind: TransportKind, options: ConnectOptions): Promise<{ readonly raw: Socket; readonly stream: Socket }> {
   const raw = connectTcp({ port: options.port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true })
   raw.on('error', () => {})
   const isTls = kind === 'tls' || kind === 'wss'
   const stream = isTls ? connectTls({ socket: raw, servername: 'localhost', ...options.tls }) : raw
   stream.on('error', () => {})
   await opened(stream, isTls ? 'secureConnect' : 'connect')
-  return kind === 'ws' || kind === 'wss' ? connectWebSocket(raw, stream, options) : connectStream(raw, stream)
+  return { raw, stream }
 }
 
 function connectStream(raw: Socket, stream: Socket): ContractClient {
@@ -104,6 +125,7 @@ function connectStream(raw: Socket, stream: Socket): ContractClient {
     leave: () => void stream.end(),
     pause: () => void stream.pause(),
     resume: () => void stream.resume(),
+    websocket: null,
   })
   stream.on('data', client.take)
   stream.on('end', () => stream.end())
@@ -117,6 +139,7 @@ async function connectWebSocket(raw: Socket, stream: Socket, { port, subprotocol
     leave: () => websocket.close(1_000),
     pause: () => websocket.pause(),
     resume: () => websocket.resume(),
+    websocket,
   })
   client.closeCode = new Promise(resolve => websocket.once('close', resolve))
   websocket.on('message', bytes => client.take(bytes as Buffer))

@@ -17,7 +17,7 @@ process.on('message', ({ host: id, sequence, command }: HostMessage) => {
   const answer = (reply: object): void => void process.send?.({ sequence, ...reply })
   host.run(command).then(
     result => answer({ result }),
-    (error: Error) => answer({ error: error.stack ?? error.message })
+    (error: Error) => answer({ error: error.stack ?? error.message }),
   )
 })
 

@@ -32,7 +32,10 @@ export class Node20 {
 
   static async start(): Promise<Node20> {
     const directory = await compile()
-    return new Node20(directory, fork(join(directory, `${MAIN}.js`), { execPath: NODE_20, execArgv: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }))
+    return new Node20(
+      directory,
+      fork(join(directory, `${MAIN}.js`), { execPath: NODE_20, execArgv: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }),
+    )
   }
 
   private constructor(directory: string, child: ChildProcess) {
@@ -88,7 +91,12 @@ async function compile(): Promise<string> {
     outDir: directory,
     typeRoots: [join(ROOT, 'node_modules/@types')],
   }
-  const config = { extends: join(relative(directory, ROOT), 'tsconfig.json'), compilerOptions, include: [], files: [join(ROOT, `${MAIN}.ts`)] }
+  const config = {
+    extends: join(relative(directory, ROOT), 'tsconfig.json'),
+    compilerOptions,
+    include: [],
+    files: [join(ROOT, `${MAIN}.ts`)],
+  }
   await writeFile(join(directory, 'tsconfig.json'), JSON.stringify(config))
   await writeFile(join(directory, 'package.json'), JSON.stringify({ type: 'module', imports: { '#shared/*.ts': './shared/*.js' } }))
   await promisify(execFile)(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', directory])
