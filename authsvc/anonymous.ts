@@ -14,7 +14,11 @@ export const anonymousAuthenticator: Authenticator = {
   authenticate(request: AuthenticationRequest): Promise<Verdict> {
     const { authenticationMethod } = request
     if (authenticationMethod !== null && authenticationMethod !== SERVICE_ACCOUNT_METHOD) {
-      return Promise.resolve({ is: 'refused', reason: ReasonCode.BadAuthenticationMethod, detail: 'this port has no authentication methods' })
+      return Promise.resolve({
+        is: 'refused',
+        reason: ReasonCode.BadAuthenticationMethod,
+        detail: 'this port has no authentication methods',
+      })
     }
     return Promise.resolve({ is: 'accepted', permit: EVERYTHING })
   },

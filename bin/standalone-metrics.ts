@@ -19,14 +19,22 @@ function registerTraffic(metrics: MetricsRegistry, engine: Engine, frontend: Fro
     { labels: [['direction', 'incoming']], value: counters.qos0DroppedIncoming },
     { labels: [['direction', 'outgoing']], value: frontend.counters.qos0DroppedOutgoing },
   ])
-  metrics.counterFrom('aio_broker_backpressure_packets_rejected_memory', 'PUBLISH packets refused at the memory watermark', () => counters.refusedMemory)
+  metrics.counterFrom(
+    'aio_broker_backpressure_packets_rejected_memory',
+    'PUBLISH packets refused at the memory watermark',
+    () => counters.refusedMemory,
+  )
   metrics.counterFrom('millrace_publishes_refused_total', 'PUBLISH packets refused with QuotaExceeded', () => [
     { labels: [['limit', 'memory']], value: counters.refusedMemory },
     { labels: [['limit', 'queue']], value: counters.refusedQueueFull },
     { labels: [['limit', 'retained']], value: counters.refusedRetainedFull },
   ])
   metrics.counterFrom('millrace_queue_messages_dropped_total', 'Messages dropped by DropOldest', () => counters.queueDropped)
-  metrics.counterFrom('millrace_too_large_dropped_total', "Messages larger than the client's Maximum Packet Size", () => frontend.counters.tooLargeDropped)
+  metrics.counterFrom(
+    'millrace_too_large_dropped_total',
+    "Messages larger than the client's Maximum Packet Size",
+    () => frontend.counters.tooLargeDropped,
+  )
 }
 
 function registerStore(metrics: MetricsRegistry, engine: Engine): void {
@@ -39,7 +47,11 @@ function registerStore(metrics: MetricsRegistry, engine: Engine): void {
   metrics.gauge('aio_broker_store_total_sessions', 'Sessions', () => counters.sessionsTotal)
   metrics.gauge('aio_broker_store_connected_sessions', 'Sessions with a connection', () => counters.sessionsConnected)
   metrics.gauge('aio_broker_store_subscriptions', 'Subscriptions, of offline sessions too', () => index.subscriptionCount)
-  metrics.gauge('aio_broker_store_shared_subscriptions', 'Shared Subscriptions, of offline sessions too', () => index.sharedSubscriptionCount)
+  metrics.gauge(
+    'aio_broker_store_shared_subscriptions',
+    'Shared Subscriptions, of offline sessions too',
+    () => index.sharedSubscriptionCount,
+  )
   metrics.gauge('millrace_queued_messages', 'Messages waiting in sessions', () => counters.queuedMessages)
   metrics.gauge('millrace_message_bytes', 'Bytes of messages that are queued, in flight or retained', () => counters.messageBytes)
   metrics.gauge('millrace_journal_pending_bytes', 'Bytes of journal records not stored yet', () => journal.pendingBytes)

@@ -17,6 +17,7 @@ import { Connection } from './connection/connection.ts'
 import { OutputBuffers } from './connection/output.ts'
 import { FrontendCounters } from './counters.ts'
 import { deliver, SharedFrames } from './delivery/deliver.ts'
+import { dispatch } from './handlers/dispatch.ts'
 import type { Transport, TransportHandler } from './listener/transport.ts'
 
 const WHEEL_TICK_MS = 100
@@ -96,7 +97,7 @@ export class Frontend implements FrontendPort {
     const slot = this.#freeSlots.pop() ?? this.#slots.length
     const generation = (this.#generations[slot] ?? 0) + 1
     this.#generations[slot] = generation
-    const connection = new Connection(this, slot + generation * SLOTS, transport, listener)
+    const connection = new Connection(this, slot + generation * SLOTS, transport, listener, dispatch)
     this.#slots[slot] = connection
     counters.connectionsOpen++
     counters.connectionsTotal++
@@ -199,7 +200,11 @@ export class Frontend implements FrontendPort {
     connection.countedBytes = heldBytes
     const { unauthenticatedBytesPerConnection, unauthenticatedBytesTotal } = this.settings
     if (heldBytes <= unauthenticatedBytesPerConnection && this.#unauthenticatedBytes <= unauthenticatedBytesTotal) return
-    this.log.warn('connection_refused', { listener: connection.listener, remote: connection.transport.remoteAddress, reason: 'too much before CONNACK' })
+    this.log.warn('connection_refused', {
+      listener: connection.listener,
+      remote: connection.transport.remoteAddress,
+      reason: 'too much before CONNACK',
+    })
     disconnect(connection, ReasonCode.PacketTooLarge, null)
   }
 
@@ -252,7 +257,11 @@ export class Frontend implements FrontendPort {
   #onConnectDeadline(connection: Connection): void {
     connection.timer = null
     if (connection.phase === 'open') return
-    this.log.warn('connection_refused', { listener: connection.listener, remote: connection.transport.remoteAddress, reason: 'no CONNECT in time' })
+    this.log.warn('connection_refused', {
+      listener: connection.listener,
+      remote: connection.transport.remoteAddress,
+      reason: 'no CONNECT in time',
+    })
     disconnect(connection, ReasonCode.UnspecifiedError, null)
   }
 }

@@ -59,7 +59,8 @@ function unbind(engine: Engine, session: Session): void {
   engine.counters.sessionsConnected--
   connectionWillDue(engine, session)
   if (!session.isPersistent) return endSession(engine, session)
-  if (session.isRecorded) writeDetached(engine.journal.writer(session.shard), session.number, session.expirySeconds, session.disconnectedAtMs)
+  if (session.isRecorded)
+    writeDetached(engine.journal.writer(session.shard), session.number, session.expirySeconds, session.disconnectedAtMs)
   scheduleExpiry(engine, session)
 }
 

@@ -11,7 +11,10 @@ const OWN_TOPICS = '$SYS/'
 export function wouldExceedRetained(engine: Engine, message: Message): boolean {
   if (message.payloadLength === 0 || message.topic.name.startsWith(OWN_TOPICS)) return false
   const { counters, settings } = engine
-  if (counters.retainedMessages < settings.retainedMessagesMax && counters.retainedBytes + message.storedBytes <= settings.retainedBytesMax) {
+  if (
+    counters.retainedMessages < settings.retainedMessagesMax &&
+    counters.retainedBytes + message.storedBytes <= settings.retainedBytesMax
+  ) {
     return false
   }
   const before = engine.retained.get(message.topic.name)
@@ -25,7 +28,8 @@ export function keepRetained(engine: Engine, publication: Publication): void {
   const { topic } = message
   const isOwn = topic.name.startsWith(OWN_TOPICS)
   if (message.payloadLength === 0) {
-    if (removeRetained(engine, topic.name) && !isOwn && engine.journal.isDurable) writeRetainedGone(journalOf(engine, topic.name), topic.utf8)
+    if (removeRetained(engine, topic.name) && !isOwn && engine.journal.isDurable)
+      writeRetainedGone(journalOf(engine, topic.name), topic.utf8)
     return
   }
   const kept = publication.kept(engine)

@@ -25,7 +25,14 @@ export class Delivery {
   /** A QoS 2 message of a stored session is sent only after this commit (see Outbox). */
   storedBy = 0
 
-  constructor(message: Message, sequence: number, qos: 1 | 2, retain: boolean, identifiers: readonly number[] | null, shared: SharedOrigin | null) {
+  constructor(
+    message: Message,
+    sequence: number,
+    qos: 1 | 2,
+    retain: boolean,
+    identifiers: readonly number[] | null,
+    shared: SharedOrigin | null,
+  ) {
     this.message = message
     this.sequence = sequence
     this.qos = qos

@@ -47,7 +47,8 @@ function handOn(engine: Engine, session: Session): void {
   if (outbox === null) return
   const deliveries: Delivery[] = outbox.ids.deliveries()
   const ownedByIds = new Set(deliveries)
-  for (let head = outbox.waiting.shift(); head !== undefined; head = outbox.waiting.shift()) if (!ownedByIds.has(head)) deliveries.push(head)
+  for (let head = outbox.waiting.shift(); head !== undefined; head = outbox.waiting.shift())
+    if (!ownedByIds.has(head)) deliveries.push(head)
   engine.counters.queuedMessages -= outbox.queuedMessages
   for (const delivery of deliveries) {
     const mayGo = !delivery.sent || (delivery.qos === 1 && outbox.ids.phase(delivery.packetId) === AWAITING_PUBACK)

@@ -1,7 +1,15 @@
 import { Message } from '#shared/mqtt/message.ts'
 import { RECIPIENT_DUP, RECIPIENT_RETAIN } from '#shared/rpc/recipients.ts'
 import type { Engine } from '../engine.ts'
-import { Record, beginEnqueued, endReceivers, writeIdentified, writeNumbered, writeReceiver, type ReceiverRecord } from '../shard/records.ts'
+import {
+  Record,
+  beginEnqueued,
+  endReceivers,
+  writeIdentified,
+  writeNumbered,
+  writeReceiver,
+  type ReceiverRecord,
+} from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
 import { Delivery, type SharedOrigin } from './delivery.ts'
 import { Outbox } from './outbox.ts'
@@ -110,7 +118,8 @@ function admitToQueue(engine: Engine, session: Session, outbox: Outbox): void {
     engine.counters.queuedMessages--
     finish(engine, session, oldest)
   }
-  if (queueStrategy === 'None' && (outbox.queuedMessages >= queueMessagesMax || outbox.queuedBytes >= queueBytesMax)) engine.fullQueues.add(session)
+  if (queueStrategy === 'None' && (outbox.queuedMessages >= queueMessagesMax || outbox.queuedBytes >= queueBytesMax))
+    engine.fullQueues.add(session)
 }
 
 /** A delivery is over: acknowledged, dropped or expired. Its identifier, if any, was freed by the caller. */

@@ -193,7 +193,14 @@ export interface MessageRecord {
 export function readMessage(reader: ByteReader): MessageRecord {
   const topicUtf8 = reader.bytes()
   const flags = reader.u8()
-  return { topicUtf8, qos: flags & 3, retain: (flags & 4) !== 0, expiresAtMs: reader.f64(), properties: reader.bytes(), payload: reader.bytes() }
+  return {
+    topicUtf8,
+    qos: flags & 3,
+    retain: (flags & 4) !== 0,
+    expiresAtMs: reader.f64(),
+    properties: reader.bytes(),
+    payload: reader.bytes(),
+  }
 }
 
 /** Null at the end of the list. */

@@ -44,35 +44,58 @@ class ShardReading {
     const reader = new ByteReader(bytes)
     const format = reader.u8()
     if (format !== ENTRY_FORMAT) {
-      throw new StoreError('newerFormat', `shard ${this.#shard.number} holds entries of format ${format}, this version reads ${ENTRY_FORMAT}: run the version that wrote it`)
+      throw new StoreError(
+        'newerFormat',
+        `shard ${this.#shard.number} holds entries of format ${format}, this version reads ${ENTRY_FORMAT}: run the version that wrote it`,
+      )
     }
     try {
       while (!reader.done) this.#applyRecord(reader)
     } catch (error) {
       if (!(error instanceof ByteReaderError)) throw error
-      throw new StoreError('corrupt', `an entry of shard ${this.#shard.number} cannot be read (${error.message}): restore the data directory from a backup or move it aside`, { cause: error })
+      throw new StoreError(
+        'corrupt',
+        `an entry of shard ${this.#shard.number} cannot be read (${error.message}): restore the data directory from a backup or move it aside`,
+        { cause: error },
+      )
     }
   }
 
   #applyRecord(reader: ByteReader): void {
     const tag = reader.u8()
     switch (tag) {
-      case Record.Session: return this.#onSession(reader)
-      case Record.Detached: return this.#onDetached(reader)
-      case Record.SessionEnded: return this.#onSessionEnded(reader.varint())
-      case Record.Subscribed: return this.#onSubscribed(reader)
-      case Record.Unsubscribed: return this.#onUnsubscribed(reader)
-      case Record.Enqueued: return this.#onEnqueued(reader)
-      case Record.Identified: return this.#onIdentified(reader)
-      case Record.Done: return this.#onDone(reader.varint(), reader.varint())
-      case Record.Received: return this.#onReceived(reader)
-      case Record.Qos2Held: return this.#onQos2(reader, true)
-      case Record.Qos2Released: return this.#onQos2(reader, false)
-      case Record.Retained: return this.#onRetained(reader)
-      case Record.RetainedGone: return void removeRetained(this.#engine, reader.text())
-      case Record.WillGone: return this.#onWillGone(reader.varint())
-      case Record.Counters: return this.#sawSession(reader.varint() - 1)
-      default: throw new ByteReaderError(`unknown record ${tag}`)
+      case Record.Session:
+        return this.#onSession(reader)
+      case Record.Detached:
+        return this.#onDetached(reader)
+      case Record.SessionEnded:
+        return this.#onSessionEnded(reader.varint())
+      case Record.Subscribed:
+        return this.#onSubscribed(reader)
+      case Record.Unsubscribed:
+        return this.#onUnsubscribed(reader)
+      case Record.Enqueued:
+        return this.#onEnqueued(reader)
+      case Record.Identified:
+        return this.#onIdentified(reader)
+      case Record.Done:
+        return this.#onDone(reader.varint(), reader.varint())
+      case Record.Received:
+        return this.#onReceived(reader)
+      case Record.Qos2Held:
+        return this.#onQos2(reader, true)
+      case Record.Qos2Released:
+        return this.#onQos2(reader, false)
+      case Record.Retained:
+        return this.#onRetained(reader)
+      case Record.RetainedGone:
+        return void removeRetained(this.#engine, reader.text())
+      case Record.WillGone:
+        return this.#onWillGone(reader.varint())
+      case Record.Counters:
+        return this.#sawSession(reader.varint() - 1)
+      default:
+        throw new ByteReaderError(`unknown record ${tag}`)
     }
   }
 

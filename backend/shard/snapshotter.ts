@@ -5,7 +5,17 @@ import { receiverOf } from '../session/sending.ts'
 import type { Session } from '../session/session.ts'
 import { StoreError, type SnapshotWriter } from '../store/shard-store.ts'
 import { ENTRY_FORMAT } from './journal.ts'
-import { Record, beginEnqueued, endReceivers, writeCounters, writeNumbered, writeReceiver, writeRetained, writeSession, writeSubscribed } from './records.ts'
+import {
+  Record,
+  beginEnqueued,
+  endReceivers,
+  writeCounters,
+  writeNumbered,
+  writeReceiver,
+  writeRetained,
+  writeSession,
+  writeSubscribed,
+} from './records.ts'
 import { shardOf, type Shard } from './shard.ts'
 
 /** A shard's log may grow to this, or to twice its last snapshot, before the next one: recovery reads no more than that. */

@@ -10,12 +10,11 @@ import type { Topic } from '#shared/mqtt/topic.ts'
 import type { Permit } from '#shared/rpc/authentication.ts'
 import type { ConnectionId, SessionHandle } from '#shared/rpc/backend-port.ts'
 import type { Frontend } from '../frontend.ts'
-import { dispatch } from '../handlers/dispatch.ts'
 import type { Transport, TransportHandler } from '../listener/transport.ts'
 import { disconnect } from './closing.ts'
 import { Input } from './input.ts'
 import { Output } from './output.ts'
-import { AnswerKind, PendingAnswers } from './pending-answers.ts'
+import { AnswerKind, PENDING_ANSWERS_MAX, PendingAnswers } from './pending-answers.ts'
 
 /**
  *   awaitingConnect ─CONNECT→ connecting ─accepted→ open ─DISCONNECT, error, take-over→ closing ─socket closed→ closed
@@ -23,8 +22,11 @@ import { AnswerKind, PendingAnswers } from './pending-answers.ts'
  */
 export type ConnectionPhase = 'awaitingConnect' | 'connecting' | 'open' | 'closing' | 'closed'
 
-/** Answers that one client may wait for. Beyond it we stop reading its socket until half of them have left. */
-export const PENDING_ANSWERS_MAX = 1_024
+/**
+ * One whole Control Packet of a client, `bytes[start, end)`, to its handler. False: read no more for now; whoever made it so resumes.
+ * @throws {ProtocolError} what the packet breaks; the connection then ends with that reason
+ */
+export type OnPacket = (connection: Connection, bytes: Buffer, start: number, end: number) => boolean
 
 /** The life of one Network Connection: what it agreed on in CONNECT, what it waits for, its input and output. */
 export class Connection implements TransportHandler {
@@ -34,6 +36,7 @@ export class Connection implements TransportHandler {
   /** Name of the listener port, for logs and authentication. */
   readonly listener: string
   readonly output: Output
+  readonly #onPacket: OnPacket
   readonly #input = new Input()
   readonly answers = new PendingAnswers()
 
@@ -69,11 +72,12 @@ export class Connection implements TransportHandler {
   /** Bytes of ours counted in the frontend's limit for those who are not authenticated. */
   countedBytes = 0
 
-  constructor(frontend: Frontend, id: ConnectionId, transport: Transport, listener: string) {
+  constructor(frontend: Frontend, id: ConnectionId, transport: Transport, listener: string, onPacket: OnPacket) {
     this.frontend = frontend
     this.id = id
     this.transport = transport
     this.listener = listener
+    this.#onPacket = onPacket
     this.output = new Output(transport, frontend.buffers, frontend.counters)
   }
 
@@ -100,7 +104,7 @@ export class Connection implements TransportHandler {
     this.frontend.onClosed(this, error)
   }
 
-  /** Goes on reading after `dispatch` asked to wait. */
+  /** Goes on reading after OnPacket asked to wait. */
   resumeInput(): void {
     if (this.phase !== 'open' || !this.#input.isBlocked) return
     try {
@@ -159,7 +163,7 @@ export class Connection implements TransportHandler {
   }
 
   readonly #onFrame = (bytes: Buffer, start: number, end: number): boolean => {
-    const goesOn = dispatch(this, bytes, start, end)
+    const goesOn = this.#onPacket(this, bytes, start, end)
     if (!goesOn) this.transport.pause()
     return goesOn
   }
@@ -190,7 +194,12 @@ export class Connection implements TransportHandler {
   #onError(error: unknown): void {
     if (error instanceof ProtocolError) {
       this.frontend.counters.protocolErrors++
-      this.frontend.log.warn('protocol_error', { listener: this.listener, remote: this.transport.remoteAddress, client: this.clientId, reason: error.message })
+      this.frontend.log.warn('protocol_error', {
+        listener: this.listener,
+        remote: this.transport.remoteAddress,
+        client: this.clientId,
+        reason: error.message,
+      })
       return disconnect(this, error.reason, error.message)
     }
     this.frontend.log.error('connection_failed', { client: this.clientId, error: error instanceof Error ? error : String(error) })

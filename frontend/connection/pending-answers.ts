@@ -4,6 +4,9 @@ import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 export const AnswerKind = { Puback: 1, Pubrec: 2, Pubcomp: 3, Suback: 4, Unsuback: 5 } as const
 export type AnswerKind = (typeof AnswerKind)[keyof typeof AnswerKind]
 
+/** Answers that one client may wait for. Beyond it we stop reading its socket until half of them have left. */
+export const PENDING_ANSWERS_MAX = 1_024
+
 const INITIAL = 8
 const WAITING = 0xff
 

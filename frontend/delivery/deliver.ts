@@ -118,7 +118,14 @@ function sendEncoded(
 }
 
 /** The header by itself and the payload from memory that all receivers share: it is copied once, however many they are. */
-function sendLarge(connection: Connection, message: Message, shape: PublishShape, packetId: number, length: number, payload: Buffer | null): Buffer {
+function sendLarge(
+  connection: Connection,
+  message: Message,
+  shape: PublishShape,
+  packetId: number,
+  length: number,
+  payload: Buffer | null,
+): Buffer {
   const { output } = connection
   const kept = payload ?? Buffer.from(message.payload)
   const headLength = length - kept.length

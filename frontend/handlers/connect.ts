@@ -106,7 +106,11 @@ function open(connection: Connection, packet: Connect, permit: Permit, reply: At
   frontend.startKeepAlive(connection, keepAliveSeconds)
   const properties = connection.version === 5 ? connackProperties(connection, packet, keepAliveSeconds) : null
   connection.send(encodeConnack(connection.version, reply.sessionPresent, ReasonCode.Success, properties, connection.packetBytesMaxOut))
-  frontend.log.debug('connected', { client: connection.clientId, listener: connection.listener, remote: connection.transport.remoteAddress })
+  frontend.log.debug('connected', {
+    client: connection.clientId,
+    listener: connection.listener,
+    remote: connection.transport.remoteAddress,
+  })
   frontend.backend.writable(connection.session, connection.id, true)
   connection.resumeInput()
 }

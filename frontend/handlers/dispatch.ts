@@ -2,7 +2,8 @@ import { PacketType } from '#shared/mqtt/packet-type.ts'
 import { checkPingreq, PINGRESP } from '#shared/mqtt/ping.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { type Connection, PENDING_ANSWERS_MAX } from '../connection/connection.ts'
+import type { Connection } from '../connection/connection.ts'
+import { PENDING_ANSWERS_MAX } from '../connection/pending-answers.ts'
 import { onAuth } from './auth.ts'
 import { onConnect } from './connect.ts'
 import { onDisconnect } from './disconnect.ts'
@@ -11,10 +12,7 @@ import { onPublish } from './publish.ts'
 import { onSubscribe } from './subscribe.ts'
 import { onUnsubscribe } from './unsubscribe.ts'
 
-/**
- * One whole Control Packet of a client, to its handler. False: read no more for now; whoever made it so resumes.
- * @throws {ProtocolError} what the packet breaks; the connection then ends with that reason
- */
+/** The handler of each Control Packet; see OnPacket. */
 export function dispatch(connection: Connection, bytes: Buffer, start: number, end: number): boolean {
   const type = bytes[start]! >> 4
   if (connection.phase === 'open') return dispatchOpen(connection, type, bytes, start, end)

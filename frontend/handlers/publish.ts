@@ -15,11 +15,16 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
   const { frontend } = connection
   const message = frontend.message
   connection.decoder!.decode(bytes, start, end, message)
-  if (message.topic !== connection.permittedTopic && !mayPublish(connection, message.topic)) return refuse(connection, message.qos, message.packetId)
+  if (message.topic !== connection.permittedTopic && !mayPublish(connection, message.topic))
+    return refuse(connection, message.qos, message.packetId)
   checkOffered(connection, message.qos, message.retain)
   if (message.qos === 0) return frontend.backend.publish(connection.session, connection.id, 0, message)
   if (connection.version === 5 && ++connection.unfinishedPublishes > frontend.settings.receiveMaximum) {
-    throw new ProtocolError(ReasonCode.ReceiveMaximumExceeded, 'MQTT-3.3.4-9', `more than ${frontend.settings.receiveMaximum} unacknowledged publishes`)
+    throw new ProtocolError(
+      ReasonCode.ReceiveMaximumExceeded,
+      'MQTT-3.3.4-9',
+      `more than ${frontend.settings.receiveMaximum} unacknowledged publishes`,
+    )
   }
   const kind = message.qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec
   const ticket = connection.expectAnswer(kind, message.packetId)
@@ -50,4 +55,3 @@ function refuse(connection: Connection, qos: number, packetId: number): void {
   const ticket = connection.expectAnswer(qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec, packetId)
   connection.settle(ticket, reason, null)
 }
-

@@ -29,7 +29,8 @@ function request(connection: Connection, subscription: RequestedSubscription, id
   const { filter: text, qos, noLocal, retainAsPublished, retainHandling } = subscription
   const parsed = parseFilter(connection, text)
   const filter = parsed ?? { text, group: null, filter: text }
-  const refused = parsed === null ? ReasonCode.TopicFilterInvalid : connection.permit!.maySubscribe(filter.filter) ? null : ReasonCode.NotAuthorized
+  const refused =
+    parsed === null ? ReasonCode.TopicFilterInvalid : connection.permit!.maySubscribe(filter.filter) ? null : ReasonCode.NotAuthorized
   if (refused === ReasonCode.NotAuthorized) connection.frontend.counters.authorizationDenied++
   return { filter, refused, qos, noLocal, retainAsPublished, retainHandling, identifier }
 }

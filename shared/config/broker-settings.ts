@@ -271,7 +271,7 @@ export const standaloneSettings = {
   }),
   durability: choice({
     values: ['stored', 'fsynced'],
-    default: 'stored',
+    default: 'fsynced',
     help: 'What an acknowledgement promises with lmdb. stored: the message survives the process. fsynced: it survives the machine.',
   }),
   mqtt: addresses({

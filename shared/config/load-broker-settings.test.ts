@@ -51,7 +51,7 @@ describe('defaults', () => {
       { host: '127.0.0.1', port: 8080 },
       { host: '127.0.0.1', port: 9600 },
     ])
-    expect(settings).toMatchObject({ dataDirectory: './data', store: 'lmdb', durability: 'stored' })
+    expect(settings).toMatchObject({ dataDirectory: './data', store: 'lmdb', durability: 'fsynced' })
   })
 
   test('size the process by the smaller of machine and control group, and packets by the memory profile', () => {
