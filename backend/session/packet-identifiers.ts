@@ -19,7 +19,7 @@ const PACKET_ID_MAX = 65_535
 export class PacketIdentifiers {
   #ids = new Uint16Array(INITIAL_SLOTS)
   #phases = new Uint8Array(INITIAL_SLOTS)
-  #deliveries: (Delivery | null)[] = new Array<Delivery | null>(INITIAL_SLOTS).fill(null)
+  #deliveries: (Delivery | null)[] = noDeliveries(INITIAL_SLOTS)
   #last = 0
   #inUse = 0
 
@@ -98,10 +98,14 @@ export class PacketIdentifiers {
     const deliveries = this.#deliveries
     this.#ids = new Uint16Array(length * 2)
     this.#phases = new Uint8Array(length * 2)
-    this.#deliveries = new Array<Delivery | null>(length * 2).fill(null)
+    this.#deliveries = noDeliveries(length * 2)
     this.#inUse = 0
     for (let slot = 0; slot < length; slot++) {
       if (ids[slot] !== 0) this.#put(ids[slot]!, phases[slot] as DeliveryPhase, deliveries[slot]!)
     }
   }
+}
+
+function noDeliveries(length: number): (Delivery | null)[] {
+  return Array.from({ length }, () => null)
 }

@@ -52,7 +52,7 @@ export class Journal {
     this.#store = store
     this.#turn = turn
     this.#onFailure = onFailure
-    this.#writers = new Array<ByteWriter | null>(store.shardCount).fill(null)
+    this.#writers = Array.from({ length: store.shardCount }, () => null)
   }
 
   /** False when nothing outlives the process: then no record need be made. */

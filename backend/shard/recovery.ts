@@ -232,7 +232,7 @@ class ShardReading {
   /** All records are read: queues are built, timers start, Wills of connections that the process took with it become due. */
   finish(): void {
     const nowMs = this.#engine.clock.wallMs()
-    for (const session of [...this.#shard.sessions.values()]) {
+    for (const session of this.#shard.sessions.values()) {
       this.#rebuildOutbox(session)
       const wasConnected = session.disconnectedAtMs === 0
       if (wasConnected) session.disconnectedAtMs = nowMs
@@ -266,7 +266,7 @@ class ShardReading {
 export function finishRecovery(engine: Engine): void {
   for (const session of engine.pendingWills.splice(0)) connectionWillDue(engine, session)
   for (const shard of engine.shards) {
-    for (const session of [...shard.sessions.values()]) if (session.expirySeconds === 0) endSession(engine, session)
+    for (const session of shard.sessions.values()) if (session.expirySeconds === 0) endSession(engine, session)
   }
 }
 

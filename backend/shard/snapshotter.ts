@@ -66,9 +66,11 @@ export class Snapshotter {
     const target = this.#engine.store.beginSnapshot(shard.number)
     const pieces = new Pieces(target)
     try {
-      writeCounters(pieces.writer, shard.nextSession)
-      for (const session of [...shard.sessions.values()]) {
-        if (!session.hasEnded && session.isRecorded) await this.#writeSession(pieces, session)
+      const { nextSession } = shard
+      writeCounters(pieces.writer, nextSession)
+      for (const session of shard.sessions.values()) {
+        // Those that come while this runs stand in the log.
+        if (session.number < nextSession && session.isRecorded) await this.#writeSession(pieces, session)
       }
       await this.#writeRetained(pieces, shard)
       await pieces.flush()
