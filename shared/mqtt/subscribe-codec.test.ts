@@ -21,7 +21,7 @@ const unsubscribe = (frame: Buffer, version: ProtocolVersion): Unsubscribe =>
 const versions = fc.constantFrom<ProtocolVersion>(3, 4, 5)
 const threeValues = fc.constantFrom<0 | 1 | 2>(0, 1, 2)
 
-test('a SUBSCRIBE of mqtt-packet is decoded as meant', () => {
+test('a SUBSCRIBE of mqtt-packet is decoded as meant', { timeout: 60_000 }, () => {
   const subscriptions = fc.array(
     fc.record({
       filter: mqttText({ minLength: 1 }),

@@ -22,7 +22,7 @@ describe('TopicCache', () => {
   test('keeps names apart that meet in one slot, and names apart whose bytes are one the Latin-1 of the other', () => {
     const names = Array.from({ length: 20_000 }, (_, i) => `t/${i}`)
     const large = new TopicCache({ topicsMax: 100_000, levelsMax: 8 })
-    for (const round of [1, 2]) for (const name of names) expect(large.fromName(name).name, `round ${round}`).toBe(name)
+    for (const _ of [1, 2]) expect(names.every(name => large.fromName(name).name === name)).toBe(true)
     expect(cache.fromName('ä').name).toBe('ä')
     expect(cache.fromName('Ã¤').name).toBe('Ã¤')
   })
