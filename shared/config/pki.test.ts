@@ -15,7 +15,7 @@ test('server and client certificates are issued by the CA, for the names asked f
   const directory = join(await freshDirectory(), 'new')
   const files = await createPki(directory, { serverNames: ['broker.example', '192.0.2.1', '::1'], clientName: 'dev-7' })
   const [ca, server, client] = await Promise.all(
-    [files.ca, files.serverCert, files.clientCert].map(async file => new X509Certificate(await readFile(file)))
+    [files.ca, files.serverCert, files.clientCert].map(async file => new X509Certificate(await readFile(file))),
   )
   for (const leaf of [server!, client!]) {
     expect(leaf.checkIssued(ca!)).toBe(true)
