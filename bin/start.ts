@@ -59,7 +59,16 @@ class PortError extends Error {
   override readonly name = 'PortError'
 }
 
-/** From the first port to the last: health first, so that a long recovery shows as live and not ready. */
+const NOTHING_YET: ReturnType<RunningBroker['status']> = {
+  connections: 0,
+  sessions: 0,
+  subscriptions: 0,
+  retainedMessages: 0,
+  publishesReceived: 0,
+  publishesSent: 0,
+}
+
+/** From the first port to the last: health and admin first, so that a long recovery shows as live and not ready. */
 class Program {
   readonly #settings: BrokerSettings
   readonly #log: Log
@@ -84,9 +93,9 @@ class Program {
     this.#health = await this.#open('metrics', this.#settings.metrics, address =>
       openHealthServer(address, { waitingFor: () => this.#waitingFor(), metrics: () => this.#metrics.render() }),
     )
+    this.#admin = await this.#open('admin', this.#settings.admin, address => openAdminServer(address, () => this.#status()))
     const broker = await startStandalone(this.#settings, this.#log, this.#metrics)
     this.#broker = broker
-    this.#admin = await this.#open('admin', this.#settings.admin, address => openAdminServer(address, () => this.#status(broker)))
     this.#phase = 'serving'
     this.#log.info('serving', { version: packageJson.version, pid: process.pid })
     this.#greet(broker)
@@ -134,14 +143,14 @@ class Program {
     return this.#broker === null ? ['starting'] : this.#broker.waitingFor()
   }
 
-  #status(broker: RunningBroker): BrokerStatus {
+  #status(): BrokerStatus {
     return {
       version: packageJson.version,
       uptimeSeconds: (systemClock.monotonicMs() - this.#startedMs) / 1_000,
       waitingFor: this.#waitingFor(),
-      listeners: broker.addresses,
+      listeners: this.#broker?.addresses ?? [],
       residentBytes: process.memoryUsage.rss(),
-      ...broker.status(),
+      ...(this.#broker?.status() ?? NOTHING_YET),
     }
   }
 
