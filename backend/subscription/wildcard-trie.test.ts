@@ -37,9 +37,14 @@ function expressionOf(filter: string): RegExp {
   )
 }
 
+/** Of few filters, so that what was added is often taken away again. */
+const changes = fc
+  .array(filter, { minLength: 1, maxLength: 8 })
+  .chain(pool => fc.array(fc.tuple(fc.constantFrom(...pool), fc.boolean()), { maxLength: 40 }))
+
 test('what is left after any changes is what was left out of none: at most two nodes per filter, whatever came before', () => {
   fc.assert(
-    fc.property(fc.array(fc.tuple(filter, fc.boolean()), { maxLength: 40 }), changes => {
+    fc.property(changes, changes => {
       const trie = new WildcardTrie<{ filter: string }>()
       const model = new Map<string, { filter: string }>()
       for (const [filter, isAdded] of changes) {

@@ -51,6 +51,15 @@ describe('TimerWheel', () => {
     )
   })
 
+  test('a due time between two ticks waits for the later one', () => {
+    const wheel = new TimerWheel<number>(10, 1_000)
+    wheel.schedule(1, 1_015)
+    wheel.advance(1_019, () => expect.unreachable())
+    const fired: number[] = []
+    wheel.advance(1_020, item => fired.push(item))
+    expect(fired).toEqual([1])
+  })
+
   test('an item due in 136 years fires after a jump, and not before', () => {
     const wheel = new TimerWheel<string>(1, 0)
     const dueMs = 0xffff_fffe * 1_000
