@@ -7,6 +7,7 @@ import type { AcceptedTransport, Host, ListenReply, TransportState } from './con
 import { pattern } from './contract/pattern.ts'
 import type { ListenerLimits, ListenerSettings, Refusal } from './listener.ts'
 import { LINGER_MS } from './transport.ts'
+import { PAUSED_BYTES_MAX } from './uws-transport.ts'
 import type { TransportKind } from './transport.ts'
 
 /** An engine as the contract sees it. */
@@ -150,7 +151,7 @@ export function transportContract(engine: ContractEngine): void {
     closeContract(() => bench)
     limitContract(() => bench)
     if (engine.settings.protocol === 'WebSockets') upgradeContract(engine, () => bench)
-    if (engine.name === 'uws') nativeDeadlineContract(engine)
+    if (engine.name === 'uws') uwsContract(engine, () => bench)
     else deadlineContract(engine, () => bench)
   })
 
@@ -505,16 +506,29 @@ function deadlineContract(engine: ContractEngine, bench: () => Bench): void {
   })
 }
 
-/** The engine closes by its own clock; started first, so that the wait is shared with all other tests of the engine. */
-function nativeDeadlineContract(engine: ContractEngine): void {
-  const bench = new Bench(engine)
+/** What the engine does in its own way. */
+function uwsContract(engine: ContractEngine, bench: () => Bench): void {
+  // It closes by its own clock; the wait begins first, so that all other tests of the engine share it.
+  const slowBench = new Bench(engine)
   let slow: readonly SlowClient[] = []
   beforeAll(async () => {
-    await bench.listen()
-    slow = await Promise.all([slowClient(bench.port), slowClient(bench.port)])
+    await slowBench.listen()
+    slow = await Promise.all([slowClient(slowBench.port), slowClient(slowBench.port)])
     slow[1]!.write('GET / HTTP/1.1\r\nHost: localhost\r\n')
   })
-  afterAll(() => bench.close())
+  afterAll(() => slowBench.close())
+
+  test('a paused connection keeps a limited number of bytes, then it is closed', async () => {
+    await bench().listen()
+    const { client, server } = await bench().pair()
+    await server.call('pause')
+    const { packetBytesMax } = engine.settings
+    for (let sentBytes = 0; sentBytes <= PAUSED_BYTES_MAX + packetBytesMax; sentBytes += packetBytesMax) client.send(pattern(0, packetBytesMax))
+    expect(await client.closeCode).toBe(1_006)
+    await server.call('resume')
+    expect((await server.until({ closes: 1 })).closes).toEqual([expect.stringContaining('while the connection was paused')])
+  })
+
   test('a connection that does not finish its handshake is closed by the engine', { timeout: NATIVE_DEADLINE_MS }, async () => {
     await Promise.all(slow.map(client => client.done))
   })

@@ -32,6 +32,6 @@ transportContract({ name: 'ws', kind: 'wss', settings: { ...plain, protocol: 'We
 transportContract({
   name: 'uws',
   kind: 'ws',
-  settings: { ...plain, protocol: 'WebSockets', websocketEngine: 'uws' },
+  settings: { ...plain, protocol: 'WebSockets', websocketEngine: 'auto' },
   start: () => node20.host(),
 })

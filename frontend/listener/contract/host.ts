@@ -1,4 +1,4 @@
-import { ManualTimers } from '../../../shared/base/timers.ts'
+import { ManualTimers } from '#shared/base/timers.ts'
 import { listen } from '../listen.ts'
 import type { Listener, ListenerLimits, ListenerSettings, Refusal } from '../listener.ts'
 import type { Transport, TransportHandler } from '../transport.ts'
