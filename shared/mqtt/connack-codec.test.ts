@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { IConnackPacket } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { anyOrder, mqttText, u32 } from './arbitraries.test-support.ts'
+import { anyOrder, mqttText, u32 } from './legal-packets.contract.ts'
 import { decodeServerPacket } from './client-codec.ts'
 import { type ConnackProperties, encodeConnack } from './connack-codec.ts'
 import type { ProtocolVersion } from './protocol-version.ts'

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { anyOrder, mqttText, topicName, u32, userProperties } from './arbitraries.test-support.ts'
+import { anyOrder, mqttText, topicName, u32, userProperties } from './legal-packets.contract.ts'
 import { encodeConnect } from './client-codec.ts'
 import { type Connect, ConnectRefusal, decodeConnect, SESSION_NEVER_EXPIRES } from './connect-codec.ts'
 import { newMessage } from './message.ts'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Ack, decodeAck } from './ack-codec.ts'
-import { clientPublish, mqttText, packetId, topicName, userProperties } from './arbitraries.test-support.ts'
+import { clientPublish, mqttText, packetId, topicName, userProperties } from './legal-packets.contract.ts'
 import { decodeAuth } from './auth-codec.ts'
 import { encodeConnect, encodeSubscribe, encodeUnsubscribe } from './client-codec.ts'
 import { decodeConnect } from './connect-codec.ts'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { IPublishPacket } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { clientPublish, packetId, topicName, u32, userProperties } from './arbitraries.test-support.ts'
+import { clientPublish, packetId, topicName, u32, userProperties } from './legal-packets.contract.ts'
 import { frameEnd } from './framing.ts'
 import { Message, newMessage } from './message.ts'
 import { generatePacket, parsePacket } from './packet-library.ts'

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { mqttText, packetId } from './arbitraries.test-support.ts'
+import { mqttText, packetId } from './legal-packets.contract.ts'
 import { decodeServerPacket, encodeSubscribe, encodeUnsubscribe } from './client-codec.ts'
 import { generatePacket } from './packet-library.ts'
 import type { ProtocolVersion } from './protocol-version.ts'

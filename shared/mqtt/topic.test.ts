@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { topicName } from './arbitraries.test-support.ts'
+import { topicName } from './legal-packets.contract.ts'
 import { ReasonCode } from './reason-code.ts'
 import { filterCovers, filterMatches, parseTopicFilter, sameBytes, splitLevels, TopicCache } from './topic.ts'
 

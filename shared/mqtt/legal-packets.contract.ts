@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { IPublishPacket, UserProperties } from 'mqtt-packet'
 
-// Legal packets as mqtt-packet names their parts, for property tests.
+// What every codec here must accept: legal packets and their parts, as mqtt-packet names them, for the property tests.
 
 /** Text that a UTF-8 Encoded String may hold: no U+0000, no lone surrogate. */
 export const mqttText = (constraints: fc.StringConstraints = {}): fc.Arbitrary<string> =>
