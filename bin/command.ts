@@ -1,7 +1,5 @@
 /** A sub-command of `millrace`. */
 export interface Command {
-  /** One line for the list of commands. */
-  readonly summary: string
   /** Text of `millrace NAME --help`. */
   help(): string
   /** Does it; answers the exit code. @throws {SettingsError} it was called wrongly: exit code 2 */

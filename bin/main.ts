@@ -1,22 +1,33 @@
+import { enableCompileCache } from 'node:module'
+import { fileURLToPath } from 'node:url'
 import packageJson from '../package.json' with { type: 'json' }
-import { SettingsError } from '#shared/config/settings-error.ts'
 import { suggestion } from '#shared/config/nearest.ts'
+import { SettingsError } from '#shared/config/settings-error.ts'
 import { type Command, ExitCode, print } from './command.ts'
 import { notAvailable } from './not-available.ts'
-import { pki } from './pki.ts'
-import { start } from './start.ts'
 
-const COMMANDS = new Map<string, Command>([
-  ['start', start],
-  ['pki', pki],
-  ['frontend', notAvailable('frontend', 'one frontend of a cluster')],
-  ['authsvc', notAvailable('authsvc', 'one authentication service of a cluster')],
-  ['backend', notAvailable('backend', 'one backend of a cluster')],
-  ['cluster', notAvailable('cluster', 'a whole cluster on this machine')],
-  ['validate', notAvailable('validate', 'check a directory of resources')],
-  ['explain', notAvailable('explain', 'why a client may or may not do something')],
-  ['bench', notAvailable('bench', 'load generator')],
+interface Entry {
+  /** One line for the list of commands. */
+  readonly summary: string
+  /** A command's sources are read when it is called: `--help` needs no store. */
+  readonly load: () => Promise<Command>
+}
+
+const COMMANDS = new Map<string, Entry>([
+  ['start', { summary: 'the whole broker in one process', load: async () => (await import('./start.ts')).start }],
+  ['pki', { summary: 'certificates for development: an authority, a server, a client', load: async () => (await import('./pki.ts')).pki }],
+  ...later('frontend', 'one frontend of a cluster'),
+  ...later('authsvc', 'one authentication service of a cluster'),
+  ...later('backend', 'one backend of a cluster'),
+  ...later('cluster', 'a whole cluster on this machine'),
+  ...later('validate', 'check a directory of resources'),
+  ...later('explain', 'why a client may or may not do something'),
+  ...later('bench', 'load generator'),
 ])
+
+function later(name: string, summary: string): [string, Entry][] {
+  return [[name, { summary: `${summary} (not available in this version)`, load: () => Promise.resolve(notAvailable(name)) }]]
+}
 
 function help(): string {
   const commands = [...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`)
@@ -33,11 +44,12 @@ async function run([name, ...args]: readonly string[]): Promise<number> {
   if (name === '--version' || name === '-v') return say(packageJson.version)
   if (name === '--help' || name === '-h' || name === 'help') return say(help())
   if (name === undefined) return refuse(help())
-  const command = COMMANDS.get(name)
-  if (command === undefined) {
+  const entry = COMMANDS.get(name)
+  if (entry === undefined) {
     const what = name.startsWith('-') ? 'flag' : 'command'
     return refuse(`millrace: there is no ${what} ${name}${suggestion(name, COMMANDS.keys())}; commands: ${[...COMMANDS.keys()].join(', ')}`)
   }
+  const command = await entry.load()
   if (args.includes('--help') || args.includes('-h')) return say(command.help())
   try {
     return await command.run(args)
@@ -63,6 +75,8 @@ if (process.env['MILLRACE_LAUNCHER'] === 'ipc' && process.channel !== undefined)
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   process.channel.unref()
 }
+// Stripping types takes longer than everything else at start. Where the folder cannot be written nothing is kept.
+enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/millrace', import.meta.url)))
 // A reader that goes away (`millrace --help | head`) is no failure of ours.
 process.stdout.on('error', () => undefined)
 process.exitCode = await run(process.argv.slice(2))

@@ -1,10 +1,9 @@
 import { type Command, ExitCode } from './command.ts'
 
 /** A command that is planned and says so, instead of doing half of it. */
-export function notAvailable(name: string, summary: string): Command {
+export function notAvailable(name: string): Command {
   const text = `millrace ${name}: not available in this version`
   return {
-    summary: `${summary} (not available in this version)`,
     help: () => text,
     run: () => {
       process.stderr.write(`${text}\n`)

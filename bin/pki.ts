@@ -18,7 +18,6 @@ const pkiSettings = {
 
 /** `millrace pki DIR` */
 export const pki: Command = {
-  summary: 'certificates for development: an authority, a server, a client',
   help: () => `Usage: millrace pki DIR [FLAGS]
 
 Writes ca.crt, server.crt, server.key, client.crt and client.key to DIR, over what is there, and prints the settings that use

@@ -19,7 +19,6 @@ import { type RunningBroker, startStandalone } from './standalone.ts'
 
 /** `millrace start` */
 export const start: Command = {
-  summary: 'the whole broker in one process',
   help: () => `Usage: millrace start [FLAGS]
 
 Starts the whole broker in this process. Every flag has an environment variable: --connections-max is MILLRACE_CONNECTIONS_MAX.
