@@ -1,4 +1,4 @@
-import type { IConnectPacket, IDisconnectPacket, IPublishPacket, Packet } from 'mqtt-packet'
+import type { IConnectPacket, IDisconnectPacket, Packet } from 'mqtt-packet'
 import { generatePacket, parsePacket, userPropertyObject } from './packet-library.ts'
 import { PacketType } from './packet-type.ts'
 import type { ProtocolVersion } from './protocol-version.ts'
@@ -92,11 +92,6 @@ export function encodeClientDisconnect(
   properties: IDisconnectPacket['properties'] = {},
 ): Buffer {
   return generatePacket({ cmd: 'disconnect', reasonCode: reason, properties }, version)
-}
-
-/** PUBLISH with properties under mqtt-packet's names: for tests. The load generator uses `encodePublish`. */
-export function encodeClientPublish(version: ProtocolVersion, publish: Omit<IPublishPacket, 'cmd'>): Buffer {
-  return generatePacket({ cmd: 'publish', ...publish }, version)
 }
 
 /** A packet from the server, as mqtt-packet names its parts. */
