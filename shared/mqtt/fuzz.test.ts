@@ -30,7 +30,7 @@ function decode(bytes: Buffer, start: number, end: number, version: ProtocolVers
       return decodeConnect(bytes, start, end)
     case PacketType.PUBLISH: {
       const message = new Message()
-      new PublishDecoder(cache, version, 10, true).decode(bytes, start, end, message)
+      new PublishDecoder(cache, version, { topicAliasMaximum: 10, checkPayloadFormat: true }).decode(bytes, start, end, message)
       const { topic, qos, retain, dup, packetId: id, expirySeconds } = message
       return [topic.name, qos, retain, dup, id, expirySeconds, message.properties.toString('hex'), message.payload.toString('hex')]
     }

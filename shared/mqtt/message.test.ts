@@ -27,7 +27,7 @@ function received(userProperties: [string, string][]): { message: Message; chunk
     5,
   )
   const message = new Message()
-  new PublishDecoder(cache, 5, 0).decode(chunk, 0, chunk.length, message)
+  new PublishDecoder(cache, 5, { topicAliasMaximum: 0 }).decode(chunk, 0, chunk.length, message)
   return { message, chunk }
 }
 

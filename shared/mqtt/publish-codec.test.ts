@@ -7,7 +7,7 @@ import { Message, newMessage } from './message.ts'
 import { generatePacket, parsePacket } from './packet-library.ts'
 import type { ProtocolVersion } from './protocol-version.ts'
 import { PublishDecoder } from './publish-decoder.ts'
-import { encodePublish, packetIdOffset, publishFrameBytes, PublishShape } from './publish-encoder.ts'
+import { encodePublish, encodePublishHead, packetIdOffset, publishFrameBytes, PublishShape } from './publish-encoder.ts'
 import { ReasonCode } from './reason-code.ts'
 import { TopicCache } from './topic.ts'
 
@@ -53,7 +53,7 @@ describe('equal to mqtt-packet', { timeout: TIMEOUT_MS }, () => {
     const message = new Message()
     fc.assert(
       fc.property(clientPublish, versions, (packet, version) => {
-        const decoder = new PublishDecoder(cache, version, 65_535)
+        const decoder = new PublishDecoder(cache, version, { topicAliasMaximum: 65_535 })
         const frame = generatePacket(packet, version)
         decode(decoder, frame, message)
         const properties = version === 5 ? packet.properties! : {}
@@ -90,7 +90,7 @@ describe('equal to mqtt-packet', { timeout: TIMEOUT_MS }, () => {
         const message = newMessage(cache.fromName(name), Buffer.alloc(length, 0x33))
         if (user !== null) {
           const source = decode(
-            new PublishDecoder(cache, 5, 0),
+            new PublishDecoder(cache, 5, { topicAliasMaximum: 0 }),
             generatePacket(
               { cmd: 'publish', topic: 'x', qos: 0, retain: false, dup: false, payload: 'p', properties: { userProperties: user } },
               5,
@@ -136,6 +136,16 @@ test('a frame is encoded once and patched per receiver', () => {
   const frame = encode(message, shape, 1)
   frame.writeUInt16BE(0xabcd, packetIdOffset(frame, 0))
   expect(frame).toEqual(encode(message, shape, 0xabcd))
+})
+
+test('the head is all but the payload', () => {
+  const message = newMessage(cache.fromName('a/b'), Buffer.alloc(20_000, 0x55))
+  const shape = shapeOf({ qos: 2, expirySeconds: 5, subscriptionIds: [1, 300] })
+  const frame = encode(message, shape, 7)
+  const head = Buffer.alloc(100)
+  const end = encodePublishHead(head, 3, message, shape, 7)
+  expect(Buffer.concat([head.subarray(3, end), message.payload])).toEqual(frame)
+  expect(() => encodePublishHead(Buffer.alloc(end - 4), 0, message, shape, 7)).toThrow('room')
 })
 
 test('encodePublish does not write over the end of the buffer', () => {
@@ -216,7 +226,7 @@ describe('refused', () => {
     for (const version of refusing as ProtocolVersion[]) {
       test(`[${clause}] ${what} (MQTT level ${version})`, () => {
         const levels = clause === '§4.7.3' ? new TopicCache({ topicsMax: 10, levelsMax: 100 }) : cache
-        const decoder = new PublishDecoder(levels, version, 10)
+        const decoder = new PublishDecoder(levels, version, { topicAliasMaximum: 10 })
         expect(() => decoder.decode(frame, 0, frame.length, new Message())).toThrow(expect.objectContaining({ reason, clause }))
       })
     }
@@ -224,8 +234,8 @@ describe('refused', () => {
 
   test('[§3.3.2.3.2] a payload that is not UTF-8 although it says so, when asked to look', () => {
     const frame = frameOf(0x30, 'a', '02 0101 ff')
-    expect(decode(new PublishDecoder(cache, 5, 0), frame).payload).toEqual(Buffer.from([0xff]))
-    const checking = new PublishDecoder(cache, 5, 0, true)
+    expect(decode(new PublishDecoder(cache, 5, { topicAliasMaximum: 0 }), frame).payload).toEqual(Buffer.from([0xff]))
+    const checking = new PublishDecoder(cache, 5, { topicAliasMaximum: 0, checkPayloadFormat: true })
     expect(() => decode(checking, frame)).toThrow(expect.objectContaining({ reason: ReasonCode.PayloadFormatInvalid }))
     expect(decode(checking, frameOf(0x30, 'a', '02 0101 c3a400')).payloadLength).toBe(3)
     expect(decode(checking, frameOf(0x30, 'a', '02 0100 ff')).payloadLength).toBe(1)
@@ -234,18 +244,18 @@ describe('refused', () => {
 
 describe('Topic Aliases', () => {
   test('[MQTT-3.3.2-10] name a topic on this connection alone, and are set anew', () => {
-    const decoder = new PublishDecoder(cache, 5, 65_535)
+    const decoder = new PublishDecoder(cache, 5, { topicAliasMaximum: 65_535 })
     decode(decoder, frameOf(0x30, 'one', '03 230001'))
     decode(decoder, frameOf(0x30, 'last', '03 23ffff'))
     expect(decode(decoder, frameOf(0x30, '', '03 230001')).topic.name).toBe('one')
     expect(decode(decoder, frameOf(0x30, '', '03 23ffff')).topic.name).toBe('last')
     decode(decoder, frameOf(0x30, 'two', '03 230001'))
     expect(decode(decoder, frameOf(0x30, '', '03 230001')).topic.name).toBe('two')
-    expect(() => decode(new PublishDecoder(cache, 5, 65_535), frameOf(0x30, '', '03 230001'))).toThrow('not set')
+    expect(() => decode(new PublishDecoder(cache, 5, { topicAliasMaximum: 65_535 }), frameOf(0x30, '', '03 230001'))).toThrow('not set')
   })
 
   test('is not set by a packet that is refused', () => {
-    const decoder = new PublishDecoder(cache, 5, 10)
+    const decoder = new PublishDecoder(cache, 5, { topicAliasMaximum: 10 })
     expect(() => decode(decoder, frameOf(0x30, 'a', '05 230001 0102'))).toThrow('Payload Format')
     expect(() => decode(decoder, frameOf(0x30, '', '03 230001'))).toThrow('not set')
   })
@@ -268,7 +278,7 @@ test('Message Expiry Interval and Topic Alias are left out wherever they stand, 
   ]) {
     const properties = order.join('')
     const message = decode(
-      new PublishDecoder(cache, 5, 10),
+      new PublishDecoder(cache, 5, { topicAliasMaximum: 10 }),
       frameOf(0x30, 't', (properties.length / 2).toString(16).padStart(2, '0') + properties + 'aabb'),
     )
     expect(message.properties.toString('hex')).toBe(order.filter(part => part !== expiry && part !== alias).join(''))
@@ -278,7 +288,7 @@ test('Message Expiry Interval and Topic Alias are left out wherever they stand, 
 })
 
 test('a Message that is used again keeps nothing of the packet before', () => {
-  const decoder = new PublishDecoder(cache, 5, 10)
+  const decoder = new PublishDecoder(cache, 5, { topicAliasMaximum: 10 })
   const message = decode(decoder, frameOf(0x3d, 'a', '0007 0c 0200000007 26000161000131 ff'))
   message.expiresAtMs = 5
   decode(decoder, frameOf(0x30, 'b', '00'), message)
@@ -298,5 +308,5 @@ test('10,000 User Properties pass through verbatim', () => {
   const pair = Buffer.from('26000161000131', 'hex')
   const properties = Buffer.concat(Array.from({ length: 10_000 }, () => pair))
   const frame = encode(newMessage(cache.fromName('t'), Buffer.from('p'), 0, false, properties), new PublishShape(), 0)
-  expect(decode(new PublishDecoder(cache, 5, 0), frame).properties.equals(properties)).toBe(true)
+  expect(decode(new PublishDecoder(cache, 5, { topicAliasMaximum: 0 }), frame).properties.equals(properties)).toBe(true)
 })

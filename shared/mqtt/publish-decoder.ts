@@ -13,6 +13,16 @@ import { binaryDataEnd, utf8StringEnd } from './utf8.ts'
 const DUP = 0x08
 const RETAIN = 0x01
 
+/** What a client may put into PUBLISH. */
+export interface PublishLimits {
+  /** as announced in CONNACK; 0 accepts no alias */
+  readonly topicAliasMaximum: number
+  /** in one packet; more are refused with QuotaExceeded. No limit when left out */
+  readonly userPropertiesMax?: number
+  /** whether a payload must be UTF-8 when its Payload Format Indicator says so (§3.3.2.3.2); costs a pass over it. No when left out */
+  readonly checkPayloadFormat?: boolean
+}
+
 /**
  * Decodes the PUBLISH packets of one Network Connection (§3.3), which a client sent. Remembers the last topic, so that a
  * repeated topic costs a comparison and no string, and the Topic Aliases that the client has set.
@@ -25,17 +35,14 @@ export class PublishDecoder {
   #last: Topic | null = null
   /** by alias; made when the first alias comes. Grows with the aliases in use, not with the maximum: V8 makes it a dictionary when they lie far apart. */
   #aliases: (Topic | undefined)[] | null = null
-  readonly #found = new FoundProperties()
+  readonly #found: FoundProperties
 
-  /**
-   * @param topicAliasMaximum as announced in CONNACK; 0 accepts no alias
-   * @param checkPayloadFormat whether a payload must be UTF-8 when its Payload Format Indicator says so (§3.3.2.3.2); costs a pass over it
-   */
-  constructor(cache: TopicCache, version: ProtocolVersion, topicAliasMaximum: number, checkPayloadFormat = false) {
+  constructor(cache: TopicCache, version: ProtocolVersion, limits: PublishLimits) {
     this.#cache = cache
     this.#version = version
-    this.#topicAliasMaximum = topicAliasMaximum
-    this.#checkPayloadFormat = checkPayloadFormat
+    this.#topicAliasMaximum = limits.topicAliasMaximum
+    this.#checkPayloadFormat = limits.checkPayloadFormat ?? false
+    this.#found = new FoundProperties(limits.userPropertiesMax ?? Infinity)
   }
 
   /**
@@ -146,6 +153,11 @@ class FoundProperties {
   aliasAt = -1
   alias = -1
   isUtf8Payload = false
+  readonly #userPropertiesMax: number
+
+  constructor(userPropertiesMax: number) {
+    this.#userPropertiesMax = userPropertiesMax
+  }
 
   /**
    * Reads Property Length and properties from `at` (§3.3.2.3).
@@ -158,10 +170,14 @@ class FoundProperties {
     this.start = at
     const propertiesEnd = this.end
     let seen = 0
+    let userProperties = 0
     while (at < propertiesEnd) {
       const property = bytes[at++]!
       if (property === Property.UserProperty) {
         at = utf8StringEnd(bytes, utf8StringEnd(bytes, at, propertiesEnd), propertiesEnd)
+        if (++userProperties > this.#userPropertiesMax) {
+          throw new ProtocolError(ReasonCode.QuotaExceeded, '§4.13', `more than ${this.#userPropertiesMax} User Properties`)
+        }
         continue
       }
       // One bit for each property that may stand once: 0x23, the only one of PUBLISH that is over 31, takes bit 31.

@@ -68,6 +68,7 @@ export function encodePublishHead(into: Buffer, at: number, message: Message, sh
     at = writeVariableByteInteger(into, at, properties)
     if (properties > 0) at = writeProperties(into, at, message, shape)
   }
+  assert(at <= into.length, 'room for the head of the PUBLISH')
   return at
 }
 

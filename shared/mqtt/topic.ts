@@ -11,6 +11,9 @@ const CACHED_TOPIC_BYTES_MAX = 1_024
 /** Slots of the direct-mapped table before the maps of a TopicCache; a power of two. */
 const FRONT_SLOTS = 4_096
 
+/** The clause of the error that a valid name with too many levels gets; this and nothing else has it with TopicNameInvalid. */
+export const TOO_MANY_LEVELS = '§4.7.3'
+
 const SLASH = 0x2f
 const PLUS = 0x2b
 const HASH = 0x23
@@ -143,7 +146,8 @@ export function checkTopicName(bytes: Uint8Array, start: number, end: number, le
     else if (byte === PLUS || byte === HASH)
       throw new ProtocolError(ReasonCode.TopicNameInvalid, 'MQTT-3.3.2-2', 'wildcard in a Topic Name')
   }
-  if (levels > levelsMax) throw new ProtocolError(ReasonCode.TopicNameInvalid, '§4.7.3', `${levels} topic levels, ${levelsMax} allowed`)
+  if (levels > levelsMax)
+    throw new ProtocolError(ReasonCode.TopicNameInvalid, TOO_MANY_LEVELS, `${levels} topic levels, ${levelsMax} allowed`)
 }
 
 /** Whether `a[aStart, aEnd)` equals `b`. Short names differ at their end more often than at their start, so it looks there first. */
