@@ -71,7 +71,7 @@ function pathBreaches(file: SourceFile): readonly string[] {
   return [
     ...(folder === undefined ? [] : [`a folder called ${folder} says nothing about what is in it`]),
     ...(parts.at(-1) === 'index.ts' ? ['index.ts: import the file that has the thing'] : []),
-    ...(parts.every(part => /^(\d+(\.\d+)*-)?[a-z0-9]+(-[a-z0-9]+)*(\.(test|bench|contract))?(\.ts)?$/.test(part))
+    ...(parts.every(part => /^[a-z\d]+((-|(?<=\d)\.(?=\d))[a-z\d]+)*(\.(test|bench|contract))?(\.ts)?$/.test(part))
       ? []
       : ['names of files and folders are kebab-case']),
   ]
