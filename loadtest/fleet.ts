@@ -9,7 +9,7 @@ import { Histogram } from './histogram.ts'
 import type { LoadOptions } from './options.ts'
 import type { Scenario, StepArguments, StepReport, Steps } from './scenario.ts'
 import type { CpuUse } from './usage.ts'
-import { cpuBetween, cpuOf } from './usage.ts'
+import { cpuBetween, cpuOf, cpuSeconds } from './usage.ts'
 
 /** A generator process gets this long to say that it is there. */
 const START_TIMEOUT_MS = 20_000
@@ -97,7 +97,7 @@ export class Fleet {
     const report = await this.step(name, given)
     const cpu = cpuBetween(before, cpuOf(this.#options.pids))
     const generator = cpuBetween(ownBefore, cpuOf(own))
-    return { ...report, cpu, generatorCpuS: generator ? generator.userS + generator.systemS : 0 }
+    return { ...report, cpu, generatorCpuS: generator ? cpuSeconds(generator) : 0 }
   }
 
   async close(): Promise<void> {

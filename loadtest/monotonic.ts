@@ -15,3 +15,8 @@ export function stampUs(): number {
 export function sleep(ms: number): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, ms))
 }
+
+/** The same, without keeping the process alive: for one side of a race. */
+export function idleSleep(ms: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, ms).unref())
+}

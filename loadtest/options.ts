@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import type { ProtocolVersion, Qos } from './frames.ts'
 
 /** Everything that a scenario can be told. Each scenario has its own defaults for some of it. */
@@ -9,7 +10,7 @@ export interface LoadOptions {
   readonly tls: { readonly ca?: string | undefined; readonly cert?: string | undefined; readonly key?: string | undefined } | null
   readonly username: string | undefined
   readonly password: string | undefined
-  /** Generator processes; 0 runs the load inside this process. */
+  /** Generator processes; 0 runs the load inside this process. By default the broker keeps a core for itself. */
   readonly processes: number
   /** Processes of the broker, whose CPU time and memory are reported, children included. */
   readonly pids: readonly number[]
@@ -49,7 +50,7 @@ export const generalDefaults: LoadOptions = {
   tls: null,
   username: undefined,
   password: undefined,
-  processes: 2,
+  processes: Math.max(1, Math.min(4, availableParallelism() - 1)),
   pids: [],
   prefix: 'bench',
   qos: 0,

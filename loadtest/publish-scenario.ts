@@ -10,7 +10,7 @@ import { WindowPublisher } from './publisher.ts'
 import type { Generator, ScenarioResult, Steps } from './scenario.ts'
 import { closeClients, forgetSessions, openClients, ownNumbers, refuseRefused, share } from './scenario.ts'
 import { Traffic } from './traffic.ts'
-import { rssOf } from './usage.ts'
+import { cpuSeconds, rssOf } from './usage.ts'
 
 /** Who subscribes to what, who publishes where. */
 export interface Layout {
@@ -145,6 +145,6 @@ export function rates(
   done: number,
   cpu: ScenarioResult['cpu'],
 ): Pick<ScenarioResult, 'seconds' | 'done' | 'perSecond' | 'cpuUs' | 'cpu'> {
-  const cpuUs = cpu && done > 0 ? ((cpu.userS + cpu.systemS) * 1e6) / done : null
+  const cpuUs = cpu && done > 0 ? (cpuSeconds(cpu) * 1e6) / done : null
   return { seconds, done, perSecond: seconds > 0 ? done / seconds : 0, cpuUs, cpu }
 }

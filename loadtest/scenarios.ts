@@ -5,9 +5,10 @@ import { offline } from './scenarios/offline.ts'
 import { durable, pairs } from './scenarios/pairs.ts'
 import { retained } from './scenarios/retained.ts'
 import { shared } from './scenarios/shared.ts'
+import { soak } from './scenarios/soak.ts'
 import { subscribe } from './scenarios/subscribe.ts'
 
-export const scenarios: readonly Scenario[] = [fanout, pairs, shared, durable, retained, offline, subscribe, idle]
+export const scenarios: readonly Scenario[] = [fanout, pairs, shared, durable, retained, offline, subscribe, idle, soak]
 
 /** @throws {Error} no scenario has that name */
 export function findScenario(name: string): Scenario {

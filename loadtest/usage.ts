@@ -3,9 +3,12 @@ import { readdirSync, readFileSync } from 'node:fs'
 /** USER_HZ: the unit of the times in /proc/PID/stat; 100 on every Linux that Node runs on. */
 const TICKS_PER_S = 100
 
+/** Seconds. */
 export interface CpuUse {
   readonly userS: number
   readonly systemS: number
+  /** Both together by the scheduler's nanosecond clock, but without threads that have ended. */
+  readonly scheduledS: number
 }
 
 interface ProcessStat {
@@ -27,7 +30,28 @@ export function cpuOf(pids: readonly number[]): CpuUse | null {
   const tree = treeOf(pids)
   if (tree.length === 0) return null
   const sum = (pick: (stat: ProcessStat) => number): number => tree.reduce((total, stat) => total + pick(stat), 0) / TICKS_PER_S
-  return { userS: sum(stat => stat.userTicks), systemS: sum(stat => stat.systemTicks) }
+  const scheduledS = tree.reduce((total, { pid }) => total + scheduledNs(pid), 0) / 1e9
+  return { userS: sum(stat => stat.userTicks), systemS: sum(stat => stat.systemTicks), scheduledS }
+}
+
+/** First field of /proc/PID/task/TID/schedstat: nanoseconds on a CPU. 0 where the kernel keeps no such count. */
+function scheduledNs(pid: number): number {
+  let threads: string[]
+  try {
+    threads = readdirSync(`/proc/${pid}/task`)
+  } catch {
+    return 0 // ended meanwhile
+  }
+  return threads.reduce((total, thread) => total + Number(readProc(`${pid}/task/${thread}/schedstat`)?.split(' ')[0] ?? 0), 0)
+}
+
+/** Ticks are 10 ms: the two counts may differ by some of them for each process, but not by more. */
+const TICK_SLACK_S = 0.05
+
+/** The finer count of the two, unless threads have ended in between and the coarse one knows more. */
+export function cpuSeconds(use: CpuUse): number {
+  const ticksS = use.userS + use.systemS
+  return Math.abs(use.scheduledS - ticksS) <= TICK_SLACK_S ? use.scheduledS : ticksS
 }
 
 /** Resident bytes of the processes and of their descendants. */
@@ -41,7 +65,8 @@ export function rssOf(pids: readonly number[]): number | null {
 }
 
 export function cpuBetween(before: CpuUse | null, after: CpuUse | null): CpuUse | null {
-  return before && after ? { userS: after.userS - before.userS, systemS: after.systemS - before.systemS } : null
+  if (!before || !after) return null
+  return { userS: after.userS - before.userS, systemS: after.systemS - before.systemS, scheduledS: after.scheduledS - before.scheduledS }
 }
 
 /** The named processes and everything that descends from them, as far as it is alive. */

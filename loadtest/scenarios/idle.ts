@@ -4,7 +4,7 @@ import { nowMs, sleep } from '../monotonic.ts'
 import { rates, resultHead } from '../publish-scenario.ts'
 import type { Generator, Scenario, Steps } from '../scenario.ts'
 import { closeClients, connectFields, forEachLimited, ownNumbers, refuseRefused, targetOf } from '../scenario.ts'
-import { cpuBetween, cpuOf, rssOf } from '../usage.ts'
+import { cpuBetween, cpuOf, cpuSeconds, rssOf } from '../usage.ts'
 
 /** Opens many connections with one subscription each, leaves them alone, and looks at the broker's memory. */
 export const idle: Scenario = {
@@ -35,7 +35,7 @@ export const idle: Scenario = {
       generatorCpuS: open.generatorCpuS,
       extra: {
         rssPerConnectionBytes: rssBefore !== null && rssUp !== null && up > 0 ? Math.round((rssUp - rssBefore) / up) : 0,
-        idleCpuPercent: idleCpu && options.holdS > 0 ? ((idleCpu.userS + idleCpu.systemS) * 100) / options.holdS : 0,
+        idleCpuPercent: idleCpu && options.holdS > 0 ? (cpuSeconds(idleCpu) * 100) / options.holdS : 0,
       },
     }
   },
