@@ -3,6 +3,7 @@ import { connect as connectTcp } from 'node:net'
 import type { Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import type { ConnectionOptions, TLSSocket } from 'node:tls'
+import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { ManualTimers } from '#shared/base/timers.ts'
 import { createTestPki } from '#shared/testing/pki.ts'
@@ -27,6 +28,18 @@ const PLAIN: ListenerSettings = {
 }
 const TLS: TlsSettings = { cert: pki.serverCert, key: pki.serverKey, clientCa: null, clientCertificate: 'none' }
 const PROXY = { trustedSources: ['127.0.0.0/8'] }
+
+const upgradeRequest = [
+  'GET /mqtt HTTP/1.1',
+  'Host: localhost',
+  'Connection: Upgrade',
+  'Upgrade: websocket',
+  'Sec-WebSocket-Version: 13',
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+  'Sec-WebSocket-Protocol: mqtt',
+  '',
+  '',
+].join('\r\n')
 
 /** A queue that can be waited on. */
 class Arriving<T> {
@@ -406,14 +419,29 @@ describe('limits before the byte stream', () => {
   })
 })
 
-const upgradeRequest = [
-  'GET /mqtt HTTP/1.1',
-  'Host: localhost',
-  'Connection: Upgrade',
-  'Upgrade: websocket',
-  'Sec-WebSocket-Version: 13',
-  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-  'Sec-WebSocket-Protocol: mqtt',
-  '',
-  '',
-].join('\r\n')
+describe('any bytes', () => {
+  test.each([
+    ['behind an upgrade', { protocol: 'WebSockets' }, upgradeRequest],
+    ['instead of HTTP', { protocol: 'WebSockets' }, ''],
+    ['instead of TLS', { tls: TLS }, ''],
+    ['as a PROXY header', { proxyProtocol: PROXY }, 'PROXY '],
+  ] as const)('%s end at most their own connection', async (_, settings, beginning) => {
+    const { port, accepted, refused, listener } = await open(settings, { connectionsMax: 1_000 })
+    const binary = fc.uint8Array({ maxLength: 200 })
+    const frame = fc
+      .tuple(fc.constantFrom(0x80, 0x81, 0x82, 0x02, 0x00, 0x88, 0x89, 0xc2), binary)
+      .map(([first, rest]) => Uint8Array.of(first, ...rest))
+    const send = async (bytes: Uint8Array): Promise<void> => {
+      const client = tcp(port)
+      client.write(beginning)
+      client.end(bytes)
+      await once(client, 'close')
+    }
+    await fc.assert(fc.asyncProperty(fc.oneof(binary, frame), send), { numRuns: 150 })
+    await listener.close()
+    const faults: Refusal[] = []
+    while (refused.count > 0) faults.push(await refused.next())
+    expect(faults.filter(refusal => refusal.reason === 'fault')).toEqual([])
+    while (accepted.count > 0) await (await accepted.next()).closed
+  })
+})

@@ -31,7 +31,7 @@ export class SocketTransport extends GuardedTransport {
   }
 
   get bufferedBytes(): number {
-    return this.#socket.writableLength
+    return this.phase === 'closed' ? 0 : this.#socket.writableLength
   }
 
   pause(): void {

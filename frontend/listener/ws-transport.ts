@@ -39,7 +39,7 @@ export class WsTransport extends GuardedTransport {
   }
 
   get bufferedBytes(): number {
-    return this.#websocket.bufferedAmount
+    return this.phase === 'closed' ? 0 : this.#websocket.bufferedAmount
   }
 
   pause(): void {
