@@ -55,7 +55,7 @@ describe('health server', () => {
   test('survives what is no HTTP, and headers without end', async () => {
     const url = await open()
     expect(await raw('\x10\x00\x00\x00\r\n\r\n')).toContain('400')
-    expect(await raw(`GET /livez HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(100_000)}\r\n\r\n`)).toContain('431')
+    expect(await raw(`GET /livez HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(9_000)}\r\n\r\n`)).toContain('431')
     expect((await fetch(`${url}/livez`)).status).toBe(200)
   })
 
