@@ -15,7 +15,7 @@ import { Engine, type EngineParts } from './engine.ts'
 import { onPuback, onPubcomp, onPubrec } from './handlers/acknowledge.ts'
 import { onAttach, onDetach, onOpened } from './handlers/attach.ts'
 import { onPublish, onRelease } from './handlers/publish.ts'
-import { onSubscribe, onUnsubscribe } from './handlers/subscribe.ts'
+import { onSubscribe, onUnsubscribe, refuseAll } from './handlers/subscribe.ts'
 import { runReplays } from './queue/retained-replay.ts'
 import { finishRecovery, recoverShard } from './shard/recovery.ts'
 import { Snapshotter } from './shard/snapshotter.ts'
@@ -84,14 +84,24 @@ export class Backend implements BackendPort {
     return session === null || onPubcomp(this.engine, session, packetId)
   }
 
-  subscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, subscriptions: readonly SubscriptionRequest[]): void {
+  subscribe(
+    handle: SessionHandle,
+    connection: ConnectionId,
+    ticket: number,
+    packetId: number,
+    subscriptions: readonly SubscriptionRequest[],
+  ): void {
     const session = this.engine.attached(handle, connection)
-    if (session !== null) onSubscribe(this.engine, session, ticket, subscriptions)
+    if (session === null) return
+    if (session.receivedQos2?.has(packetId) === true) refuseAll(this.engine, session, ticket, subscriptions.length)
+    else onSubscribe(this.engine, session, ticket, subscriptions)
   }
 
-  unsubscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, filters: readonly ParsedFilter[]): void {
+  unsubscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {
     const session = this.engine.attached(handle, connection)
-    if (session !== null) onUnsubscribe(this.engine, session, ticket, filters)
+    if (session === null) return
+    if (session.receivedQos2?.has(packetId) === true) refuseAll(this.engine, session, ticket, filters.length)
+    else onUnsubscribe(this.engine, session, ticket, filters)
   }
 
   writable(handle: SessionHandle, connection: ConnectionId, isWritable: boolean): void {

@@ -131,6 +131,7 @@ class Standalone implements RunningBroker {
       )
       this.#listeners.push({ listener, settings })
     }
+    if (limits.sysTopicIntervalSeconds > 0) this.#publishSysTopics()
   }
 
   get addresses(): BrokerStatus['listeners'] {

@@ -45,6 +45,12 @@ export function onUnsubscribe(engine: Engine, session: Session, ticket: number, 
   answer(engine, session, ticket, reasons, () => {})
 }
 
+/** The Packet Identifier of the request means a QoS 2 message still (§2.2.1): nothing is done. */
+export function refuseAll(engine: Engine, session: Session, ticket: number, filters: number): void {
+  const reasons = Array.from({ length: filters }, () => ReasonCode.PacketIdentifierInUse)
+  answer(engine, session, ticket, reasons, () => {})
+}
+
 function limitReached(engine: Engine, session: Session, filter: ParsedFilter): ReasonCode | null {
   const { subscriptions } = session
   if (subscriptions === null || subscriptions.has(filter.text)) return null

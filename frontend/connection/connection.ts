@@ -11,7 +11,7 @@ import type { Permit } from '#shared/rpc/authentication.ts'
 import type { ConnectionId, SessionHandle } from '#shared/rpc/backend-port.ts'
 import type { Frontend } from '../frontend.ts'
 import type { Transport, TransportHandler } from '../listener/transport.ts'
-import { disconnect } from './closing.ts'
+import { close, disconnect } from './closing.ts'
 import { Input } from './input.ts'
 import { Output } from './output.ts'
 import { AnswerKind, PENDING_ANSWERS_MAX, PendingAnswers } from './pending-answers.ts'
@@ -65,6 +65,7 @@ export class Connection implements TransportHandler {
   lastInputMs = 0
   timer: TimerHandle | null = null
 
+  #gatheredBytes = 0
   /** In the frontend's list for the end of this turn. */
   isDirty = false
   /** The backend was told that the socket does not take more. */
@@ -86,6 +87,7 @@ export class Connection implements TransportHandler {
     this.frontend.counters.bytesReceived += bytes.length
     this.lastInputMs = this.frontend.nowMs
     try {
+      if (this.phase === 'awaitingConnect' && this.#input.heldBytes === 0) checkFirstByte(bytes)
       this.#input.feed(bytes, this.#packetBytesMax, this.#onFrame)
       if (this.phase === 'awaitingConnect' || this.phase === 'connecting') this.frontend.admitUnauthenticated(this, this.#input.heldBytes)
     } catch (error) {
@@ -97,7 +99,9 @@ export class Connection implements TransportHandler {
     this.output.onDrain()
     if (!this.isBehind) return
     this.isBehind = false
-    if (this.phase === 'open') this.frontend.backend.writable(this.session, this.id, true)
+    if (this.phase !== 'open') return
+    this.frontend.backend.writable(this.session, this.id, true)
+    this.resumeInput()
   }
 
   onClose(error: string | null): void {
@@ -134,7 +138,9 @@ export class Connection implements TransportHandler {
     this.markDirty()
   }
 
+  /** A packet that is larger than the client takes cannot be left out either: without its answer the client would wait for ever. */
   send(packet: Uint8Array): void {
+    if (packet.length > this.packetBytesMaxOut) return close(this, { discardWill: false, sessionExpirySeconds: null })
     this.output.append(packet)
     this.markDirty()
   }
@@ -145,14 +151,23 @@ export class Connection implements TransportHandler {
     this.frontend.addDirty(this)
   }
 
+  /** Bytes of PUBLISH packets were gathered: a client that does not read is noticed within the turn, not after it. */
+  gathered(bytes: number): void {
+    this.#gatheredBytes += bytes
+    if (this.#gatheredBytes >= BEHIND_BYTES) this.#writeOut()
+    else this.markDirty()
+  }
+
   /** End of a turn: one write for all that was gathered. */
   flush(): void {
     this.isDirty = false
+    this.#writeOut()
+  }
+
+  #writeOut(): void {
+    this.#gatheredBytes = 0
     this.output.flush()
-    const behind = this.transport.bufferedBytes
-    if (behind === 0) return
-    if (behind > this.frontend.settings.writeBufferBytesMax * 2) return this.transport.destroy()
-    if (this.isBehind || behind < BEHIND_BYTES || this.phase !== 'open') return
+    if (this.isBehind || this.phase !== 'open' || this.transport.bufferedBytes < BEHIND_BYTES) return
     this.isBehind = true
     this.frontend.backend.writable(this.session, this.id, false)
   }
@@ -207,5 +222,14 @@ export class Connection implements TransportHandler {
   }
 }
 
-/** A socket that holds back more than this is behind: QoS 1 and 2 wait in the session until it drains. */
+/** What cannot become a CONNECT is refused at once [MQTT-3.1.0-1]: other protocols may never send what looks like a whole packet. */
+function checkFirstByte(bytes: Buffer): void {
+  if (bytes[0]! >> 4 !== PacketType.CONNECT)
+    throw new ProtocolError(ReasonCode.ProtocolError, 'MQTT-3.1.0-1', 'the first packet is not CONNECT')
+}
+
+/**
+ * A socket that holds back this much is behind: QoS 1 and 2 wait in the session until it drains, and the client's own requests wait
+ * unread, so that their answers do not pile up.
+ */
 const BEHIND_BYTES = 64 * 1024

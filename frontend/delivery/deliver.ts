@@ -87,7 +87,7 @@ function sendCopy(connection: Connection, shared: SharedFrames, shape: number, f
   if (isHeldBack(connection, length, flags, packetId)) return
   const into = connection.output.room(length)
   connection.output.advance(shared.copy(shape, into, connection.output.at, packetId))
-  connection.markDirty()
+  connection.gathered(length)
 }
 
 /** Encodes for this receiver, and for those of its shape behind it. Answers the payload's copy once a large message needed one. */
@@ -104,8 +104,11 @@ function sendEncoded(
   const length = publishFrameBytes(message, shape)
   if (isHeldBack(connection, length, flags, packetId)) return payload
   rememberAlias(connection, message, shape)
-  connection.markDirty()
-  if (length > COPIED_FRAME_MAX) return sendLarge(connection, message, shape, packetId, length, payload)
+  if (length > COPIED_FRAME_MAX) {
+    const kept = sendLarge(connection, message, shape, packetId, length, payload)
+    connection.gathered(length)
+    return kept
+  }
   const { output } = connection
   const into = output.room(length)
   const start = output.at
@@ -114,6 +117,7 @@ function sendEncoded(
   if (shared !== null && identifiers === null && connection.topicAliasesMax === 0) {
     shared.put(flags | (connection.version === 5 ? SHAPE_IS_V5 : 0), into, start, end, shape.qos)
   }
+  connection.gathered(length)
   return payload
 }
 

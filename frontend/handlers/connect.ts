@@ -25,8 +25,11 @@ export function onConnect(connection: Connection, bytes: Buffer, start: number, 
   connection.version = packet.protocolVersion
   connection.packetBytesMaxOut = packet.maximumPacketSize
   connection.wantsProblemInformation = packet.requestProblemInformation
-  if (packet.clientId === '' && packet.protocolVersion !== 5 && !packet.cleanStart) {
-    return refuse(connection, ReasonCode.ClientIdentifierNotValid, 'an empty Client Identifier needs Clean Session', true)
+  if (packet.clientId === '' && (packet.protocolVersion === 3 || (packet.protocolVersion === 4 && !packet.cleanStart))) {
+    return refuse(connection, ReasonCode.ClientIdentifierNotValid, 'an empty Client Identifier needs Clean Session and MQTT 3.1.1', true)
+  }
+  if (packet.userProperties.length > connection.frontend.settings.userPropertiesPerPacketMax) {
+    return refuse(connection, ReasonCode.QuotaExceeded, 'too many User Properties', true)
   }
   connection.clientId = packet.clientId === '' ? `auto-${connection.frontend.random.uuid()}` : packet.clientId
   accept(connection, packet).catch((error: unknown) => {
@@ -99,13 +102,18 @@ function open(connection: Connection, packet: Connect, permit: Permit, reply: At
   connection.phase = 'open'
   connection.session = reply.session
   connection.permit = permit
-  connection.decoder = new PublishDecoder(frontend.topics, connection.version, topicAliasesIn(connection))
+  connection.decoder = new PublishDecoder(frontend.topics, connection.version, {
+    topicAliasMaximum: topicAliasesIn(connection),
+    userPropertiesMax: settings.userPropertiesPerPacketMax,
+  })
   connection.topicAliasesMax = isCompatible ? 0 : Math.min(packet.topicAliasMaximum, settings.topicAliasesOutMax)
   frontend.forgetUnauthenticated(connection)
   const keepAliveSeconds = grantedKeepAlive(packet, settings.serverKeepAliveSeconds)
   frontend.startKeepAlive(connection, keepAliveSeconds)
   const properties = connection.version === 5 ? connackProperties(connection, packet, keepAliveSeconds) : null
   connection.send(encodeConnack(connection.version, reply.sessionPresent, ReasonCode.Success, properties, connection.packetBytesMaxOut))
+  // Sending may have found CONNACK too large for the client.
+  if (!isOpen(connection)) return
   frontend.log.debug('connected', {
     client: connection.clientId,
     listener: connection.listener,
@@ -113,6 +121,10 @@ function open(connection: Connection, packet: Connect, permit: Permit, reply: At
   })
   frontend.backend.writable(connection.session, connection.id, true)
   connection.resumeInput()
+}
+
+function isOpen(connection: Connection): boolean {
+  return connection.phase === 'open'
 }
 
 function topicAliasesIn(connection: Connection): number {
@@ -137,6 +149,8 @@ function connackProperties(connection: Connection, packet: Connect, keepAliveSec
     assignedClientIdentifier: packet.clientId === '' ? clientId : undefined,
     serverKeepAlive: keepAliveSeconds === packet.keepAlive ? undefined : keepAliveSeconds,
     responseInformation: packet.requestResponseInformation ? responseInformation(settings.responseInformation, clientId) : undefined,
+    // [MQTT-4.12.0-5]
+    authenticationMethod: packet.authenticationMethod ?? undefined,
     retainAvailable: settings.retainedMessagesMax === 0 ? false : undefined,
     ...(settings.compatibility === 'AzureIoTOperations' ? AZURE_IOT_OPERATIONS : {}),
   }
@@ -165,7 +179,8 @@ function refuse(connection: Connection, reason: ReasonCode, detail: string, canA
   })
   if (canAnswer) {
     const properties = connection.version === 5 ? { reasonString: detail } : null
-    connection.output.append(encodeConnack(connection.version, false, reason, properties, connection.packetBytesMaxOut))
+    const connack = encodeConnack(connection.version, false, reason, properties, connection.packetBytesMaxOut)
+    if (connack.length <= connection.packetBytesMaxOut) connection.output.append(connack)
   }
   close(connection, { discardWill: true, sessionExpirySeconds: null })
 }

@@ -1,8 +1,13 @@
+import { packetIdOffset } from '#shared/mqtt/publish-encoder.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { Topic } from '#shared/mqtt/topic.ts'
+import { TOO_MANY_LEVELS, type Topic } from '#shared/mqtt/topic.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
+
+/** QoS in the first byte (§3.3.1.2). */
+const QOS_BITS = 0b0110
+const QOS_1 = 0b0010
 
 /** Topics of the broker itself: read by clients, never written. */
 const OWN_TOPICS = '$SYS/'
@@ -14,7 +19,12 @@ const OWN_TOPICS = '$SYS/'
 export function onPublish(connection: Connection, bytes: Buffer, start: number, end: number): void {
   const { frontend } = connection
   const message = frontend.message
-  connection.decoder!.decode(bytes, start, end, message)
+  try {
+    connection.decoder!.decode(bytes, start, end, message)
+  } catch (error) {
+    if (isTooDeep(connection, error, bytes[start]!)) return refuseTooDeep(connection, bytes, start)
+    throw error
+  }
   if (message.topic !== connection.permittedTopic && !mayPublish(connection, message.topic))
     return refuse(connection, message.qos, message.packetId)
   checkOffered(connection, message.qos, message.retain)
@@ -29,6 +39,19 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
   const kind = message.qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec
   const ticket = connection.expectAnswer(kind, message.packetId)
   frontend.backend.publish(connection.session, connection.id, ticket, message)
+}
+
+/** A Topic Name that is well-formed but has too many levels is refused by itself when there is an acknowledgement to say so in (§3.4.2.1). */
+function isTooDeep(connection: Connection, error: unknown, firstByte: number): boolean {
+  if (!(error instanceof ProtocolError) || error.clause !== TOO_MANY_LEVELS) return false
+  return connection.version === 5 && (firstByte & QOS_BITS) !== 0
+}
+
+function refuseTooDeep(connection: Connection, bytes: Buffer, start: number): void {
+  connection.unfinishedPublishes++
+  const packetId = bytes.readUInt16BE(packetIdOffset(bytes, start))
+  const ticket = connection.expectAnswer((bytes[start]! & QOS_BITS) === QOS_1 ? AnswerKind.Puback : AnswerKind.Pubrec, packetId)
+  connection.settle(ticket, ReasonCode.TopicNameInvalid, null)
 }
 
 /** What CONNACK said that we do not have (§3.2.2.3.4, §3.2.2.3.5). */

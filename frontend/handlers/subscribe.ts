@@ -12,14 +12,22 @@ import { AnswerKind } from '../connection/pending-answers.ts'
  */
 export function onSubscribe(connection: Connection, bytes: Buffer, start: number, end: number): void {
   const packet = decodeSubscribe(bytes, start, end, connection.version)
-  checkCount(connection, packet.subscriptions.length)
+  checkCounts(connection, packet.subscriptions.length, packet.userProperties.length)
   const requests = packet.subscriptions.map(subscription => request(connection, subscription, packet.subscriptionIdentifier))
   const ticket = connection.expectAnswer(AnswerKind.Suback, packet.packetId)
-  connection.frontend.backend.subscribe(connection.session, connection.id, ticket, requests)
+  connection.frontend.backend.subscribe(connection.session, connection.id, ticket, packet.packetId, requests)
 }
 
-export function checkCount(connection: Connection, filters: number): void {
-  const { filtersPerPacketMax } = connection.frontend.settings
+/** @throws {ProtocolError} QuotaExceeded: more Topic Filters or User Properties than one packet may hold */
+export function checkCounts(connection: Connection, filters: number, userProperties: number): void {
+  const { filtersPerPacketMax, userPropertiesPerPacketMax } = connection.frontend.settings
+  if (userProperties > userPropertiesPerPacketMax) {
+    throw new ProtocolError(
+      ReasonCode.QuotaExceeded,
+      '§4.13',
+      `${userProperties} User Properties in one packet, ${userPropertiesPerPacketMax} allowed`,
+    )
+  }
   if (filters > filtersPerPacketMax) {
     throw new ProtocolError(ReasonCode.QuotaExceeded, '§4.13', `${filters} Topic Filters in one packet, ${filtersPerPacketMax} allowed`)
   }

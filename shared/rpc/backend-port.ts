@@ -32,10 +32,19 @@ export interface BackendPort {
   /** PUBCOMP (§3.7). */
   pubcomp(session: SessionHandle, connection: ConnectionId, packetId: number): boolean
 
-  /** §3.8. Answered by `subscribed` with one reason for each filter, once stored; Retained Messages follow. */
-  subscribe(session: SessionHandle, connection: ConnectionId, ticket: number, subscriptions: readonly SubscriptionRequest[]): void
-  /** §3.10. Answered by `subscribed` with one reason for each filter, once stored. */
-  unsubscribe(session: SessionHandle, connection: ConnectionId, ticket: number, filters: readonly ParsedFilter[]): void
+  /**
+   * §3.8. Answered by `subscribed` with one reason for each filter, once stored; Retained Messages follow. PacketIdentifierInUse for all
+   * when a QoS 2 exchange of the session holds `packetId`.
+   */
+  subscribe(
+    session: SessionHandle,
+    connection: ConnectionId,
+    ticket: number,
+    packetId: number,
+    subscriptions: readonly SubscriptionRequest[],
+  ): void
+  /** §3.10. Answered by `subscribed` with one reason for each filter, once stored; `packetId` as for `subscribe`. */
+  unsubscribe(session: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void
 
   /** The socket is behind (false) or has caught up (true). While behind, QoS 1 and 2 stay in the session's queue. */
   writable(session: SessionHandle, connection: ConnectionId, isWritable: boolean): void
