@@ -22,7 +22,14 @@ export async function createTestPki(directory?: string): Promise<TestPki> {
   try {
     const files = await createPki(place)
     const read = [files.ca, files.caKey, files.serverCert, files.serverKey, files.clientCert, files.clientKey].map(file => readFile(file))
-    const [ca, caKey, serverCert, serverKey, clientCert, clientKey] = (await Promise.all(read)) as [Buffer, Buffer, Buffer, Buffer, Buffer, Buffer]
+    const [ca, caKey, serverCert, serverKey, clientCert, clientKey] = (await Promise.all(read)) as [
+      Buffer,
+      Buffer,
+      Buffer,
+      Buffer,
+      Buffer,
+      Buffer,
+    ]
     return { ca, caKey, serverCert, serverKey, clientCert, clientKey }
   } finally {
     if (directory === undefined) await rm(place, { recursive: true })
