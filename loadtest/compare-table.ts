@@ -67,7 +67,7 @@ export function comparisonMarkdown(rows: readonly MeasuredRow[], peers: readonly
     ...rows.flatMap(measured => peers.flatMap(peer => detailRow(measured, peer))),
   ]
   return [
-    'CPU microseconds of the broker’s processes per delivered message (per acknowledgement for SUBSCRIBE), median of the rounds; bytes of RSS per connection in the last row.',
+    'CPU microseconds of the broker’s processes per delivered message (per acknowledgement for SUBSCRIBE), median of the rounds (Aedes: one round); bytes of RSS per connection in the last row.',
     '',
     markdownTable(ratios),
     '',

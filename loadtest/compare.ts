@@ -89,7 +89,7 @@ async function measureRow(row: PlanRow, peers: readonly Peer[], options: Compare
   const able = peers.filter(peer => !peer.lacks.includes(row.scenario))
   for (let round = 0; round < options.rounds; round++) {
     for (const peer of rotated(able, round)) {
-      if (failures.has(peer.name)) continue
+      if (failures.has(peer.name) || round >= peer.roundsMax) continue
       try {
         const broker = brokers.get(peer.name) ?? (await begin(peer, row))
         brokers.set(peer.name, broker)

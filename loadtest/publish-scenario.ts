@@ -97,9 +97,12 @@ export function trafficSteps(generator: Generator, traffic: Traffic): Steps {
       return {}
     },
     traffic: async given => {
-      const count = share(given['count'] ?? 0, generator)
+      // Only processes that have publishers share the work: the one publisher of a fan-out does all of it.
+      const active = Math.min(generator.processes, generator.options.publishers)
+      if (generator.index >= active) return {}
+      const count = share(given['count'] ?? 0, generator.index, active)
       if (given['count'] && count === 0) return {}
-      const ratePerS = (given['ratePerS'] ?? 0) / generator.processes
+      const ratePerS = (given['ratePerS'] ?? 0) / active
       const outcome = await traffic.run({ seconds: given['seconds'] ?? 0, count, ratePerS, stallS: generator.options.stallS })
       return { seconds: outcome.seconds, numbers: { lost: outcome.lost } }
     },

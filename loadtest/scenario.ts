@@ -128,8 +128,9 @@ export async function forgetSessions(generator: Generator, kind: string, numbers
   await closeClients(await openClients(generator, { kind, numbers }))
 }
 
-export function share(total: number, generator: Generator): number {
-  return Math.floor(total / generator.processes) + (generator.index < total % generator.processes ? 1 : 0)
+/** The part of `total` that part number `index` of `parts` takes. */
+export function share(total: number, index: number, parts: number): number {
+  return Math.floor(total / parts) + (index < total % parts ? 1 : 0)
 }
 
 /** @throws {Error} a filter was refused */

@@ -6,6 +6,8 @@ import type { Peer } from './broker.ts'
 export const aedes: Peer = {
   name: 'Aedes',
   lacks: ['shared'],
+  // It is there for orientation; the time is better spent on the two that are compared.
+  roundsMax: 1,
   missing() {
     try {
       createRequire(import.meta.url).resolve('aedes')

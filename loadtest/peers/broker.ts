@@ -18,6 +18,8 @@ export interface Peer {
   readonly name: string
   /** Scenarios that it has no support for. */
   readonly lacks: readonly string[]
+  /** It takes part in so many rounds at most. */
+  readonly roundsMax: number
   /** Why it cannot be started on this machine, or null. */
   missing(): string | null
   /** Program and arguments for a broker on 127.0.0.1:port whose files are in `directory`. */

@@ -10,6 +10,7 @@ const PROGRAM = fileURLToPath(new URL('../../bin/millrace.js', import.meta.url))
 export const millrace: Peer = {
   name: 'Millrace',
   lacks: [],
+  roundsMax: Number.POSITIVE_INFINITY,
   missing: () => (existsSync(PROGRAM) ? null : 'bin/millrace.js is not there yet'),
   async command({ port, directory }) {
     const address = async (): Promise<string> => `127.0.0.1:${await freePort()}`

@@ -19,6 +19,7 @@ function program(): string | undefined {
 export const mosquitto: Peer = {
   name: 'Mosquitto',
   lacks: [],
+  roundsMax: Number.POSITIVE_INFINITY,
   missing: () => (program() ? null : `not installed (looked for ${PROGRAMS.join(', ')})`),
   async command({ port, directory, durable }) {
     const file = path.join(directory, 'mosquitto.conf')

@@ -97,6 +97,7 @@ function resultOf(
       ratePerS,
       sent: number('sent'),
       messagesMissing: number('missing'),
+      disordered: number('disordered'),
       overruns: number('overruns'),
       sessionsResumed: number('resumed'),
       sessionsLost: number('sessionsLost'),

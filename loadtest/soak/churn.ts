@@ -74,7 +74,11 @@ export async function clearRetained(generator: Generator, keeper: LoadClient, co
   }
   // The same client: its SUBACK comes after the broker has read the messages before [MQTT-4.6.0].
   let left = 0
-  keeper.deliveries = { delivered: () => void left++ }
+  keeper.deliveries = {
+    delivered(firstByte, _bytes, payloadAt, end) {
+      if ((firstByte & 1) === 1 && end > payloadAt) left++
+    },
+  }
   await keeper.subscribe(`${generator.options.prefix}/soak/ret/${generator.index}/+`, 0)
   await sleep(300)
   return left

@@ -44,7 +44,7 @@ export class SoakLoad {
   steps(): Steps {
     return {
       prepare: () => this.#prepare(),
-      run: given => this.#run(given['seconds'] ?? 0, (given['ratePerS'] ?? 0) / this.#generator.processes),
+      run: given => this.#run(given['seconds'] ?? 0, (given['ratePerS'] ?? 0) / Math.min(this.#generator.processes, this.#generator.options.publishers)),
       close: () => this.#close(),
     }
   }
@@ -141,6 +141,7 @@ export class SoakLoad {
       sent: sum(stream => stream.sent),
       received: sum(stream => stream.received),
       missing: sum(stream => stream.missing),
+      disordered: sum(stream => stream.disordered),
       repeats: sum(stream => stream.repeats),
       overruns: sum(stream => stream.overruns),
       resumed: this.#resumed,

@@ -7,9 +7,13 @@ import { readU32, writeU32 } from '../message.ts'
 /** Unacknowledged messages of a publisher at most; above that a message is an overrun and not sent. */
 const UNACKNOWLEDGED_MAX = 1_000
 
+/** Gaps that are remembered; beyond that they count as lost at once. */
+const GAPS_MAX = 100_000
+
 /**
- * The messages of one publisher to one session, QoS 1, each numbered. Messages keep their order, so a number above the
- * expected one means that those between are lost; a number below is a repeat, which QoS 1 allows after a resumption.
+ * The messages of one publisher to one session, QoS 1, each numbered. A number above the expected one leaves a gap, which
+ * is lost unless the message comes later: then the broker broke the order [MQTT-4.6.0-6]. Any other number below is a
+ * repeat, which QoS 1 allows after a resumption.
  * Payload: 0 u32 stamp, 4 u32 stream, 8 u32 number, 12 u32 run.
  */
 export class NumberedStream implements AckSink, DeliverySink {
@@ -23,8 +27,11 @@ export class NumberedStream implements AckSink, DeliverySink {
   #acked = 0
   #expected = 0
   #packetId = 0
-  lost = 0
+  readonly #gaps = new Set<number>()
+  #beyondGaps = 0
   repeats = 0
+  /** Messages that came after a later one. */
+  disordered = 0
   received = 0
   overruns = 0
 
@@ -44,12 +51,12 @@ export class NumberedStream implements AckSink, DeliverySink {
 
   /** Everything sent is acknowledged, and everything acknowledged has arrived. */
   get isDrained(): boolean {
-    return this.#acked === this.#sent && this.#expected === this.#sent
+    return this.#acked === this.#sent && this.#expected === this.#sent && this.#gaps.size === 0
   }
 
   /** What never came although it was sent; call when no more is on the way. */
   get missing(): number {
-    return this.lost + this.#sent - this.#expected
+    return this.#gaps.size + this.#beyondGaps + this.#sent - this.#expected
   }
 
   send(stampUs: number): void {
@@ -78,11 +85,17 @@ export class NumberedStream implements AckSink, DeliverySink {
     if (readU32(bytes, payloadAt + 12) !== this.#runId || readU32(bytes, payloadAt + 4) !== this.#id) return
     const number = readU32(bytes, payloadAt + 8)
     if (number < this.#expected) {
-      this.repeats++
-      return
+      if (!this.#gaps.delete(number)) {
+        this.repeats++
+        return
+      }
+      this.disordered++
+    } else {
+      const kept = Math.min(number, this.#expected + GAPS_MAX - this.#gaps.size)
+      for (let gap = this.#expected; gap < kept; gap++) this.#gaps.add(gap)
+      this.#beyondGaps += number - kept
+      this.#expected = number + 1
     }
-    this.lost += number - this.#expected
-    this.#expected = number + 1
     this.received++
     this.latency.record((this.#engine.nowUs - readU32(bytes, payloadAt)) >>> 0)
   }
