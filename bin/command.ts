@@ -1,7 +1,7 @@
 /** A sub-command of `millrace`. */
 export interface Command {
-  /** Text of `millrace NAME --help`. */
-  help(): string
+  /** Text of `millrace NAME --help`; null when the command reads that flag itself. */
+  readonly help: (() => string) | null
   /** Does it; answers the exit code. @throws {SettingsError} it was called wrongly: exit code 2 */
   run(args: readonly string[]): Promise<number>
 }

@@ -22,7 +22,7 @@ const COMMANDS = new Map<string, Entry>([
   ...later('cluster', 'a whole cluster on this machine'),
   ...later('validate', 'check a directory of resources'),
   ...later('explain', 'why a client may or may not do something'),
-  ...later('bench', 'load generator'),
+  ['bench', { summary: 'load generator', load: async () => (await import('./bench.ts')).bench }],
 ])
 
 function later(name: string, summary: string): [string, Entry][] {
@@ -50,7 +50,7 @@ async function run([name, ...args]: readonly string[]): Promise<number> {
     return refuse(`millrace: there is no ${what} ${name}${suggestion(name, COMMANDS.keys())}; commands: ${[...COMMANDS.keys()].join(', ')}`)
   }
   const command = await entry.load()
-  if (args.includes('--help') || args.includes('-h')) return say(command.help())
+  if (command.help !== null && (args.includes('--help') || args.includes('-h'))) return say(command.help())
   try {
     return await command.run(args)
   } catch (error) {

@@ -181,6 +181,7 @@ describe('usage', () => {
     ['start --mqt x', 2, 'millrace start: flag --mqt: there is no such flag; did you mean --mqtt?'],
     ['start --config nowhere', 2, 'millrace start: flag --config: ENOENT'],
     ['pki', 2, 'millrace pki: a directory is missing'],
+    ['bench nonsense', 2, 'unknown scenario nonsense'],
     ['cluster', 2, 'millrace cluster: not available in this version'],
   ])('millrace %s', async (args, code, text) => {
     const result = await finish(args.split(' ').filter(Boolean))
