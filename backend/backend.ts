@@ -119,7 +119,7 @@ export class Backend implements BackendPort {
 
   /** A few times a second: whatever is due by the clock. */
   tick(): void {
-    this.engine.wheel.advance(this.engine.clock.wallMs(), run => run())
+    this.engine.turnWheel()
     this.#snapshotter.check()
     const isFull = this.engine.isFull
     if (isFull === this.#wasFull) return

@@ -46,7 +46,7 @@ export class Engine {
   readonly index = new SubscriptionIndex<Session>({ cachedTopicsMax: CACHED_TOPICS_MAX })
   readonly retained = new RetainedIndex<Message>()
   readonly counters = new BackendCounters()
-  readonly wheel: TimerWheel<() => void>
+  readonly #wheel: TimerWheel<() => void>
   /** Sessions that are being sent Retained Messages, a bounded number of them in each turn. */
   readonly replays = new Set<RetainedReplay>()
   /** Links that the publish being matched has recipients on. */
@@ -77,7 +77,7 @@ export class Engine {
     this.log = parts.log
     this.watermarkBytes = (parts.settings.memoryBytesMax * parts.settings.memoryWatermarkPercent) / 100
     this.journal = new Journal(parts.store, parts.turn, parts.onFailure)
-    this.wheel = new TimerWheel(WHEEL_TICK_MS, parts.clock.wallMs())
+    this.#wheel = new TimerWheel(WHEEL_TICK_MS, parts.clock.monotonicMs())
     this.shards = Array.from({ length: parts.store.shardCount }, (_, number) => new Shard(number))
   }
 
@@ -119,9 +119,22 @@ export class Engine {
     this.counters.sessionsTotal--
   }
 
+  /**
+   * Runs `run` when the civil time `wallMs` is reached. The wheel itself turns by the monotonic clock: setting the machine's clock while
+   * the process runs neither fires what is not due nor holds up what is.
+   */
+  at(wallMs: number, run: () => void): TimerHandle {
+    return this.#wheel.schedule(run, this.clock.monotonicMs() + wallMs - this.clock.wallMs())
+  }
+
   cancel(timer: TimerHandle | null): null {
-    if (timer !== null) this.wheel.cancel(timer)
+    if (timer !== null) this.#wheel.cancel(timer)
     return null
+  }
+
+  /** Runs what is due. Called a few times a second. */
+  turnWheel(): void {
+    this.#wheel.advance(this.clock.monotonicMs(), run => run())
   }
 
   /** A message is kept somewhere more: its bytes count once. */

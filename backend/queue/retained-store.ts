@@ -47,7 +47,7 @@ export function putRetained(engine: Engine, message: Message): void {
   if (name.startsWith(OWN_TOPICS)) return
   engine.counters.retainedMessages++
   engine.counters.retainedBytes += message.storedBytes
-  if (message.expiresAtMs !== Infinity) engine.wheel.schedule(() => expireRetained(engine, message), message.expiresAtMs)
+  if (message.expiresAtMs !== Infinity) engine.at(message.expiresAtMs, () => expireRetained(engine, message))
 }
 
 /** True when there was one. */

@@ -12,7 +12,7 @@ import { publishWill } from './will.ts'
 export function scheduleExpiry(engine: Engine, session: Session): void {
   if (session.expirySeconds === NEVER_EXPIRES) return
   const dueMs = session.disconnectedAtMs + session.expirySeconds * 1_000
-  session.timer = engine.wheel.schedule(() => endSession(engine, session), dueMs)
+  session.timer = engine.at(dueMs, () => endSession(engine, session))
 }
 
 /** Session State is discarded: Clean Start, expiry, or the end of a connection whose session does not outlive it (§4.1). */

@@ -29,7 +29,7 @@ export function connectionWillDue(engine: Engine, session: Session): void {
   if (session.will === null) return
   const { delaySeconds } = session.will
   if (delaySeconds === 0) return publishWill(engine, session)
-  session.willTimer = engine.wheel.schedule(() => publishWill(engine, session), session.disconnectedAtMs + delaySeconds * 1_000)
+  session.willTimer = engine.at(session.disconnectedAtMs + delaySeconds * 1_000, () => publishWill(engine, session))
 }
 
 /** Sends the Will and removes it [MQTT-3.1.2-8]: its delay has passed or the session ends. */
