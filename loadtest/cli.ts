@@ -32,7 +32,8 @@ export async function runLoad(argv: readonly string[], output: Output): Promise<
 
 async function runNamed(name: string, flags: readonly string[], output: Output): Promise<number> {
   const scenario = scenarios.find(candidate => candidate.name === name)
-  if (!scenario) throw new UsageError(`unknown scenario ${name}: ${[...scenarios.map(one => one.name), ...emqttCommands.keys()].join(', ')}`)
+  if (!scenario)
+    throw new UsageError(`unknown scenario ${name}: ${[...scenarios.map(one => one.name), ...emqttCommands.keys()].join(', ')}`)
   const { options, json, help } = parseLoadFlags(scenario, flags)
   if (help) {
     output.out(loadHelp())

@@ -103,7 +103,13 @@ export class LoadClient implements FrameSink, Flushable {
     const { host, port } = this.#target
     if (this.#target.tls) {
       const { ca, cert, key } = this.#target.tls
-      const socket = tls.connect({ host, port, ...(ca ? { ca } : {}), ...(cert && key ? { cert, key } : {}), rejectUnauthorized: ca !== undefined })
+      const socket = tls.connect({
+        host,
+        port,
+        ...(ca ? { ca } : {}),
+        ...(cert && key ? { cert, key } : {}),
+        rejectUnauthorized: ca !== undefined,
+      })
       socket.setNoDelay(true)
       socket.on('secureConnect', onConnect)
       socket.on('data', chunk => this.#receive(socket, chunk, chunk.length))
@@ -337,7 +343,18 @@ export class LoadClient implements FrameSink, Flushable {
 }
 
 /** Fixed sizes of the CONNACK properties (§3.2.2.3); the others start with a two-byte length. */
-const CONNACK_PROPERTY_BYTES = new Map([[0x11, 4], [0x27, 4], [0x21, 2], [0x22, 2], [0x13, 2], [0x24, 1], [0x25, 1], [0x28, 1], [0x29, 1], [0x2a, 1]])
+const CONNACK_PROPERTY_BYTES = new Map([
+  [0x11, 4],
+  [0x27, 4],
+  [0x21, 2],
+  [0x22, 2],
+  [0x13, 2],
+  [0x24, 1],
+  [0x25, 1],
+  [0x28, 1],
+  [0x29, 1],
+  [0x2a, 1],
+])
 
 function receiveMaximumOf(bytes: Uint8Array, start: number, end: number): number {
   let at = start

@@ -28,5 +28,13 @@ export const plan: readonly PlanRow[] = [
   { key: 'retained', title: '50,000 retained messages read back through #', scenario: 'retained', set: {}, ratioMax: 1 },
   { key: 'offline', title: '20,000 queued messages of 50 sessions drained', scenario: 'offline', set: {}, ratioMax: null, durable: true },
   { key: 'subscribe', title: 'SUBSCRIBE and UNSUBSCRIBE, wildcards', scenario: 'subscribe', set: {}, ratioMax: null },
-  { key: 'idle', title: 'idle connection with one subscription, plain', scenario: 'idle', set: { holdS: 1.5 }, ratioMax: null, bytesMax: 15 * 1_024, fresh: true },
+  {
+    key: 'idle',
+    title: 'idle connection with one subscription, plain',
+    scenario: 'idle',
+    set: { holdS: 1.5 },
+    ratioMax: null,
+    bytesMax: 15 * 1_024,
+    fresh: true,
+  },
 ]

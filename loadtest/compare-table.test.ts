@@ -6,15 +6,35 @@ import type { ScenarioResult } from './scenario.ts'
 
 function result(cpuUs: number, extra: Record<string, number> = {}): ScenarioResult {
   return {
-    scenario: 'pairs', protocol: 4, qos: 0, sizeBytes: 64, window: 20, seconds: 1, unit: 'message', done: 1_000, perSecond: 1_000, cpuUs,
-    cpu: null, rssBytes: 1_048_576, latency: null, lost: 0, duplicates: 0, disconnects: 0, generatorCpuS: 0.5, extra,
+    scenario: 'pairs',
+    protocol: 4,
+    qos: 0,
+    sizeBytes: 64,
+    window: 20,
+    seconds: 1,
+    unit: 'message',
+    done: 1_000,
+    perSecond: 1_000,
+    cpuUs,
+    cpu: null,
+    rssBytes: 1_048_576,
+    latency: null,
+    lost: 0,
+    duplicates: 0,
+    disconnects: 0,
+    generatorCpuS: 0.5,
+    extra,
   }
 }
 
 function measured(row: Partial<PlanRow>, millrace: readonly ScenarioResult[], mosquitto: readonly ScenarioResult[]): MeasuredRow {
   return {
     row: { key: 'k', title: 'a row', scenario: 'pairs', set: {}, ratioMax: 0.5, ...row },
-    rounds: new Map([['Millrace', { results: millrace }], ['Mosquitto', { results: mosquitto }], ['Aedes', { failed: 'it fell over' }]]),
+    rounds: new Map([
+      ['Millrace', { results: millrace }],
+      ['Mosquitto', { results: mosquitto }],
+      ['Aedes', { failed: 'it fell over' }],
+    ]),
   }
 }
 
@@ -40,6 +60,11 @@ describe('the comparison', () => {
   })
 
   test('columns are as wide as their widest cell', () => {
-    expect(markdownTable([['a', 'bb'], ['cccc', 'd']])).toBe('| a    | bb  |\n|------|-----|\n| cccc | d   |')
+    expect(
+      markdownTable([
+        ['a', 'bb'],
+        ['cccc', 'd'],
+      ]),
+    ).toBe('| a    | bb  |\n|------|-----|\n| cccc | d   |')
   })
 })

@@ -51,7 +51,18 @@ function parseCompareFlags(argv: readonly string[]): CompareOptions | null {
   try {
     values = parseArgs({
       args: [...argv],
-      options: { quick: flag, help: flag, rounds: text, duration: text, warmup: text, processes: text, only: text, peers: text, markdown: text, json: text },
+      options: {
+        quick: flag,
+        help: flag,
+        rounds: text,
+        duration: text,
+        warmup: text,
+        processes: text,
+        only: text,
+        peers: text,
+        markdown: text,
+        json: text,
+      },
     }).values
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error))
@@ -155,11 +166,22 @@ async function compare(options: CompareOptions): Promise<number> {
     const figures = peers.map(peer => `${peer.name} ${figureOf(one, peer.name)?.toFixed(2) ?? '–'}`).join(', ')
     say(`${row.title}: ${figures}; ratio ${ratioOf(one)?.toFixed(2) ?? '–'}`)
   }
-  const text = comparisonMarkdown(measured, peers.map(peer => peer.name))
+  const text = comparisonMarkdown(
+    measured,
+    peers.map(peer => peer.name),
+  )
   process.stdout.write(`${text}\n`)
   say(`${Math.round((nowMs() - startMs) / 1_000)} s, ${options.rounds} rounds, ${options.processes} generator processes`)
   if (options.markdown) writeFileSync(options.markdown, text)
-  if (options.json) writeFileSync(options.json, `${JSON.stringify(measured.map(({ row, rounds }) => ({ row, rounds: Object.fromEntries(rounds) })), null, 1)}\n`)
+  if (options.json)
+    writeFileSync(
+      options.json,
+      `${JSON.stringify(
+        measured.map(({ row, rounds }) => ({ row, rounds: Object.fromEntries(rounds) })),
+        null,
+        1,
+      )}\n`,
+    )
   return 0
 }
 

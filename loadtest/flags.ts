@@ -64,14 +64,18 @@ const booleanFlags: Readonly<Record<string, string>> = {
 }
 
 /** @throws {UsageError} unknown flag, or a value outside its range */
-export function parseLoadFlags(scenario: Scenario, argv: readonly string[]): { readonly options: LoadOptions; readonly json: boolean; readonly help: boolean } {
+export function parseLoadFlags(
+  scenario: Scenario,
+  argv: readonly string[],
+): { readonly options: LoadOptions; readonly json: boolean; readonly help: boolean } {
   const values = parse(argv)
   const options: Record<string, unknown> = { ...generalDefaults, ...scenario.defaults }
   for (const [name, flag] of Object.entries(numberFlags)) {
     const given = values[name]
     if (typeof given === 'string') options[flag.field] = numberOf(name, given, flag)
   }
-  for (const name of ['host', 'username', 'password', 'prefix', 'csv'] as const) if (values[name] !== undefined) options[name] = values[name]
+  for (const name of ['host', 'username', 'password', 'prefix', 'csv'] as const)
+    if (values[name] !== undefined) options[name] = values[name]
   if (typeof values['metrics'] === 'string') options['metricsUrl'] = values['metrics']
   if (typeof values['pids'] === 'string') {
     options['pids'] = values['pids'].split(',').map(text => numberOf('pids', text, { min: 1, max: LARGE, integer: true }))
@@ -93,11 +97,17 @@ function parse(argv: readonly string[]): Readonly<Record<string, string | boolea
 }
 
 /** @throws {UsageError} not a number, or outside the range */
-export function numberOf(name: string, text: string, range: { readonly min: number; readonly max: number; readonly integer?: boolean }): number {
+export function numberOf(
+  name: string,
+  text: string,
+  range: { readonly min: number; readonly max: number; readonly integer?: boolean },
+): number {
   const value = Number(text)
   const fits = text.trim() !== '' && Number.isFinite(value) && value >= range.min && value <= range.max
   if (!fits || (range.integer && !Number.isInteger(value))) {
-    throw new UsageError(`--${name} ${text}: ${range.integer ? 'a whole number' : 'a number'} from ${range.min} to ${range.max === LARGE ? '…' : range.max}`)
+    throw new UsageError(
+      `--${name} ${text}: ${range.integer ? 'a whole number' : 'a number'} from ${range.min} to ${range.max === LARGE ? '…' : range.max}`,
+    )
   }
   return value
 }
@@ -113,8 +123,8 @@ export function pem(file: string | boolean | undefined): string | undefined {
 }
 
 export function loadHelp(): string {
-  const row = (name: string, help: string, value: unknown): string => {
-    const shown = value === undefined || value === null || value === false || Array.isArray(value) ? '' : ` (default ${String(value)})`
+  const row = (name: string, help: string, value: LoadOptions[keyof LoadOptions] | undefined): string => {
+    const shown = typeof value === 'string' || typeof value === 'number' ? ` (default ${value})` : ''
     return `  --${name.padEnd(12)} ${help}${shown}`
   }
   return [
@@ -122,13 +132,17 @@ export function loadHelp(): string {
     '       millrace bench conn|pub|sub [flags]    flags of emqtt-bench; --help after the command explains',
     '',
     'scenarios, each with its own defaults:',
-    ...scenarios.map(({ name, help, defaults }) => `  ${name.padEnd(10)} ${help}\n             ${JSON.stringify(defaults).replaceAll('"', '').slice(1, -1).replaceAll(',', ', ')}`),
+    ...scenarios.map(
+      ({ name, help, defaults }) =>
+        `  ${name.padEnd(10)} ${help}\n             ${JSON.stringify(defaults).replaceAll('"', '').slice(1, -1).replaceAll(',', ', ')}`,
+    ),
     '',
     'flags:',
     ...Object.entries(numberFlags).map(([name, flag]) => row(name, flag.help, generalDefaults[flag.field])),
-    ...Object.entries(textFlags).map(([name, help]) => row(name, help, name === 'host' || name === 'prefix' ? generalDefaults[name] : undefined)),
+    ...Object.entries(textFlags).map(([name, help]) =>
+      row(name, help, name === 'host' || name === 'prefix' ? generalDefaults[name] : undefined),
+    ),
     ...Object.entries(booleanFlags).map(([name, help]) => row(name, help, undefined)),
     '',
   ].join('\n')
 }
-

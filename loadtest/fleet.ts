@@ -3,10 +3,10 @@ import { fork } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { Engine } from './engine.ts'
 import { Histogram } from './histogram.ts'
 import type { LoadOptions } from './options.ts'
+import { programBeside } from './program.ts'
 import type { Scenario, StepArguments, StepReport, Steps } from './scenario.ts'
 import type { CpuUse } from './usage.ts'
 import { cpuBetween, cpuOf, cpuSeconds } from './usage.ts'
@@ -16,7 +16,15 @@ const START_TIMEOUT_MS = 20_000
 
 /** What the coordinator sends to a generator process. */
 export type ToWorker =
-  | { readonly kind: 'start'; readonly scenario: string; readonly options: LoadOptions; readonly index: number; readonly processes: number; readonly runId: number; readonly linkDirectory: string | null }
+  | {
+      readonly kind: 'start'
+      readonly scenario: string
+      readonly options: LoadOptions
+      readonly index: number
+      readonly processes: number
+      readonly runId: number
+      readonly linkDirectory: string | null
+    }
   | { readonly kind: 'step'; readonly name: string; readonly given: StepArguments }
 
 export type FromWorker = { readonly kind: 'done'; readonly report: StepReport } | { readonly kind: 'failed'; readonly message: string }
@@ -117,7 +125,7 @@ function inlineMember(steps: Steps): Member {
 }
 
 async function forkMember(start: ToWorker): Promise<Member> {
-  const child = fork(fileURLToPath(new URL('./worker.ts', import.meta.url)), [], { serialization: 'advanced' })
+  const child = fork(programBeside(import.meta.url, 'worker'), [], { serialization: 'advanced' })
   let failed: Error | null = null
   let waiting: { resolve: (report: StepReport) => void; reject: (cause: Error) => void } | null = null
   const fail = (cause: Error): void => {

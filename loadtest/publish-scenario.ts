@@ -45,7 +45,9 @@ export async function joinPublishing(generator: Generator, layout: Layout): Prom
       const subscribers = await openClients(generator, { kind: 's', numbers: ownSubscribers, persistent: options.persistent })
       clients.push(...subscribers)
       for (const client of subscribers) client.deliveries = traffic
-      await Promise.all(subscribers.map((client, at) => client.subscribe(layout.subscriptionFilter(options.prefix, ownSubscribers[at]!), options.qos)))
+      await Promise.all(
+        subscribers.map((client, at) => client.subscribe(layout.subscriptionFilter(options.prefix, ownSubscribers[at]!), options.qos)),
+      )
       refuseRefused(subscribers)
       return { numbers: { sessionPresent: subscribers.filter(client => client.sessionPresent).length } }
     },
@@ -76,7 +78,12 @@ async function openPublishers(generator: Generator, layout: Layout, traffic: Tra
       payload: filler(Math.max(MESSAGE_HEADER_BYTES, options.sizeBytes)),
     })
     const window = Math.min(options.window, SLOTS_MAX - 1)
-    traffic.add(new WindowPublisher({ id, runId: generator.runId, client, template, window, qos: options.qos, shares: sharesOf(generator, layout) }, traffic))
+    traffic.add(
+      new WindowPublisher(
+        { id, runId: generator.runId, client, template, window, qos: options.qos, shares: sharesOf(generator, layout) },
+        traffic,
+      ),
+    )
   }
   return opened
 }
@@ -139,7 +146,10 @@ export async function conductPublishing(fleet: Fleet, options: LoadOptions, name
   }
 }
 
-export function resultHead(name: string, options: LoadOptions): Pick<ScenarioResult, 'scenario' | 'protocol' | 'qos' | 'sizeBytes' | 'window'> {
+export function resultHead(
+  name: string,
+  options: LoadOptions,
+): Pick<ScenarioResult, 'scenario' | 'protocol' | 'qos' | 'sizeBytes' | 'window'> {
   return { scenario: name, protocol: options.protocol, qos: options.qos, sizeBytes: options.sizeBytes, window: options.window }
 }
 

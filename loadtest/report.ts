@@ -18,7 +18,8 @@ export function resultText(result: ScenarioResult): string {
     lines.push(`  latency p50 ${ms(p50Us)} p99 ${ms(p99Us)} p99.9 ${ms(p999Us)} max ${ms(maxUs)} ms`)
   }
   if (result.rssBytes !== null) lines.push(`  broker RSS ${(result.rssBytes / 1_048_576).toFixed(1)} MiB`)
-  for (const [name, value] of Object.entries(result.extra)) lines.push(`  ${name} ${Number.isInteger(value) ? count(value) : value.toFixed(2)}`)
+  for (const [name, value] of Object.entries(result.extra))
+    lines.push(`  ${name} ${Number.isInteger(value) ? count(value) : value.toFixed(2)}`)
   if (result.lost > 0) lines.push(`  LOST ${count(result.lost)}`)
   if (result.duplicates > 0) lines.push(`  duplicates or strangers ${count(result.duplicates)}`)
   if (result.disconnects > 0) lines.push(`  connections lost ${count(result.disconnects)}`)

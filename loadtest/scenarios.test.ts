@@ -115,14 +115,23 @@ describe('the command line', () => {
   test('pub ends at its limit, sub and conn when interrupted', async () => {
     const subscriber = capture()
     const received = new Promise<void>(resolve => {
-      broker.subscribe('cli/1', (_packet, done) => {
-        done()
-        resolve()
-      }, () => {})
+      broker.subscribe(
+        'cli/1',
+        (_packet, done) => {
+          done()
+          resolve()
+        },
+        () => {},
+      )
     })
     const subscribed = runLoad(['sub', '-p', String(port), '-c', '2', '-i', '0', '-t', 'cli/%i', '-q', '1', '-V', '4'], subscriber)
     const publisher = capture()
-    expect(await runLoad(['pub', '-p', String(port), '-c', '2', '-i', '0', '-I', '1', '-t', 'cli/%i', '-q', '1', '-L', '20', '-V', '4'], publisher)).toBe(0)
+    expect(
+      await runLoad(
+        ['pub', '-p', String(port), '-c', '2', '-i', '0', '-I', '1', '-t', 'cli/%i', '-q', '1', '-L', '20', '-V', '4'],
+        publisher,
+      ),
+    ).toBe(0)
     expect(publisher.text()).toContain('pub total=20')
     expect(publisher.text()).toContain('puback total=20')
     await received
@@ -145,7 +154,24 @@ describe('the command line', () => {
 
   test('a scenario as JSON', async () => {
     const output = capture()
-    const argv = ['pairs', '--port', String(port), '--processes', '0', '--pubs', '2', '--count', '20', '--duration', '0', '--warmup', '0', '--settle', '0', '--json']
+    const argv = [
+      'pairs',
+      '--port',
+      String(port),
+      '--processes',
+      '0',
+      '--pubs',
+      '2',
+      '--count',
+      '20',
+      '--duration',
+      '0',
+      '--warmup',
+      '0',
+      '--settle',
+      '0',
+      '--json',
+    ]
     expect(await runLoad(argv, output)).toBe(0)
     expect(JSON.parse(output.text())).toMatchObject({ scenario: 'pairs', done: 20, lost: 0 })
   })

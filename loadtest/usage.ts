@@ -102,10 +102,12 @@ function allProcesses(): ProcessStat[] {
   } catch {
     return [] // not Linux: no figures, the rest works
   }
-  return names.filter(name => /^\d+$/.test(name)).flatMap(name => {
-    const text = readProc(`${name}/stat`)
-    return text === null ? [] : [parseStat(Number(name), text)]
-  })
+  return names
+    .filter(name => /^\d+$/.test(name))
+    .flatMap(name => {
+      const text = readProc(`${name}/stat`)
+      return text === null ? [] : [parseStat(Number(name), text)]
+    })
 }
 
 /** Null when the process has ended meanwhile. */

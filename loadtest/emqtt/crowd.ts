@@ -81,7 +81,8 @@ export class Crowd {
       })
     } catch (error) {
       this.tally.add('connect_fail')
-      if (this.tally.total('connect_fail') === 1) this.#output.err(`client ${clientId}: ${error instanceof Error ? error.message : String(error)}\n`)
+      if (this.tally.total('connect_fail') === 1)
+        this.#output.err(`client ${clientId}: ${error instanceof Error ? error.message : String(error)}\n`)
       return
     }
     this.tally.add('connect_succ')

@@ -3,7 +3,31 @@ import { emqttHelp, fillIn, parseEmqttFlags } from './flags.ts'
 
 describe('parseEmqttFlags', () => {
   test('short names, long names, values after = and switches without a value', () => {
-    const flags = parseEmqttFlags('pub', ['-h', '10.0.0.1', '-p', '1884', '-V', '4', '-c', '7', '-n', '3', '-i', '0', '-I', '5', '-t', 't/%i', '-q', '1', '--size=32', '-r', '-C', 'false', '-S'])
+    const flags = parseEmqttFlags('pub', [
+      '-h',
+      '10.0.0.1',
+      '-p',
+      '1884',
+      '-V',
+      '4',
+      '-c',
+      '7',
+      '-n',
+      '3',
+      '-i',
+      '0',
+      '-I',
+      '5',
+      '-t',
+      't/%i',
+      '-q',
+      '1',
+      '--size=32',
+      '-r',
+      '-C',
+      'false',
+      '-S',
+    ])
     expect(flags).toMatchObject({
       target: { host: '10.0.0.1', port: 1884, protocol: 4, tls: {} },
       count: 7,

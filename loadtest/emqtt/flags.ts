@@ -37,7 +37,13 @@ const topicFlags: readonly Flag[] = [
 ]
 
 const publishFlags: readonly Flag[] = [
-  { short: 'I', long: 'interval_of_msg', takes: 'number', default: '1000', help: 'milliseconds between two messages of a client; 0: no pause' },
+  {
+    short: 'I',
+    long: 'interval_of_msg',
+    takes: 'number',
+    default: '1000',
+    help: 'milliseconds between two messages of a client; 0: no pause',
+  },
   { short: 's', long: 'size', takes: 'number', default: '256', help: 'payload bytes' },
   { short: 'm', long: 'message', takes: 'text', help: 'payload itself, in place of --size' },
   { short: 'r', long: 'retain', takes: 'boolean', default: 'false', help: 'retain' },
@@ -84,7 +90,8 @@ export function parseEmqttFlags(command: EmqttCommand, argv: readonly string[]):
   const text = (name: string): string | undefined => given.get(name)
   const number = (name: string, min: number, max: number): number => {
     const value = Number(given.get(name) ?? 0)
-    if (!Number.isInteger(value) || value < min || value > max) throw new UsageError(`--${name} ${given.get(name)}: a whole number from ${min} to ${max}`)
+    if (!Number.isInteger(value) || value < min || value > max)
+      throw new UsageError(`--${name} ${given.get(name)}: a whole number from ${min} to ${max}`)
     return value
   }
   const yes = (name: string): boolean => given.get(name) === 'true'
@@ -154,6 +161,11 @@ export interface NumberedClient {
 }
 
 /** Puts a client's own values into a topic, a user name or a Client Identifier. */
-export function fillIn(pattern: string, of: { readonly number: number; readonly clientId: string; readonly username?: string | undefined }): string {
-  return pattern.replaceAll(/%[uci]/g, found => (found === '%u' ? (of.username ?? 'undefined') : found === '%c' ? of.clientId : String(of.number)))
+export function fillIn(
+  pattern: string,
+  of: { readonly number: number; readonly clientId: string; readonly username?: string | undefined },
+): string {
+  return pattern.replaceAll(/%[uci]/g, found =>
+    found === '%u' ? (of.username ?? 'undefined') : found === '%c' ? of.clientId : String(of.number),
+  )
 }

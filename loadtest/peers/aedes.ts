@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
+import { programBeside } from '../program.ts'
 import type { Peer } from './broker.ts'
 
 /** Aedes with its in-memory persistence, which is its default: nothing is durable. */
@@ -17,6 +17,6 @@ export const aedes: Peer = {
     }
   },
   async command({ port }) {
-    return [process.execPath, fileURLToPath(new URL('./aedes-server.ts', import.meta.url)), String(port)]
+    return [process.execPath, programBeside(import.meta.url, 'aedes-server'), String(port)]
   },
 }

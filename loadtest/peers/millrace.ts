@@ -15,12 +15,19 @@ export const millrace: Peer = {
   async command({ port, directory }) {
     const address = async (): Promise<string> => `127.0.0.1:${await freePort()}`
     return [
-      process.execPath, PROGRAM, 'start',
-      '--mqtt', `127.0.0.1:${port}`,
-      '--ws', await address(),
-      '--admin', await address(),
-      '--metrics', await address(),
-      '--data', path.join(directory, 'data'),
+      process.execPath,
+      PROGRAM,
+      'start',
+      '--mqtt',
+      `127.0.0.1:${port}`,
+      '--ws',
+      await address(),
+      '--admin',
+      await address(),
+      '--metrics',
+      await address(),
+      '--data',
+      path.join(directory, 'data'),
     ]
   },
 }

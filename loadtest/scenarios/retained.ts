@@ -114,7 +114,10 @@ async function openStorers(generator: Generator, traffic: Traffic): Promise<Load
   for (const [at, client] of opened.entries()) {
     const template = publishTemplate(options.protocol, { topic: '-', qos: STORE_QOS, payload })
     traffic.add(
-      new WindowPublisher({ id: numbers[at]!, runId: generator.runId, client, template, window: options.window, qos: STORE_QOS, shares: 0 }, traffic),
+      new WindowPublisher(
+        { id: numbers[at]!, runId: generator.runId, client, template, window: options.window, qos: STORE_QOS, shares: 0 },
+        traffic,
+      ),
     )
   }
   return opened
@@ -126,7 +129,12 @@ async function clearRetained(generator: Generator, publishers: readonly LoadClie
   const client = publishers[0]
   if (!client) return
   for (let number = generator.index, sent = 0; number < count; number += generator.processes) {
-    const { bytes } = publishTemplate(options.protocol, { topic: topicOf(options.prefix, number), qos: 0, retain: true, payload: new Uint8Array(0) })
+    const { bytes } = publishTemplate(options.protocol, {
+      topic: topicOf(options.prefix, number),
+      qos: 0,
+      retain: true,
+      payload: new Uint8Array(0),
+    })
     client.write(bytes)
     if (++sent % 500 === 0) await new Promise(resolve => setImmediate(resolve))
   }

@@ -55,9 +55,15 @@ async function sampled(fleet: Fleet, options: LoadOptions, ratePerS: number): Pr
   })
   while (running) {
     const cpu = cpuOf(options.pids)
-    const sample = { atS: (nowMs() - startMs) / 1_000, rssBytes: rssOf(options.pids), heapBytes: await heapOf(options.metricsUrl), cpuS: cpu ? cpuSeconds(cpu) : null }
+    const sample = {
+      atS: (nowMs() - startMs) / 1_000,
+      rssBytes: rssOf(options.pids),
+      heapBytes: await heapOf(options.metricsUrl),
+      cpuS: cpu ? cpuSeconds(cpu) : null,
+    }
     samples.push(sample)
-    if (options.csv) appendFileSync(options.csv, `${sample.atS.toFixed(1)},${sample.rssBytes ?? ''},${sample.heapBytes ?? ''},${sample.cpuS ?? ''}\n`)
+    if (options.csv)
+      appendFileSync(options.csv, `${sample.atS.toFixed(1)},${sample.rssBytes ?? ''},${sample.heapBytes ?? ''},${sample.cpuS ?? ''}\n`)
     await Promise.race([run, idleSleep(SAMPLE_INTERVAL_MS)])
   }
   return { run: await run, samples }

@@ -33,7 +33,9 @@ export const subscribe: Scenario = {
       duplicates: 0,
       disconnects: end.numbers['disconnects'] ?? 0,
       generatorCpuS: run.generatorCpuS,
-      extra: { rssPerFilterBytes: rssBefore !== null && rssAfter !== null && filters > 0 ? Math.round((rssAfter - rssBefore) / filters) : 0 },
+      extra: {
+        rssPerFilterBytes: rssBefore !== null && rssAfter !== null && filters > 0 ? Math.round((rssAfter - rssBefore) / filters) : 0,
+      },
     }
   },
 }
@@ -60,7 +62,9 @@ async function joinSubscribe(generator: Generator): Promise<Steps> {
       const startMs = nowMs()
       const before = acksOf(clients)
       const endMs = startMs + (given['seconds'] ?? 0) * 1_000
-      await Promise.all(clients.map((client, at) => churn(client, `${options.prefix}/churn/${numbers[at]!}`, { window: options.window, endMs })))
+      await Promise.all(
+        clients.map((client, at) => churn(client, `${options.prefix}/churn/${numbers[at]!}`, { window: options.window, endMs })),
+      )
       refuseRefused(clients)
       return { numbers: { acks: acksOf(clients) - before }, seconds: (nowMs() - startMs) / 1_000 }
     },

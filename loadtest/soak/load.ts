@@ -44,7 +44,11 @@ export class SoakLoad {
   steps(): Steps {
     return {
       prepare: () => this.#prepare(),
-      run: given => this.#run(given['seconds'] ?? 0, (given['ratePerS'] ?? 0) / Math.min(this.#generator.processes, this.#generator.options.publishers)),
+      run: given =>
+        this.#run(
+          given['seconds'] ?? 0,
+          (given['ratePerS'] ?? 0) / Math.min(this.#generator.processes, this.#generator.options.publishers),
+        ),
       close: () => this.#close(),
     }
   }
@@ -87,7 +91,8 @@ export class SoakLoad {
     const timers = [
       setInterval(() => {
         const now = nowMs()
-        for (let due = pace.due(now); due > 0 && this.#sessions.length > 0; due--) this.#sessions[turn++ % this.#sessions.length]!.stream.send(pace.take(now))
+        for (let due = pace.due(now); due > 0 && this.#sessions.length > 0; due--)
+          this.#sessions[turn++ % this.#sessions.length]!.stream.send(pace.take(now))
       }, PACE_INTERVAL_MS),
       setInterval(() => keep(this.#leaveAndResume()), SESSION_CHURN_INTERVAL_MS),
       setInterval(() => keep(visit(this.#generator, this.#counts)), VISIT_INTERVAL_MS),
@@ -136,7 +141,8 @@ export class SoakLoad {
   }
 
   #totals(): Record<string, number> {
-    const sum = (pick: (stream: NumberedStream) => number): number => this.#sessions.reduce((total, session) => total + pick(session.stream), 0)
+    const sum = (pick: (stream: NumberedStream) => number): number =>
+      this.#sessions.reduce((total, session) => total + pick(session.stream), 0)
     return {
       sent: sum(stream => stream.sent),
       received: sum(stream => stream.received),
@@ -152,7 +158,11 @@ export class SoakLoad {
   async #close(): Promise<StepReport> {
     const { disconnects } = this.#generator.engine
     await closeClients([...this.#publishers, ...this.#sessions.map(session => session.client), this.#keeper!, this.#witness!])
-    await forgetSessions(this.#generator, 's', this.#sessions.map(session => session.number))
+    await forgetSessions(
+      this.#generator,
+      's',
+      this.#sessions.map(session => session.number),
+    )
     return { numbers: { disconnects } }
   }
 }

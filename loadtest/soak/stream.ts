@@ -1,7 +1,7 @@
 import type { AckSink, DeliverySink, LoadClient } from '../client.ts'
 import type { Engine } from '../engine.ts'
 import type { PublishTemplate } from '../frames.ts'
-import { Histogram } from '../histogram.ts'
+import type { Histogram } from '../histogram.ts'
 import { readU32, writeU32 } from '../message.ts'
 
 /** Unacknowledged messages of a publisher at most; above that a message is an overrun and not sent. */
