@@ -134,8 +134,12 @@ export class Backend implements BackendPort {
     await this.engine.store.close()
   }
 
+  /** Fails closed: no client may go on believing that what it sends is taken (docs/durability.md). */
   #fail(error: Error, onFailure: (error: Error) => void): void {
     this.#failure = error
     onFailure(error)
+    for (const shard of this.engine.shards) {
+      for (const { link, connection } of shard.sessions.values()) link?.port.disconnect(connection, Reason.ServerBusy, 'the store failed')
+    }
   }
 }

@@ -70,9 +70,10 @@ export class Journal {
     return this.#committed
   }
 
-  /** Where to append the next record of `shard`; the record belongs to the open commit. */
+  /** Where to append the next record of `shard`; the record belongs to the open commit. After a failure it goes nowhere. */
   writer(shard: number): ByteWriter {
     this.records++
+    if (this.#failed) return new ByteWriter()
     let writer = this.#writers[shard]
     if (!writer) this.#writers[shard] = writer = new ByteWriter()
     if (writer.length === 0) {
