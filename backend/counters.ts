@@ -22,6 +22,8 @@ export class BackendCounters {
   sharedSubscriptions = 0
   takeovers = 0
   queuedMessages = 0
+  /** Finished ones, of any shard. */
+  snapshots = 0
   /** Bytes of messages that are queued, in flight or retained, each counted once. */
   messageBytes = 0
 }

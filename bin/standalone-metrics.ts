@@ -57,6 +57,7 @@ function registerStore(metrics: MetricsRegistry, engine: Engine): void {
   metrics.gauge('millrace_journal_pending_bytes', 'Bytes of journal records not stored yet', () => journal.pendingBytes)
   metrics.counterFrom('millrace_journal_commits_total', 'Group commits', () => journal.commits)
   metrics.counterFrom('millrace_journal_records_total', 'Journal records', () => journal.records)
+  metrics.counterFrom('millrace_snapshots_total', 'Snapshots of shards finished', () => counters.snapshots)
   metrics.counterFrom('millrace_takeovers_total', 'Sessions taken over by a newer connection', () => counters.takeovers)
 }
 

@@ -34,7 +34,6 @@ export class Snapshotter {
   readonly #engine: Engine
   #running: Promise<void> | null = null
   #isClosed = false
-  snapshots = 0
 
   constructor(engine: Engine) {
     this.#engine = engine
@@ -77,7 +76,7 @@ export class Snapshotter {
       if (this.#isClosed) throw new StoreError('closed', 'stopped')
       await target.finish()
       shard.snapshotBytes = pieces.bytes
-      this.snapshots++
+      this.#engine.counters.snapshots++
     } catch (error) {
       await target.abandon()
       if (!this.#isClosed) throw error

@@ -1,0 +1,83 @@
+/** One Application Message of the load. Times are ticks of the ledger, so `a < b` means that a happened before b. */
+export interface Publication {
+  /** Names its publisher, so that order is a matter of the topic alone. */
+  readonly topic: string
+  /** Counts up per topic from 1. */
+  readonly number: number
+  readonly qos: 1 | 2
+  readonly sentAt: number
+  /** When PUBACK or PUBCOMP came without failure; null until then. */
+  acknowledgedAt: number | null
+}
+
+/** Everything that was published, and the order of all that happened. */
+export class Ledger {
+  readonly publications: Publication[] = []
+  readonly violations: string[] = []
+  acknowledged = 0
+  refused = 0
+  readonly #counts = new Map<string, number>()
+  #tick = 0
+
+  tick(): number {
+    return ++this.#tick
+  }
+
+  begin(topic: string, qos: 1 | 2): Publication {
+    const number = (this.#counts.get(topic) ?? 0) + 1
+    this.#counts.set(topic, number)
+    const publication: Publication = { topic, number, qos, sentAt: this.tick(), acknowledgedAt: null }
+    this.publications.push(publication)
+    return publication
+  }
+
+  acknowledge(publication: Publication): void {
+    publication.acknowledgedAt = this.tick()
+    this.acknowledged++
+  }
+
+  violation(who: string, what: string): void {
+    this.violations.push(`${who}: ${what}`)
+  }
+
+  /** Those of a finished part of the load: judged, so no longer needed. */
+  forget(): void {
+    this.publications.length = 0
+  }
+}
+
+/** What one application received: how often each number of each topic. */
+export class Inbox {
+  readonly #topics = new Map<string, { readonly times: Map<number, number>; last: number }>()
+  /** Different messages. */
+  delivered = 0
+  /** QoS 1 messages that came again, which they may. */
+  repeated = 0
+  /** QoS 2 messages that came again, which they must not. */
+  duplicates: string[] = []
+  /** First deliveries that came after a later one of their topic [MQTT-4.6.0-6]. */
+  disordered: string[] = []
+
+  receive(topic: string, number: number, qos: number): void {
+    let known = this.#topics.get(topic)
+    if (known === undefined) this.#topics.set(topic, (known = { times: new Map(), last: 0 }))
+    const times = (known.times.get(number) ?? 0) + 1
+    known.times.set(number, times)
+    if (times > 1) {
+      if (qos === 2) this.duplicates.push(`${topic} ${number}`)
+      else this.repeated++
+      return
+    }
+    this.delivered++
+    if (number < known.last) this.disordered.push(`${topic} ${number} after ${known.last}`)
+    known.last = Math.max(known.last, number)
+  }
+
+  has({ topic, number }: { readonly topic: string; readonly number: number }): boolean {
+    return this.#topics.get(topic)?.times.has(number) === true
+  }
+
+  times({ topic, number }: { readonly topic: string; readonly number: number }): number {
+    return this.#topics.get(topic)?.times.get(number) ?? 0
+  }
+}
