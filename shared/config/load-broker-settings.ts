@@ -75,7 +75,7 @@ export function loadBrokerSettings(args: readonly string[], surroundings: Surrou
   if (faults.length > 0) throw new SettingsError(faults)
   return {
     settings: {
-      dataDirectory: values.data ?? './data',
+      dataDirectory: values.data,
       store: values.store,
       durability: values.durability,
       listeners,

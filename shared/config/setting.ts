@@ -125,10 +125,12 @@ export function text(
   return scalar(options, options.default, allowed, options.placeholder, { parse: check, fromYaml: check })
 }
 
-/** A path that is given or not. */
-export function path(options: Common & { readonly default: string | null; readonly placeholder: string }): Setting<string | null> {
+/** A path; with null for a default, one that is given or not. */
+export function path<D extends string | null>(
+  options: Common & { readonly default: D; readonly placeholder: string },
+): Setting<string | D> {
   const check = (value: unknown): string | Refusal => (typeof value === 'string' && value !== '' ? value : new Refusal('expected a path'))
-  return scalar<string | null>(options, options.default ?? 'none', 'a path', options.placeholder, { parse: check, fromYaml: check })
+  return scalar<string | D>(options, options.default ?? 'none', 'a path', options.placeholder, { parse: check, fromYaml: check })
 }
 
 /** A switch: the flag alone turns it on; the environment and YAML say true or false. */
