@@ -21,7 +21,6 @@ export function openEnvironment(file: string, level: DurabilityLevel): Environme
     overlappingSync: false,
     eventTurnBatching: false,
     noSync: level === 'stored',
-    noMemInit: true,
   })
 }
 

@@ -13,23 +13,29 @@ const PAGE_BYTES_OFFSET = META_OFFSET + 24
 const LAST_PAGE_OFFSET = META_OFFSET + 120
 const TRANSACTION_OFFSET = META_OFFSET + 128
 
+/** Of what a test process says; the rest is dropped. */
+const OUTPUT_CHARS_MAX = 500
+/** A test process that takes longer than a slow disk explains is caught in a circle; it is killed. */
+const PROBE_MS_MIN = 20_000
+const PROBE_BYTES_PER_MS_MIN = 10_000
+
 /**
  * Checks a data file before it is mapped into this process, where a damaged page would end it with a signal.
- * Reading the head tells foreign and newer files; then a child process reads every page, and may die of it.
- * It does not find a damaged value, which checksums do later, nor a damaged list of free pages.
+ * Reading the head tells foreign and newer files; then a child process tries what this one will do, and may die of it.
+ * It does not find a damaged value, which checksums do later, nor all damage in the list of free pages.
  * A file that does not exist, or is empty as a crash during creation leaves it, is fine.
  * @throws {StoreError} corrupt, newerFormat
  */
 export async function checkFile(file: string): Promise<void> {
   const head = await readHead(file)
   if (!head) return
-  const { exitCode, signal, output } = await probe(file)
+  const { exitCode, signal, output } = await probe(file, head.size)
   if (signal) throw corruptError(file, `reading it ended a test process with ${signal}${head.missing}`)
   if (exitCode !== 0)
     throw corruptError(file, `${output.trim() || `a test process could not read it (exit code ${exitCode})`}${head.missing}`)
 }
 
-async function readHead(file: string): Promise<{ missing: string } | undefined> {
+async function readHead(file: string): Promise<{ size: number; missing: string } | undefined> {
   const handle = await open(file).catch((error: unknown) => {
     if (errorCode(error) === 'ENOENT') return undefined
     throw error
@@ -50,7 +56,7 @@ async function readHead(file: string): Promise<{ missing: string } | undefined> 
     const newer = first.readBigUInt64LE(TRANSACTION_OFFSET) > second.readBigUInt64LE(TRANSACTION_OFFSET) ? first : second
     const described = (newer.readBigUInt64LE(LAST_PAGE_OFFSET) + 1n) * BigInt(pageBytes)
     // Not an error in itself: last pages that were used and freed in one transaction are never written.
-    return { missing: described > size ? `; it has ${size} of the ${described} bytes its head describes` : '' }
+    return { size, missing: described > size ? `; it has ${size} of the ${described} bytes its head describes` : '' }
   } finally {
     await handle.close()
   }
@@ -64,10 +70,14 @@ function checkMeta(file: string, head: Buffer): void {
   throw newerFormatError(file, `it has LMDB data version ${version}`, DATA_VERSION)
 }
 
-async function probe(file: string): Promise<{ exitCode: number | null; signal: NodeJS.Signals | null; output: string }> {
+async function probe(file: string, size: number): Promise<{ exitCode: number | null; signal: NodeJS.Signals | null; output: string }> {
   // Beside this file, and compiled when this file is.
   const script = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './probe.ts' : './probe.js', import.meta.url))
-  const child = spawn(process.execPath, [script, file], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const child = spawn(process.execPath, [script, file], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    timeout: PROBE_MS_MIN + Math.ceil(size / PROBE_BYTES_PER_MS_MIN),
+    killSignal: 'SIGKILL',
+  })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     if (output.length < OUTPUT_CHARS_MAX) output += text
@@ -75,6 +85,3 @@ async function probe(file: string): Promise<{ exitCode: number | null; signal: N
   const [exitCode, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
   return { exitCode, signal, output: output.slice(0, OUTPUT_CHARS_MAX) }
 }
-
-/** Of what a test process says; the rest is dropped. */
-const OUTPUT_CHARS_MAX = 500
