@@ -22,7 +22,7 @@ import type { Transport, TransportHandler } from './listener/transport.ts'
 
 const WHEEL_TICK_MS = 100
 /** A ConnectionId is the slot in the table and, above it, how often that slot was used: never the same twice. */
-const SLOTS = 2 ** 20
+const SLOTS = 2 ** 24
 /** [MQTT-3.1.2-22]: one and a half times the Keep Alive. */
 const KEEP_ALIVE_FACTOR = 1.5
 
@@ -79,6 +79,11 @@ export class Frontend implements FrontendPort {
     this.#turn = parts.turn
     this.nowMs = parts.clock.monotonicMs()
     this.#wheel = new TimerWheel(WHEEL_TICK_MS, this.nowMs)
+  }
+
+  /** Topic Aliases that a client may use towards us (§3.2.2.3.8). */
+  get topicAliasMaximum(): number {
+    return this.settings.compatibility === 'None' ? this.settings.topicAliasMaximum : 0
   }
 
   /** A new Network Connection; null when a limit refuses it. It has `connectDeadlineMs` to become a client. */
@@ -151,6 +156,10 @@ export class Frontend implements FrontendPort {
   /** Reads no more from this publisher until `pressure` says that messages are taken again. */
   pauseForPressure(connection: Connection): void {
     this.#pausedByPressure.add(connection)
+  }
+
+  isPausedByPressure(connection: Connection): boolean {
+    return this.#pausedByPressure.has(connection)
   }
 
   disconnect(id: ConnectionId, reason: ReasonCode, detail: string): void {

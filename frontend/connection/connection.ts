@@ -12,9 +12,9 @@ import type { ConnectionId, SessionHandle } from '#shared/rpc/backend-port.ts'
 import type { Frontend } from '../frontend.ts'
 import type { Transport, TransportHandler } from '../listener/transport.ts'
 import { close, disconnect } from './closing.ts'
-import { Input } from './input.ts'
+import { Input, type FrameTaker } from './input.ts'
 import { Output } from './output.ts'
-import { AnswerKind, PENDING_ANSWERS_MAX, PendingAnswers } from './pending-answers.ts'
+import { AnswerKind, PENDING_ANSWERS_MAX, PendingAnswers, type AnswerSender } from './pending-answers.ts'
 
 /**
  *   awaitingConnect ─CONNECT→ connecting ─accepted→ open ─DISCONNECT, error, take-over→ closing ─socket closed→ closed
@@ -29,7 +29,7 @@ export type ConnectionPhase = 'awaitingConnect' | 'connecting' | 'open' | 'closi
 export type OnPacket = (connection: Connection, bytes: Buffer, start: number, end: number) => boolean
 
 /** The life of one Network Connection: what it agreed on in CONNECT, what it waits for, its input and output. */
-export class Connection implements TransportHandler {
+export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   readonly frontend: Frontend
   readonly id: ConnectionId
   readonly transport: Transport
@@ -45,6 +45,7 @@ export class Connection implements TransportHandler {
   clientId = ''
   session: SessionHandle = -1
   permit: Permit | null = null
+  /** Made with the first PUBLISH. */
   decoder: PublishDecoder | null = null
   /** The topic that `permit` allowed last: publishers repeat themselves. */
   permittedTopic: Topic | null = null
@@ -87,8 +88,8 @@ export class Connection implements TransportHandler {
     this.frontend.counters.bytesReceived += bytes.length
     this.lastInputMs = this.frontend.nowMs
     try {
-      if (this.phase === 'awaitingConnect' && this.#input.heldBytes === 0) checkFirstByte(bytes)
-      this.#input.feed(bytes, this.#packetBytesMax, this.#onFrame)
+      if (this.phase === 'awaitingConnect' && this.#input.heldBytes === 0 && bytes.length > 0) checkFirstByte(bytes)
+      this.#input.feed(bytes, this.#packetBytesMax, this)
       if (this.phase === 'awaitingConnect' || this.phase === 'connecting') this.frontend.admitUnauthenticated(this, this.#input.heldBytes)
     } catch (error) {
       this.#onError(error)
@@ -108,15 +109,20 @@ export class Connection implements TransportHandler {
     this.frontend.onClosed(this, error)
   }
 
-  /** Goes on reading after OnPacket asked to wait. */
+  /** Goes on reading after OnPacket asked to wait, once nothing is left to wait for. */
   resumeInput(): void {
-    if (this.phase !== 'open' || !this.#input.isBlocked) return
+    if (this.phase !== 'open' || !this.#input.isBlocked || this.#mustWait) return
     try {
-      this.#input.resume(this.#packetBytesMax, this.#onFrame)
+      this.#input.resume(this.#packetBytesMax, this)
     } catch (error) {
       return this.#onError(error)
     }
     if (!this.#input.isBlocked) this.transport.resume()
+  }
+
+  /** There may be several reasons at a time: that one is gone must not let in what another one holds back. */
+  get #mustWait(): boolean {
+    return this.isBehind || this.answers.length > PENDING_ANSWERS_MAX / 2 || this.frontend.isPausedByPressure(this)
   }
 
   /** Takes a ticket for the answer to a request; see PendingAnswers. */
@@ -127,8 +133,8 @@ export class Connection implements TransportHandler {
   /** The backend answered. */
   settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
     if (this.phase !== 'open') return
-    this.answers.settle(ticket, reason, reasons, this.#sendAnswer)
-    if (this.#input.isBlocked && this.answers.length <= PENDING_ANSWERS_MAX / 2) this.resumeInput()
+    this.answers.settle(ticket, reason, reasons, this)
+    this.resumeInput()
   }
 
   /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form. */
@@ -166,8 +172,8 @@ export class Connection implements TransportHandler {
 
   #writeOut(): void {
     this.#gatheredBytes = 0
-    this.output.flush()
-    if (this.isBehind || this.phase !== 'open' || this.transport.bufferedBytes < BEHIND_BYTES) return
+    this.output.endTurn()
+    if (this.isBehind || this.phase !== 'open' || this.output.waitingBytes < BEHIND_BYTES) return
     this.isBehind = true
     this.frontend.backend.writable(this.session, this.id, false)
   }
@@ -177,13 +183,13 @@ export class Connection implements TransportHandler {
     return this.phase === 'open' ? settings.packetBytesMax : Math.min(settings.packetBytesMax, settings.unauthenticatedBytesPerConnection)
   }
 
-  readonly #onFrame = (bytes: Buffer, start: number, end: number): boolean => {
+  onFrame(bytes: Buffer, start: number, end: number): boolean {
     const goesOn = this.#onPacket(this, bytes, start, end)
     if (!goesOn) this.transport.pause()
     return goesOn
   }
 
-  readonly #sendAnswer = (kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void => {
+  sendAnswer(kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
     switch (kind) {
       case AnswerKind.Puback:
         this.#finishedPublish()

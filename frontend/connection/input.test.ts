@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { writeVariableByteInteger } from '#shared/mqtt/framing.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
-import { Input } from './input.ts'
+import { type FrameTaker, Input } from './input.ts'
 
 const PACKET_BYTES_MAX = 1 << 20
 
@@ -28,11 +28,13 @@ const frames = fc.array(fc.tuple(fc.integer({ min: 0, max: 255 }), fc.oneof(fc.n
 })
 const cuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 30 })
 
+type OnFrame = FrameTaker['onFrame']
+
 /** Hands `chunk` over in memory that does not outlive the call. */
-function feed(input: Input, chunk: Buffer, packetBytesMax: number, onFrame: (bytes: Buffer, start: number, end: number) => boolean): void {
+function feed(input: Input, chunk: Buffer, packetBytesMax: number, onFrame: OnFrame): void {
   const memory = Buffer.from(chunk)
   try {
-    input.feed(memory, packetBytesMax, onFrame)
+    input.feed(memory, packetBytesMax, { onFrame })
   } finally {
     memory.fill(0xee)
   }
@@ -65,7 +67,7 @@ describe('Input', () => {
         const got: Buffer[] = []
         const input = new Input()
         let step = 0
-        const onFrame = (bytes: Buffer, start: number, end: number): boolean => {
+        const onFrame: OnFrame = (bytes, start, end) => {
           expect(input.isBlocked).toBe(false)
           got.push(Buffer.from(bytes.subarray(start, end)))
           return decisions[step++] ?? true
@@ -75,9 +77,9 @@ describe('Input', () => {
           const wasBlocked = input.isBlocked
           feed(input, chunk, PACKET_BYTES_MAX, onFrame)
           if (wasBlocked) expect(got.length).toBe(before)
-          if (decisions[step++] ?? true) input.resume(PACKET_BYTES_MAX, onFrame)
+          if (decisions[step++] ?? true) input.resume(PACKET_BYTES_MAX, { onFrame })
         }
-        while (input.isBlocked) input.resume(PACKET_BYTES_MAX, onFrame)
+        while (input.isBlocked) input.resume(PACKET_BYTES_MAX, { onFrame })
         expect(got.map(latin1)).toEqual(sent.map(latin1))
         expect(input.heldBytes).toBe(0)
       }),
@@ -122,23 +124,23 @@ describe('Input', () => {
     const sent = frame(0x30, 200_000, 7)
     const input = new Input()
     let found = 0
-    for (let at = 0; at < sent.length; at++) input.feed(sent.subarray(at, at + 1), PACKET_BYTES_MAX, () => ++found > 0)
+    for (let at = 0; at < sent.length; at++) feed(input, sent.subarray(at, at + 1), PACKET_BYTES_MAX, () => ++found > 0)
     expect(found).toBe(1)
   })
 
   test('a packet that is too large is refused by its length, before the rest has come', () => {
     const input = new Input()
-    expect(() => input.feed(Buffer.from([0x30, 0x80, 0x80, 0x01]), 16_384, () => true)).toThrow(ProtocolError)
+    expect(() => feed(input, Buffer.from([0x30, 0x80, 0x80, 0x01]), 16_384, () => true)).toThrow(ProtocolError)
     const bitByBit = new Input()
-    bitByBit.feed(Buffer.from([0x30, 0x80]), 16_384, () => true)
-    bitByBit.feed(Buffer.from([0x80]), 16_384, () => true)
-    expect(() => bitByBit.feed(Buffer.from([0x01]), 16_384, () => true)).toThrow(ProtocolError)
+    feed(bitByBit, Buffer.from([0x30, 0x80]), 16_384, () => true)
+    feed(bitByBit, Buffer.from([0x80]), 16_384, () => true)
+    expect(() => feed(bitByBit, Buffer.from([0x01]), 16_384, () => true)).toThrow(ProtocolError)
   })
 
   test('resume without a block does nothing', () => {
     const input = new Input()
-    input.feed(Buffer.from([0x30]), PACKET_BYTES_MAX, () => true)
-    input.resume(PACKET_BYTES_MAX, () => expect.fail())
+    feed(input, Buffer.from([0x30]), PACKET_BYTES_MAX, () => true)
+    input.resume(PACKET_BYTES_MAX, { onFrame: () => expect.fail() })
     expect(input.heldBytes).toBe(1)
   })
 })

@@ -3,8 +3,10 @@ import { INCOMPLETE, frameEnd } from '#shared/mqtt/framing.ts'
 const FIRST_HELD_BYTES = 64
 const NONE = Buffer.alloc(0)
 
-/** Takes one whole Control Packet, `bytes[start, end)`, valid during the call. False: take no more for now. */
-export type OnFrame = (bytes: Buffer, start: number, end: number) => boolean
+export interface FrameTaker {
+  /** Takes one whole Control Packet, `bytes[start, end)`, valid during the call. False: take no more for now. */
+  onFrame(bytes: Buffer, start: number, end: number): boolean
+}
 
 /**
  * Cuts the byte stream of one client into Control Packets (§2.1). Packets that arrive whole are handed on in place; of one that
@@ -24,42 +26,42 @@ export class Input {
     return this.#isBlocked
   }
 
-  /** @throws {ProtocolError} as `frameEnd`, and whatever `onFrame` throws; then the stream is at its end */
-  feed(chunk: Buffer, packetBytesMax: number, onFrame: OnFrame): void {
+  /** @throws {ProtocolError} as `frameEnd`, and whatever `taker` throws; then the stream is at its end */
+  feed(chunk: Buffer, packetBytesMax: number, taker: FrameTaker): void {
     if (this.#isBlocked) return this.#hold(chunk, 0, chunk.length)
     let at = 0
     if (this.#heldLength > 0) {
-      at = this.#completeHeld(chunk, packetBytesMax, onFrame)
+      at = this.#completeHeld(chunk, packetBytesMax, taker)
       if (this.#heldLength > 0 && !this.#isBlocked) return
     }
-    this.#cut(chunk, at, chunk.length, packetBytesMax, onFrame)
+    this.#cut(chunk, at, chunk.length, packetBytesMax, taker)
   }
 
-  /** Goes on with what was held back since `onFrame` answered false. */
-  resume(packetBytesMax: number, onFrame: OnFrame): void {
+  /** Goes on with what was held back since `taker` answered false. */
+  resume(packetBytesMax: number, taker: FrameTaker): void {
     if (!this.#isBlocked) return
     this.#isBlocked = false
     const held = this.#held
     const length = this.#heldLength
     this.#held = NONE
     this.#heldLength = 0
-    this.#cut(held, 0, length, packetBytesMax, onFrame)
+    this.#cut(held, 0, length, packetBytesMax, taker)
   }
 
-  #cut(bytes: Buffer, start: number, limit: number, packetBytesMax: number, onFrame: OnFrame): void {
+  #cut(bytes: Buffer, start: number, limit: number, packetBytesMax: number, taker: FrameTaker): void {
     let at = start
     while (at < limit && !this.#isBlocked) {
       const end = frameEnd(bytes, at, limit, packetBytesMax)
       if (end === INCOMPLETE) break
       const frameStart = at
       at = end
-      if (!onFrame(bytes, frameStart, end)) this.#isBlocked = true
+      if (!taker.onFrame(bytes, frameStart, end)) this.#isBlocked = true
     }
     if (at < limit) this.#hold(bytes, at, limit)
   }
 
   /** Moves bytes of the packet begun before, and no more, out of `chunk`; answers how many. */
-  #completeHeld(chunk: Buffer, packetBytesMax: number, onFrame: OnFrame): number {
+  #completeHeld(chunk: Buffer, packetBytesMax: number, taker: FrameTaker): number {
     let at = 0
     while (at < chunk.length) {
       const missing = this.#missing(packetBytesMax)
@@ -71,7 +73,7 @@ export class Input {
       const length = this.#heldLength
       this.#held = NONE
       this.#heldLength = 0
-      if (!onFrame(frame, 0, length)) this.#isBlocked = true
+      if (!taker.onFrame(frame, 0, length)) this.#isBlocked = true
       return at
     }
     return at

@@ -1,33 +1,43 @@
 import type { FrontendCounters } from '../counters.ts'
 import type { Transport } from '../listener/transport.ts'
 
-const SMALL_BYTES = 4 * 1024
 const LARGE_BYTES = 64 * 1024
-/** Buffers kept for the next turn; beyond, they are left to the garbage collector. */
-const SMALL_KEPT_MAX = 4_096
-const LARGE_KEPT_MAX = 64
+/**
+ * Sizes of gather buffers and how many of each are kept for the next turn; beyond, they are left to the garbage collector. Most turns
+ * have a few hundred bytes for a connection, but some have them for ten thousand connections at once: hence the smallest size.
+ */
+const TIERS = [
+  { bytes: 512, keptMax: 8_192 },
+  { bytes: 4 * 1024, keptMax: 1_024 },
+  { bytes: LARGE_BYTES, keptMax: 64 },
+] as const
 
 /** Buffers that outgoing packets are gathered in: one for each connection that is written to in a turn, then the next one's. */
 export class OutputBuffers {
-  readonly #small: Buffer[] = []
-  readonly #large: Buffer[] = []
+  readonly #kept: readonly Buffer[][] = TIERS.map(() => [])
 
   /** At least `bytes` long, at most LARGE_BYTES. */
   take(bytes: number): Buffer {
-    if (bytes <= SMALL_BYTES) return this.#small.pop() ?? Buffer.allocUnsafeSlow(SMALL_BYTES)
-    return this.#large.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)
+    const tier = tierOf(bytes)
+    return this.#kept[tier]!.pop() ?? Buffer.allocUnsafeSlow(TIERS[tier]!.bytes)
   }
 
   give(buffer: Buffer): void {
-    if (buffer.length === SMALL_BYTES) {
-      if (this.#small.length < SMALL_KEPT_MAX) this.#small.push(buffer)
-    } else if (this.#large.length < LARGE_KEPT_MAX) this.#large.push(buffer)
+    const tier = tierOf(buffer.length)
+    const kept = this.#kept[tier]!
+    if (kept.length < TIERS[tier]!.keptMax) kept.push(buffer)
   }
+}
+
+function tierOf(bytes: number): number {
+  if (bytes <= TIERS[0].bytes) return 0
+  return bytes <= TIERS[1].bytes ? 1 : 2
 }
 
 /**
  * The packets of one turn to one client, gathered so that they cost one write (hotpath.md 2). While the socket is slow the
- * buffers lent to it come back on drain.
+ * buffers lent to it come back on drain, and what the following turns bring is gathered until then: a buffer for each turn would
+ * hold many times the bytes that are in it.
  */
 export class Output {
   /** A frame larger than this does not fit a gather buffer: it is written by itself. */
@@ -78,6 +88,12 @@ export class Output {
     this.#transport.write(bytes)
   }
 
+  /** One write for what the turn brought, unless the socket is busy: then it goes out on drain or with a full buffer. */
+  endTurn(): void {
+    if (this.#buffer !== null && this.#transport.bufferedBytes === 0) this.flush()
+  }
+
+  /** Writes what is gathered, busy socket or not. */
   flush(): void {
     const buffer = this.#buffer
     if (buffer === null) return
@@ -91,9 +107,11 @@ export class Output {
 
   /** The socket has taken everything. */
   onDrain(): void {
-    if (this.#lent === null) return
-    for (const buffer of this.#lent) this.#buffers.give(buffer)
-    this.#lent = null
+    if (this.#lent !== null) {
+      for (const buffer of this.#lent) this.#buffers.give(buffer)
+      this.#lent = null
+    }
+    this.flush()
   }
 
   #makeRoom(bytes: number): Buffer {

@@ -30,7 +30,7 @@ describe('PendingAnswers', () => {
           const entry = model[ticket]
           const isList = entry?.kind === AnswerKind.Suback || entry?.kind === AnswerKind.Unsuback
           const list = isList ? [reason as ReasonCode] : null
-          answers.settle(ticket, reason as ReasonCode, list, (kind, packetId, why, reasons) => sent.push([kind, packetId, why, reasons]))
+          answers.settle(ticket, reason as ReasonCode, list, { sendAnswer: (...answer) => sent.push(answer) })
           if (entry === undefined || ticket < left) return
           entry.reason = reason
           entry.list = list
@@ -57,7 +57,7 @@ describe('PendingAnswers', () => {
   test('grows while the window moves on, and keeps what is in it', () => {
     const answers = new PendingAnswers()
     const sent: number[] = []
-    const settle = (ticket: number): void => answers.settle(ticket, 0, null, (_, packetId) => sent.push(packetId))
+    const settle = (ticket: number): void => answers.settle(ticket, 0, null, { sendAnswer: (_, packetId) => sent.push(packetId) })
     for (let i = 0; i < 5; i++) settle(answers.add(AnswerKind.Puback, i))
     const tickets = Array.from({ length: 3_000 }, (_, i) => answers.add(AnswerKind.Puback, 5 + i))
     for (const ticket of tickets.slice(1).reverse()) settle(ticket)

@@ -10,17 +10,23 @@ export const PENDING_ANSWERS_MAX = 1_024
 const INITIAL = 8
 const WAITING = 0xff
 
-/** Sends one answer; `reasons` is of SUBACK and UNSUBACK. */
-export type SendAnswer = (kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null) => void
+export interface AnswerSender {
+  /** Sends one answer; `reasons` is of SUBACK and UNSUBACK. */
+  sendAnswer(kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void
+}
+
+const NO_BYTES = new Uint8Array(0)
+const NO_IDS = new Uint16Array(0)
 
 /**
  * Requests of one client that the backend has not answered, in order of arrival: acknowledgements leave in that order
  * [MQTT-4.6.0-2], [MQTT-4.6.0-3], whatever order they become known in. A ticket is a place in this order.
  */
 export class PendingAnswers {
-  #kinds = new Uint8Array(INITIAL)
-  #packetIds = new Uint16Array(INITIAL)
-  #reasons = new Uint8Array(INITIAL)
+  // Made with the first request: most connections of a large fleet never have one.
+  #kinds = NO_BYTES
+  #packetIds = NO_IDS
+  #reasons = NO_BYTES
   #lists: Map<number, readonly ReasonCode[]> | null = null
   #head = 0
   #tail = 0
@@ -41,7 +47,7 @@ export class PendingAnswers {
   }
 
   /** The backend has answered `ticket`; sends it and those behind it that only waited for it. */
-  settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null, send: SendAnswer): void {
+  settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null, sender: AnswerSender): void {
     if (ticket < this.#head || ticket >= this.#tail) return
     const mask = this.#kinds.length - 1
     this.#reasons[ticket & mask] = reason
@@ -51,7 +57,7 @@ export class PendingAnswers {
       const slot = this.#head & mask
       const list = this.#takeList(this.#head)
       this.#head++
-      send(this.#kinds[slot] as AnswerKind, this.#packetIds[slot]!, this.#reasons[slot] as ReasonCode, list)
+      sender.sendAnswer(this.#kinds[slot] as AnswerKind, this.#packetIds[slot]!, this.#reasons[slot] as ReasonCode, list)
     }
   }
 
@@ -64,7 +70,7 @@ export class PendingAnswers {
 
   #grow(): void {
     const mask = this.#kinds.length - 1
-    const size = this.#kinds.length * 2
+    const size = Math.max(INITIAL, this.#kinds.length * 2)
     const kinds = new Uint8Array(size)
     const packetIds = new Uint16Array(size)
     const reasons = new Uint8Array(size)

@@ -1,7 +1,6 @@
 import { encodeConnack, type ConnackProperties } from '#shared/mqtt/connack-codec.ts'
 import { ConnectRefusal, decodeConnect, type Connect } from '#shared/mqtt/connect-codec.ts'
 import { newMessage } from '#shared/mqtt/message.ts'
-import { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Permit, Verdict } from '#shared/rpc/authentication.ts'
 import type { AttachReply, WillRequest } from '#shared/rpc/backend-port.ts'
@@ -102,10 +101,6 @@ function open(connection: Connection, packet: Connect, permit: Permit, reply: At
   connection.phase = 'open'
   connection.session = reply.session
   connection.permit = permit
-  connection.decoder = new PublishDecoder(frontend.topics, connection.version, {
-    topicAliasMaximum: topicAliasesIn(connection),
-    userPropertiesMax: settings.userPropertiesPerPacketMax,
-  })
   connection.topicAliasesMax = isCompatible ? 0 : Math.min(packet.topicAliasMaximum, settings.topicAliasesOutMax)
   frontend.forgetUnauthenticated(connection)
   const keepAliveSeconds = grantedKeepAlive(packet, settings.serverKeepAliveSeconds)
@@ -127,11 +122,6 @@ function isOpen(connection: Connection): boolean {
   return connection.phase === 'open'
 }
 
-function topicAliasesIn(connection: Connection): number {
-  const { topicAliasMaximum, compatibility } = connection.frontend.settings
-  return connection.version === 5 && compatibility === 'None' ? topicAliasMaximum : 0
-}
-
 /** Keep Alive in seconds (§3.1.2.10); only MQTT 5 can be told another one than it asked for [MQTT-3.2.2-21]. */
 function grantedKeepAlive(packet: Connect, ceiling: number): number {
   if (packet.protocolVersion !== 5 || ceiling === 0) return packet.keepAlive
@@ -144,7 +134,7 @@ function connackProperties(connection: Connection, packet: Connect, keepAliveSec
   return {
     receiveMaximum: settings.receiveMaximum,
     maximumPacketSize: settings.packetBytesMax,
-    topicAliasMaximum: settings.topicAliasMaximum,
+    topicAliasMaximum: connection.frontend.topicAliasMaximum,
     sessionExpiry: sessionExpirySeconds === packet.sessionExpiry ? undefined : sessionExpirySeconds,
     assignedClientIdentifier: packet.clientId === '' ? clientId : undefined,
     serverKeepAlive: keepAliveSeconds === packet.keepAlive ? undefined : keepAliveSeconds,
@@ -157,7 +147,7 @@ function connackProperties(connection: Connection, packet: Connect, keepAliveSec
 }
 
 /** What that broker does not have, announced so that clients see the same (decisions.md 28). */
-const AZURE_IOT_OPERATIONS: ConnackProperties = { maximumQoS: 1, topicAliasMaximum: 0, subscriptionIdentifiersAvailable: false }
+const AZURE_IOT_OPERATIONS: ConnackProperties = { maximumQoS: 1, subscriptionIdentifiersAvailable: false }
 
 /** A topic of the client's own to receive responses under (§3.2.2.3.15): no wildcard and no level separator of its own making. */
 function responseInformation(prefix: string, clientId: string): string | undefined {

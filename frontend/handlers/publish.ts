@@ -1,3 +1,4 @@
+import { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
 import { packetIdOffset } from '#shared/mqtt/publish-encoder.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
@@ -20,7 +21,7 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
   const { frontend } = connection
   const message = frontend.message
   try {
-    connection.decoder!.decode(bytes, start, end, message)
+    decoderOf(connection).decode(bytes, start, end, message)
   } catch (error) {
     if (isTooDeep(connection, error, bytes[start]!)) return refuseTooDeep(connection, bytes, start)
     throw error
@@ -39,6 +40,15 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
   const kind = message.qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec
   const ticket = connection.expectAnswer(kind, message.packetId)
   frontend.backend.publish(connection.session, connection.id, ticket, message)
+}
+
+function decoderOf(connection: Connection): PublishDecoder {
+  const { frontend } = connection
+  connection.decoder ??= new PublishDecoder(frontend.topics, connection.version, {
+    topicAliasMaximum: connection.version === 5 ? frontend.topicAliasMaximum : 0,
+    userPropertiesMax: frontend.settings.userPropertiesPerPacketMax,
+  })
+  return connection.decoder
 }
 
 /** A Topic Name that is well-formed but has too many levels is refused by itself when there is an acknowledgement to say so in (§3.4.2.1). */

@@ -35,14 +35,14 @@ export class PublishDecoder {
   #last: Topic | null = null
   /** by alias; made when the first alias comes. Grows with the aliases in use, not with the maximum: V8 makes it a dictionary when they lie far apart. */
   #aliases: (Topic | undefined)[] | null = null
-  readonly #found: FoundProperties
+  readonly #userPropertiesMax: number
 
   constructor(cache: TopicCache, version: ProtocolVersion, limits: PublishLimits) {
     this.#cache = cache
     this.#version = version
     this.#topicAliasMaximum = limits.topicAliasMaximum
     this.#checkPayloadFormat = limits.checkPayloadFormat ?? false
-    this.#found = new FoundProperties(limits.userPropertiesMax ?? Infinity)
+    this.#userPropertiesMax = limits.userPropertiesMax ?? Infinity
   }
 
   /**
@@ -106,8 +106,7 @@ export class PublishDecoder {
       into.propertiesStart = into.propertiesEnd = 0
       return at + 1
     }
-    const found = this.#found
-    found.read(bytes, at, end)
+    found.read(bytes, at, end, this.#userPropertiesMax)
     this.#resolve(topic, found.alias, into)
     into.expirySeconds = found.expirySeconds
     keepTravelling(bytes, found, into)
@@ -153,17 +152,12 @@ class FoundProperties {
   aliasAt = -1
   alias = -1
   isUtf8Payload = false
-  readonly #userPropertiesMax: number
-
-  constructor(userPropertiesMax: number) {
-    this.#userPropertiesMax = userPropertiesMax
-  }
 
   /**
    * Reads Property Length and properties from `at` (§3.3.2.3).
    * @throws {ProtocolError} as `PublishDecoder.decode`
    */
-  read(bytes: Buffer, at: number, end: number): void {
+  read(bytes: Buffer, at: number, end: number, userPropertiesMax: number): void {
     this.expiryAt = this.expirySeconds = this.aliasAt = this.alias = -1
     this.isUtf8Payload = false
     at = this.#readLength(bytes, at, end)
@@ -175,8 +169,8 @@ class FoundProperties {
       const property = bytes[at++]!
       if (property === Property.UserProperty) {
         at = utf8StringEnd(bytes, utf8StringEnd(bytes, at, propertiesEnd), propertiesEnd)
-        if (++userProperties > this.#userPropertiesMax) {
-          throw new ProtocolError(ReasonCode.QuotaExceeded, '§4.13', `more than ${this.#userPropertiesMax} User Properties`)
+        if (++userProperties > userPropertiesMax) {
+          throw new ProtocolError(ReasonCode.QuotaExceeded, '§4.13', `more than ${userPropertiesMax} User Properties`)
         }
         continue
       }
@@ -234,6 +228,9 @@ class FoundProperties {
     }
   }
 }
+
+/** One for all decoders: each use is over before the next begins. */
+const found = new FoundProperties()
 
 function needBytes(at: number, count: number, end: number): void {
   if (at + count > end) throw new ProtocolError(ReasonCode.MalformedPacket, '§4.13.1', 'a property runs past the Property Length')
