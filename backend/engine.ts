@@ -56,12 +56,12 @@ export class Engine {
   readonly openShards: Shard[] = []
   /** Sessions whose queue is at its limit: while there is none, no publish has to look. */
   readonly fullQueues = new Set<Session>()
-  /** Sessions with a Will that became due while the process was away; only during recovery. */
-  readonly pendingWills: Session[] = []
   /** Bytes of messages and of uncommitted records at which publishes are refused. */
   readonly watermarkBytes: number
   /** The process is short of memory: publishes are refused (set from outside, architecture.md 10.8). */
   isUnderPressure = false
+  /** Of Retained Messages that expire. */
+  readonly retainedTimers = new Map<Message, TimerHandle>()
   /** Grows with every Retained Message, so that a replay knows what was published after it began. */
   retainedSequence = 0
   readonly #sessions: (Session | null)[] = []

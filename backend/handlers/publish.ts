@@ -29,7 +29,9 @@ export function onPublish(engine: Engine, session: Session, ticket: number, mess
   if (message.qos === 2) holdQos2(engine, session, message.packetId)
   endPublication(engine)
   const reason = receivers === 0 ? ReasonCode.NoMatchingSubscribers : ReasonCode.Success
-  if (engine.journal.records === recordsBefore) session.link!.port.acknowledged(session.connection, ticket, reason)
+  // An empty Retained Message may rest on another client's that is not stored yet.
+  const waits = engine.journal.records !== recordsBefore || message.retain
+  if (!waits) session.link!.port.acknowledged(session.connection, ticket, reason)
   else engine.journal.acknowledgeWhenStored(session.link!.port, session.connection, ticket, reason)
 }
 

@@ -20,10 +20,11 @@ export function onSubscribe(engine: Engine, session: Session, ticket: number, re
     // [MQTT-3.8.4-4]: a repeated SUBSCRIBE sends them again; never for a Shared Subscription (§4.8.2).
     if (wantsRetained && request.filter.group === null) replays.push(request)
   }
+  const { retainedSequence } = engine
   answer(engine, session, ticket, reasons, () => {
     for (const subscription of replays) {
       cancelReplays(engine, session, subscription.filter.text)
-      startReplay(engine, session, subscription)
+      startReplay(engine, session, subscription, retainedSequence)
     }
   })
 }

@@ -118,7 +118,12 @@ export class RetainedIndex<M> {
 
   /** Walks the messages whose topics match `filter`, in no particular order. */
   cursor(filter: string): RetainedCursor<M> {
-    return new RetainedCursor(this.#root, filter, this.#nodesMade)
+    return new RetainedCursor(this.#root, filter, this.#nodesMade, startsWithWildcard(filter))
+  }
+
+  /** Walks all messages, those included whose topics start with $: no Topic Filter matches everything. */
+  everything(): RetainedCursor<M> {
+    return new RetainedCursor(this.#root, '#', this.#nodesMade, false)
   }
 
   #addChild(parent: TopicNode<M>, name: string, topic: string): TopicNode<M> {
@@ -138,7 +143,7 @@ export class RetainedCursor<M> {
   /** Of the filter, without a `#` at its end. */
   readonly #levels: readonly string[]
   readonly #isMulti: boolean
-  readonly #startsWithWildcard: boolean
+  readonly #skipsDollar: boolean
   readonly #newestNumber: number
   /** The levels above whose children are being visited. */
   readonly #visits: ChildrenVisit<M>[] = []
@@ -146,11 +151,11 @@ export class RetainedCursor<M> {
   #pending: TopicNode<M> | null
   #pendingDepth = 0
 
-  /** @internal Made by `RetainedIndex.cursor`. */
-  constructor(root: TopicNode<M>, filter: string, newestNumber: number) {
+  /** @internal Made by `RetainedIndex.cursor` and `everything`. */
+  constructor(root: TopicNode<M>, filter: string, newestNumber: number, skipsDollar: boolean) {
     const levels = filter.split('/')
     this.#isMulti = levels.at(-1) === '#'
-    this.#startsWithWildcard = levels[0] === '+' || levels[0] === '#'
+    this.#skipsDollar = skipsDollar
     if (this.#isMulti) levels.pop()
     this.#levels = levels
     this.#newestNumber = newestNumber
@@ -195,7 +200,7 @@ export class RetainedCursor<M> {
   /** Prepares what comes below `node`, whose `depth` levels match, and answers its message if the filter ends here. */
   #visit(node: TopicNode<M>, depth: number): M | undefined {
     // A wildcard does not match a first level that starts with $ [MQTT-4.7.2-1].
-    if (depth === 1 && this.#startsWithWildcard && node.name.charCodeAt(0) === DOLLAR) return undefined
+    if (depth === 1 && this.#skipsDollar && node.name.charCodeAt(0) === DOLLAR) return undefined
     const level = this.#levels[depth]
     if (level === undefined) {
       if (this.#isMulti) this.#enter(node, depth + 1)
@@ -255,4 +260,9 @@ class ChildrenVisit<M> {
 function levelEnd(topic: string, at: number): number {
   const slash = topic.indexOf('/', at)
   return slash === -1 ? topic.length : slash
+}
+
+/** Then it does not match topics whose first level starts with $ [MQTT-4.7.2-1]. */
+function startsWithWildcard(filter: string): boolean {
+  return filter.startsWith('+') || filter.startsWith('#')
 }

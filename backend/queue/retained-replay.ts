@@ -24,11 +24,11 @@ export class RetainedReplay {
   readonly #newestSequence: number
   isCancelled = false
 
-  constructor(engine: Engine, session: Session, subscription: SessionSubscription) {
+  constructor(engine: Engine, session: Session, subscription: SessionSubscription, newestSequence: number) {
     this.session = session
     this.subscription = subscription
     this.#cursor = engine.retained.cursor(subscription.filter.filter)
-    this.#newestSequence = engine.retainedSequence
+    this.#newestSequence = newestSequence
   }
 
   get isDone(): boolean {
@@ -89,8 +89,9 @@ export function runReplays(engine: Engine): void {
   if (engine.replays.size > 0) engine.turn.request()
 }
 
-export function startReplay(engine: Engine, session: Session, subscription: SessionSubscription): void {
-  const replay = new RetainedReplay(engine, session, subscription)
+/** @param newestSequence `engine.retainedSequence` when the Subscription was made: from then on it got messages as they came */
+export function startReplay(engine: Engine, session: Session, subscription: SessionSubscription, newestSequence: number): void {
+  const replay = new RetainedReplay(engine, session, subscription, newestSequence)
   session.replays ??= []
   session.replays.push(replay)
   engine.replays.add(replay)

@@ -4,12 +4,16 @@ import type { Publication } from '../session/sending.ts'
 import { writeRetained, writeRetainedGone } from '../shard/records.ts'
 import { shardOf } from '../shard/shard.ts'
 
-/** Topics of the broker itself: never journalled, never counted. */
 const OWN_TOPICS = '$SYS/'
+
+/** A topic of the broker itself: never journalled, never counted. */
+export function isOwnTopic(topicName: string): boolean {
+  return topicName.startsWith(OWN_TOPICS)
+}
 
 /** Whether keeping this message would go over retainedMessagesMax or retainedBytesMax. Replacing and removing never do on their own. */
 export function wouldExceedRetained(engine: Engine, message: Message): boolean {
-  if (message.payloadLength === 0 || message.topic.name.startsWith(OWN_TOPICS)) return false
+  if (message.payloadLength === 0 || isOwnTopic(message.topic.name)) return false
   const { counters, settings } = engine
   if (
     counters.retainedMessages < settings.retainedMessagesMax &&
@@ -26,7 +30,7 @@ export function wouldExceedRetained(engine: Engine, message: Message): boolean {
 export function keepRetained(engine: Engine, publication: Publication): void {
   const { message } = publication
   const { topic } = message
-  const isOwn = topic.name.startsWith(OWN_TOPICS)
+  const isOwn = isOwnTopic(topic.name)
   if (message.payloadLength === 0) {
     if (removeRetained(engine, topic.name) && !isOwn && engine.journal.isDurable)
       writeRetainedGone(journalOf(engine, topic.name), topic.utf8)
@@ -44,10 +48,12 @@ export function putRetained(engine: Engine, message: Message): void {
   message.retainedSequence = ++engine.retainedSequence
   engine.retained.set(name, message)
   engine.hold(message)
-  if (name.startsWith(OWN_TOPICS)) return
+  if (isOwnTopic(name)) return
   engine.counters.retainedMessages++
   engine.counters.retainedBytes += message.storedBytes
-  if (message.expiresAtMs !== Infinity) engine.at(message.expiresAtMs, () => expireRetained(engine, message))
+  if (message.expiresAtMs === Infinity) return
+  const timer = engine.at(message.expiresAtMs, () => expireRetained(engine, message))
+  engine.retainedTimers.set(message, timer)
 }
 
 /** True when there was one. */
@@ -55,10 +61,17 @@ export function removeRetained(engine: Engine, topicName: string): boolean {
   const before = engine.retained.delete(topicName)
   if (before === undefined) return false
   engine.letGo(before)
-  if (topicName.startsWith(OWN_TOPICS)) return true
+  if (before.expiresAtMs !== Infinity) forgetTimer(engine, before)
+  if (isOwnTopic(topicName)) return true
   engine.counters.retainedMessages--
   engine.counters.retainedBytes -= before.storedBytes
   return true
+}
+
+/** A timer left behind would keep the message in memory until it is due, however often its topic is written meanwhile. */
+function forgetTimer(engine: Engine, message: Message): void {
+  engine.cancel(engine.retainedTimers.get(message) ?? null)
+  engine.retainedTimers.delete(message)
 }
 
 function expireRetained(engine: Engine, message: Message): void {

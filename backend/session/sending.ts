@@ -137,6 +137,11 @@ export function pump(engine: Engine, session: Session): void {
   const nowMs = outbox.waiting.length > 0 ? engine.clock.wallMs() : 0
   while (outbox.waiting.length > 0 && session.link !== null && session.isWritable) {
     const delivery = outbox.waiting.peek()!
+    if (delivery.packetId !== 0 && outbox.ids.delivery(delivery.packetId) !== delivery) {
+      // Acknowledged before it was sent again: the client had it from an earlier connection.
+      outbox.waiting.shift()
+      continue
+    }
     if (delivery.message.expiresAtMs <= nowMs && !delivery.sent) {
       outbox.waiting.shift()
       expire(engine, session, outbox, delivery)

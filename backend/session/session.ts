@@ -8,6 +8,13 @@ import type { RetainedReplay } from '../queue/retained-replay.ts'
 /** §3.1.2.11.2: this Session Expiry Interval never ends. */
 export const NEVER_EXPIRES = 0xffff_ffff
 
+/** Nobody has been connected for as long as the session outlives its connection (§3.1.2.11.2). */
+export function hasExpired(session: Session, nowMs: number): boolean {
+  return (
+    session.link === null && session.expirySeconds !== NEVER_EXPIRES && session.disconnectedAtMs + session.expirySeconds * 1_000 <= nowMs
+  )
+}
+
 /** A Subscription as the session remembers it (§3.8.3.1). */
 export interface SessionSubscription {
   readonly filter: ParsedFilter

@@ -43,6 +43,7 @@ export class Journal {
   #committed = 0
   #failed = false
   #idle: (() => void)[] = []
+  readonly #storedWaits = new Set<(isStored: boolean) => void>()
   /** Bytes of records that the store has not answered for. */
   pendingBytes = 0
   commits = 0
@@ -99,6 +100,18 @@ export class Journal {
     if (this.#dirty.length === 0 && this.#underWay.length === 0 && !this.#open.isAwaited) return action()
     this.#open.actions.push(action)
     this.#turn.request()
+  }
+
+  /** Resolves when the records made so far are stored; false: the store failed, they never will be. */
+  async stored(): Promise<boolean> {
+    if (this.#failed) return false
+    return new Promise(resolve => {
+      this.#storedWaits.add(resolve)
+      this.whenStored(() => {
+        this.#storedWaits.delete(resolve)
+        resolve(true)
+      })
+    })
   }
 
   /** End of a turn: hands the open commit to the store, unless enough are under way. */
@@ -158,6 +171,8 @@ export class Journal {
     if (this.#failed) return
     this.#failed = true
     for (const resolve of this.#idle.splice(0)) resolve()
+    for (const resolve of this.#storedWaits) resolve(false)
+    this.#storedWaits.clear()
     this.#onFailure(error)
   }
 }

@@ -80,6 +80,8 @@ export function writeSession(writer: ByteWriter, session: SessionRecord): void {
   writer.u8(session.will === null ? 0 : 1)
   if (session.will === null) return
   writer.varint(session.will.delaySeconds)
+  // A Will's Message Expiry Interval counts from its publication, so it has no time of expiry yet. None (-1) is 0.
+  writer.varint(session.will.message.expirySeconds + 1)
   writeMessage(writer, session.will.message)
 }
 

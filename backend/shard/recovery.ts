@@ -9,11 +9,11 @@ import { Delivery } from '../session/delivery.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
 import { Outbox } from '../session/outbox.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
-import { Session } from '../session/session.ts'
+import { hasExpired, Session, type Will } from '../session/session.ts'
 import { connectionWillDue, setWill } from '../session/will.ts'
 import { StoreError } from '../store/shard-store.ts'
 import { ENTRY_FORMAT } from './journal.ts'
-import { Record, readMessage, readReceiver, type ReceiverRecord } from './records.ts'
+import { Record, readMessage, readReceiver, type ReceiverRecord, writeDetached } from './records.ts'
 import type { Shard } from './shard.ts'
 
 /** What a session's deliveries look like while the records are being read: by sequence, so that records replay in any state. */
@@ -116,7 +116,15 @@ class ShardReading {
     session.nextSequence = Math.max(session.nextSequence, reader.varint())
     session.isRecorded = true
     const hasWill = reader.u8() === 1
-    setWill(this.#engine, session, hasWill ? { delaySeconds: reader.varint(), message: this.#message(reader) } : null)
+    setWill(this.#engine, session, hasWill ? this.#will(reader) : null)
+  }
+
+  #will(reader: ByteReader): Will {
+    const delaySeconds = reader.varint()
+    const expirySeconds = reader.varint() - 1
+    const message = this.#message(reader)
+    message.expirySeconds = expirySeconds
+    return { message, delaySeconds }
   }
 
   #onDetached(reader: ByteReader): void {
@@ -229,16 +237,9 @@ class ShardReading {
     return kept
   }
 
-  /** All records are read: queues are built, timers start, Wills of connections that the process took with it become due. */
+  /** All records are read: queues are built. */
   finish(): void {
-    const nowMs = this.#engine.clock.wallMs()
-    for (const session of this.#shard.sessions.values()) {
-      this.#rebuildOutbox(session)
-      const wasConnected = session.disconnectedAtMs === 0
-      if (wasConnected) session.disconnectedAtMs = nowMs
-      if (session.will !== null) this.#engine.pendingWills.push(session)
-      scheduleExpiry(this.#engine, session)
-    }
+    for (const session of this.#shard.sessions.values()) this.#rebuildOutbox(session)
   }
 
   #rebuildOutbox(session: Session): void {
@@ -262,12 +263,25 @@ class ShardReading {
   }
 }
 
-/** Wills of all shards, once every shard's Subscriptions are back; sessions that ended while the process was away end now. */
+/**
+ * Once every shard is back: timers start, Wills of connections that the process took with it become due, and sessions end
+ * that should have ended meanwhile, before anybody can resume them.
+ */
 export function finishRecovery(engine: Engine): void {
-  for (const session of engine.pendingWills.splice(0)) connectionWillDue(engine, session)
-  for (const shard of engine.shards) {
-    for (const session of shard.sessions.values()) if (session.expirySeconds === 0) endSession(engine, session)
+  const nowMs = engine.clock.wallMs()
+  const sessions = engine.shards.flatMap(shard => [...shard.sessions.values()])
+  for (const session of sessions) if (session.disconnectedAtMs === 0) noteDisconnected(engine, session, nowMs)
+  for (const session of sessions) connectionWillDue(engine, session)
+  for (const session of sessions) {
+    if (hasExpired(session, nowMs)) endSession(engine, session)
+    else scheduleExpiry(engine, session)
   }
+}
+
+/** Its connection went with the process. Stored, or every further restart would begin its Session Expiry Interval anew. */
+function noteDisconnected(engine: Engine, session: Session, nowMs: number): void {
+  session.disconnectedAtMs = nowMs
+  if (session.isPersistent) writeDetached(engine.journal.writer(session.shard), session.number, session.expirySeconds, nowMs)
 }
 
 /** A filter as the session subscribed with it; it was valid then. */

@@ -65,9 +65,12 @@ function emptyShard(): KeptShard {
   return { snapshot: [], log: [], logBytes: 0, written: 0, snapshotUnderWay: false }
 }
 
-/** See {@link openKeepingStore}. A commit takes effect, and resolves, in the turn in which it was made. */
+/**
+ * See {@link openKeepingStore}. A commit takes effect, and resolves, in the turn in which it was made. Says `stored`, because
+ * what it holds outlives the engine that wrote it: engines on a `memory` store do not even make records.
+ */
 export class KeepingStore implements ShardStore {
-  readonly level = 'memory'
+  readonly level = 'stored'
   readonly #shards: KeptShard[]
   #closed = false
 
