@@ -41,7 +41,7 @@ describe('4.1 storing state', () => {
 })
 
 describe('4.2 network connections', () => {
-  test('[MQTT-4.2-1] the broker serves over TCP, and several connections at once see one ordered stream each', async () => {
+  test('[MQTT-4.2.0-1] the broker serves over TCP, and several connections at once see one ordered stream each', async () => {
     const clients = await Promise.all(Array.from({ length: 10 }, () => pair(broker)))
     await Promise.all(
       clients.map(async ({ topic, subscriber, publisher }) => {
