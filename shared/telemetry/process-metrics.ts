@@ -8,7 +8,7 @@ const NS_PER_SECOND = 1e9
 /** Memory, processor, event loop, garbage collection and open files of this process. */
 export function registerProcessMetrics(registry: MetricsRegistry): void {
   registry.gauge('process_resident_memory_bytes', 'Resident memory.', () => process.memoryUsage.rss())
-  registry.gauge('nodejs_heap_used_bytes', 'JavaScript heap in use.', () => process.memoryUsage().heapUsed)
+  registry.gauge('nodejs_heap_size_used_bytes', 'JavaScript heap in use.', () => process.memoryUsage().heapUsed)
   registry.gauge('nodejs_external_memory_bytes', 'Memory of buffers outside the heap.', () => process.memoryUsage().external)
   registry.gauge('process_open_fds', 'Open file descriptors; -1 where the system does not tell.', openFiles)
   registry.counterFrom('process_cpu_user_seconds_total', 'Processor time in user mode.', () => process.cpuUsage().user / 1e6)
