@@ -114,8 +114,12 @@ export class Load {
     return this.#inboxes.flatMap(({ duplicates }) => duplicates)
   }
 
+  /**
+   * Of Subscriptions that stand all the time. Of a group's members, one may have got the second of two messages just before the
+   * crash and gets the first when its publisher sends both again; a Subscription that comes and goes may begin between them.
+   */
   get disordered(): string[] {
-    return this.#inboxes.flatMap(({ disordered }) => disordered)
+    return this.#subscribers.flatMap(({ inbox }) => inbox.disordered)
   }
 
   get #inboxes(): readonly Inbox[] {
