@@ -12,7 +12,8 @@ import { durable } from './pairs.ts'
 
 const SAMPLE_INTERVAL_MS = 10_000
 const CALIBRATION_S = 4
-const HEAP_METRIC = 'nodejs_heap_size_used_bytes'
+/** Millrace’s name, and the one that other Node programs commonly use. */
+const HEAP_METRICS = ['nodejs_heap_used_bytes', 'nodejs_heap_size_used_bytes']
 const METRICS_TIMEOUT_MS = 2_000
 
 /**
@@ -74,7 +75,8 @@ async function heapOf(url: string | null): Promise<number | null> {
   if (url === null) return null
   try {
     const answer = await fetch(url, { signal: AbortSignal.timeout(METRICS_TIMEOUT_MS) })
-    return metricOf(await answer.text(), HEAP_METRIC)
+    const page = await answer.text()
+    return HEAP_METRICS.map(name => metricOf(page, name)).find(value => value !== null) ?? null
   } catch {
     return null
   }
