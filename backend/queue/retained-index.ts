@@ -121,11 +121,6 @@ export class RetainedIndex<M> {
     return new RetainedCursor(this.#root, filter, this.#nodesMade, startsWithWildcard(filter))
   }
 
-  /** Walks all messages, those included whose topics start with $: no Topic Filter matches everything. */
-  everything(): RetainedCursor<M> {
-    return new RetainedCursor(this.#root, '#', this.#nodesMade, false)
-  }
-
   #addChild(parent: TopicNode<M>, name: string, topic: string): TopicNode<M> {
     const child = new TopicNode<M>(ownCopy(name, topic), ++this.#nodesMade)
     parent.attach(child)

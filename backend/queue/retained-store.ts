@@ -2,7 +2,6 @@ import type { Message } from '#shared/mqtt/message.ts'
 import type { Engine } from '../engine.ts'
 import type { Publication } from '../session/sending.ts'
 import { writeRetained, writeRetainedGone } from '../shard/records.ts'
-import { shardOf } from '../shard/shard.ts'
 
 const OWN_TOPICS = '$SYS/'
 
@@ -49,6 +48,7 @@ export function putRetained(engine: Engine, message: Message): void {
   engine.retained.set(name, message)
   engine.hold(message)
   if (isOwnTopic(name)) return
+  engine.shardFor(name).retained.add(message)
   engine.counters.retainedMessages++
   engine.counters.retainedBytes += message.storedBytes
   if (message.expiresAtMs === Infinity) return
@@ -63,6 +63,7 @@ export function removeRetained(engine: Engine, topicName: string): boolean {
   engine.letGo(before)
   if (before.expiresAtMs !== Infinity) forgetTimer(engine, before)
   if (isOwnTopic(topicName)) return true
+  engine.shardFor(topicName).retained.delete(before)
   engine.counters.retainedMessages--
   engine.counters.retainedBytes -= before.storedBytes
   return true
@@ -83,5 +84,5 @@ function expireRetained(engine: Engine, message: Message): void {
 }
 
 function journalOf(engine: Engine, topicName: string): ReturnType<Engine['journal']['writer']> {
-  return engine.journal.writer(shardOf(topicName, engine.shards.length))
+  return engine.journal.writer(engine.shardFor(topicName).number)
 }

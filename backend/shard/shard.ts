@@ -1,4 +1,5 @@
 import { hash32 } from '#shared/base/hash.ts'
+import type { Message } from '#shared/mqtt/message.ts'
 import type { Delivery } from '../session/delivery.ts'
 import type { Session } from '../session/session.ts'
 
@@ -10,6 +11,8 @@ export class Shard {
   readonly byNumber = new Map<number, Session>()
   /** Never used again, so that a record about a session that ended cannot hit a later one. */
   nextSession = 1
+  /** Retained Messages of the topics that hash to it, in the order in which they came: what its snapshots hold. */
+  readonly retained = new Set<Message>()
   /** Deliveries of the publish being matched that this shard's journal must hold, and their sessions. */
   readonly receivers: Delivery[] = []
   readonly receivingSessions: Session[] = []

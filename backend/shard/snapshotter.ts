@@ -1,6 +1,5 @@
 import { ByteWriter } from '#shared/base/byte-writer.ts'
 import type { Engine } from '../engine.ts'
-import { isOwnTopic } from '../queue/retained-store.ts'
 import type { Delivery } from '../session/delivery.ts'
 import { receiverOf } from '../session/sending.ts'
 import type { Session } from '../session/session.ts'
@@ -17,15 +16,13 @@ import {
   writeSession,
   writeSubscribed,
 } from './records.ts'
-import { shardOf, type Shard } from './shard.ts'
+import type { Shard } from './shard.ts'
 
 /** A shard's log may grow to this, or to twice its last snapshot, before the next one: recovery reads no more than that. */
-const LOG_BYTES_MIN = 4 * 1024 * 1024
+const LOG_BYTES_MIN = 1024 * 1024
 const LOG_TO_SNAPSHOT = 2
 /** Bytes made at once: what one turn spends on a snapshot. */
 const CHUNK_BYTES = 256 * 1024
-/** Levels of the retained index looked at in one turn. */
-const RETAINED_STEPS = 8_192
 
 /**
  * Keeps each shard's log short by writing snapshots, one shard at a time and in pieces, while the shard goes on changing.
@@ -105,17 +102,13 @@ export class Snapshotter {
   }
 
   async #writeRetained(pieces: Pieces, shard: Shard): Promise<void> {
-    const { retained, shards } = this.#engine
-    const cursor = retained.everything()
-    while (!cursor.done) {
+    const newest = this.#engine.retainedSequence
+    for (const message of shard.retained) {
+      // In order of coming: those that come while this runs stand in the log, and must not keep it running.
+      if (message.retainedSequence > newest) break
       if (this.#isClosed) throw new StoreError('closed', 'stopped')
-      const budget = { steps: RETAINED_STEPS }
-      for (let message = cursor.next(budget); message !== undefined; message = cursor.next(budget)) {
-        const { name } = message.topic
-        if (!isOwnTopic(name) && shardOf(name, shards.length) === shard.number) writeRetained(pieces.writer, message)
-      }
+      writeRetained(pieces.writer, message)
       await pieces.flushIfLarge()
-      await new Promise<void>(resolve => setImmediate(resolve))
     }
   }
 }
