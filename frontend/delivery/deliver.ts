@@ -101,7 +101,12 @@ function sendEncoded(
   payload: Buffer | null,
 ): Buffer | null {
   const shape = shapeFor(connection, message, flags, identifiers)
-  const length = publishFrameBytes(message, shape)
+  let length = publishFrameBytes(message, shape)
+  if (length > connection.packetBytesMaxOut && shape.topicMode === 'full' && shape.topicAlias !== 0) {
+    // To set an alias takes bytes; the message may fit without it.
+    shape.topicAlias = 0
+    length = publishFrameBytes(message, shape)
+  }
   if (isHeldBack(connection, length, flags, packetId)) return payload
   rememberAlias(connection, message, shape)
   if (length > COPIED_FRAME_MAX) {
