@@ -257,6 +257,7 @@ export class Frontend implements FrontendPort {
   #onKeepAlive(connection: Connection): void {
     connection.timer = null
     if (connection.phase !== 'open') return
+    if (connection.isUnheard()) connection.lastInputMs = this.nowMs
     if (connection.lastInputMs + connection.keepAliveMs > this.nowMs) return this.#scheduleKeepAlive(connection)
     this.counters.keepAliveTimeouts++
     this.log.info('keep_alive_timeout', { client: connection.clientId })

@@ -68,10 +68,13 @@ export class FakeTransport implements Transport {
     return this.#waiting.reduce((sum, bytes) => sum + bytes.length, 0)
   }
 
-  /** Memory behind what waits: buffers count whole, each once. */
-  get heldMemoryBytes(): number {
-    const memory = new Set(this.#waiting.map(bytes => bytes.buffer))
-    return [...memory].reduce((sum, buffer) => sum + buffer.byteLength, 0)
+  /** Memory behind what waits, each piece once. */
+  get waitingMemory(): ArrayBufferLike[] {
+    return [...new Set(this.#waiting.map(bytes => bytes.buffer))]
+  }
+
+  get waitingMemoryBytes(): number {
+    return this.waitingMemory.reduce((sum, memory) => sum + memory.byteLength, 0)
   }
 
   write(bytes: Uint8Array): void {

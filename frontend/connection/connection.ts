@@ -67,6 +67,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   timer: TimerHandle | null = null
 
   #gatheredBytes = 0
+  /** Of `isUnheard`. */
+  #takenBytes = -1
   /** In the frontend's list for the end of this turn. */
   isDirty = false
   /** The backend was told that the socket does not take more. */
@@ -125,6 +127,18 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     return this.isBehind || this.answers.length > PENDING_ANSWERS_MAX / 2 || this.frontend.isPausedByPressure(this)
   }
 
+  /**
+   * We do not read what it sends, so its silence says nothing about it (§3.1.2.10). Of one that must take bytes first it is asked that
+   * it took some since the last call.
+   */
+  isUnheard(): boolean {
+    if (!this.#input.isBlocked) return false
+    if (!this.isBehind) return true
+    const before = this.#takenBytes
+    this.#takenBytes = this.output.takenBytes
+    return this.#takenBytes !== before
+  }
+
   /** Takes a ticket for the answer to a request; see PendingAnswers. */
   expectAnswer(kind: AnswerKind, packetId: number): number {
     return this.answers.add(kind, packetId)
@@ -134,7 +148,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
     if (this.phase !== 'open') return
     this.answers.settle(ticket, reason, reasons, this)
-    this.resumeInput()
+    if (this.#input.isBlocked) this.resumeInput()
   }
 
   /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form. */

@@ -112,7 +112,7 @@ describe('Output', () => {
       output.endTurn()
     }
     expect(output.waitingBytes).toBe(400_000)
-    expect(transport.heldMemoryBytes).toBeLessThan(2 * output.waitingBytes)
+    expect(transport.waitingMemoryBytes).toBeLessThan(2 * output.waitingBytes)
     transport.drain()
     expect(Buffer.concat(transport.taken).length).toBe(400_000)
     expect(output.waitingBytes).toBe(0)

@@ -48,6 +48,7 @@ export class Output {
   #buffer: Buffer | null = null
   #length = 0
   #lent: Buffer[] | null = null
+  #writtenBytes = 0
 
   constructor(transport: Transport, buffers: OutputBuffers, counters: FrontendCounters) {
     this.#transport = transport
@@ -58,6 +59,11 @@ export class Output {
   /** Bytes that the client has not taken: gathered here or waiting in the socket. */
   get waitingBytes(): number {
     return this.#length + this.#transport.bufferedBytes
+  }
+
+  /** Bytes that the client's socket has taken since it was opened, as far as the engine counts them. */
+  get takenBytes(): number {
+    return this.#writtenBytes - this.#transport.bufferedBytes
   }
 
   /** A buffer with room for `bytes` (at most FRAME_MAX) behind `at`; `advance` says how far it was filled. */
@@ -85,6 +91,7 @@ export class Output {
   writeThrough(bytes: Uint8Array): void {
     this.flush()
     this.#counters.bytesSent += bytes.length
+    this.#writtenBytes += bytes.length
     this.#transport.write(bytes)
   }
 
@@ -99,6 +106,7 @@ export class Output {
     if (buffer === null) return
     this.#buffer = null
     this.#counters.bytesSent += this.#length
+    this.#writtenBytes += this.#length
     this.#transport.write(buffer.subarray(0, this.#length))
     this.#length = 0
     if (this.#transport.bufferedBytes === 0) this.#buffers.give(buffer)
