@@ -174,7 +174,8 @@ class Standalone implements RunningBroker {
 
   async drain(): Promise<void> {
     await Promise.all(this.#listeners.map(({ listener }) => listener.stopAccepting()))
-    await drainConnections(this.frontend, this.#settings.limits.drainDisconnectsPerSecond, systemTimers)
+    const { drainDisconnectsPerSecond, drainTimeoutMs } = this.#settings.limits
+    await drainConnections(this.frontend, { perSecond: drainDisconnectsPerSecond, withinMs: drainTimeoutMs }, systemTimers)
     this.#stopTicking()
     await Promise.all(this.#listeners.map(({ listener }) => listener.close()))
     await this.backend.close()
