@@ -17,6 +17,7 @@ import { Connection } from './connection/connection.ts'
 import { OutputBuffers } from './connection/output.ts'
 import { FrontendCounters } from './counters.ts'
 import { deliver, SharedFrames } from './delivery/deliver.ts'
+import { featuresOf, type Features } from './features.ts'
 import { dispatch } from './handlers/dispatch.ts'
 import type { Transport, TransportHandler } from './listener/transport.ts'
 
@@ -41,6 +42,7 @@ export interface FrontendParts {
 /** The connections of one frontend process and what they share. */
 export class Frontend implements FrontendPort {
   readonly settings: FrontendSettings
+  readonly features: Features
   readonly backend: BackendPort
   readonly authenticator: Authenticator
   readonly random: Random
@@ -70,6 +72,7 @@ export class Frontend implements FrontendPort {
 
   constructor(parts: FrontendParts) {
     this.settings = parts.settings
+    this.features = featuresOf(parts.settings)
     this.backend = parts.backend
     this.authenticator = parts.authenticator
     this.random = parts.random
@@ -79,11 +82,6 @@ export class Frontend implements FrontendPort {
     this.#turn = parts.turn
     this.nowMs = parts.clock.monotonicMs()
     this.#wheel = new TimerWheel(WHEEL_TICK_MS, this.nowMs)
-  }
-
-  /** Topic Aliases that a client may use towards us (§3.2.2.3.8). */
-  get topicAliasMaximum(): number {
-    return this.settings.compatibility === 'None' ? this.settings.topicAliasMaximum : 0
   }
 
   /** A new Network Connection; null when a limit refuses it. It has `connectDeadlineMs` to become a client. */

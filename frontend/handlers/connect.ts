@@ -1,11 +1,13 @@
 import { encodeConnack, type ConnackProperties } from '#shared/mqtt/connack-codec.ts'
 import { ConnectRefusal, decodeConnect, type Connect } from '#shared/mqtt/connect-codec.ts'
 import { newMessage } from '#shared/mqtt/message.ts'
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Permit, Verdict } from '#shared/rpc/authentication.ts'
 import type { AttachReply, WillRequest } from '#shared/rpc/backend-port.ts'
 import { close } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
+import { announced, checkOffered } from '../features.ts'
 
 /** Bytes of a Client Identifier that may appear in Response Information as they are; others are sent in hexadecimal. */
 const PLAIN_IDENTIFIER = /^[\w.:@-]{1,128}$/
@@ -30,11 +32,25 @@ export function onConnect(connection: Connection, bytes: Buffer, start: number, 
   if (packet.userProperties.length > connection.frontend.settings.userPropertiesPerPacketMax) {
     return refuse(connection, ReasonCode.QuotaExceeded, 'too many User Properties', true)
   }
+  const unfit = willFault(connection, packet)
+  if (unfit !== null) return refuse(connection, unfit.reason, unfit.message, true)
   connection.clientId = packet.clientId === '' ? `auto-${connection.frontend.random.uuid()}` : packet.clientId
   accept(connection, packet).catch((error: unknown) => {
     connection.frontend.log.error('connect_failed', { client: connection.clientId, error: error instanceof Error ? error : String(error) })
     refuse(connection, ReasonCode.ServerUnavailable, 'the server cannot accept connections now', true)
   })
+}
+
+/** A Will that uses what CONNACK would say is not there; null when it is fine. */
+function willFault(connection: Connection, { will }: Connect): ProtocolError | null {
+  if (will === null) return null
+  try {
+    checkOffered(connection.frontend.features, will.qos, will.retain)
+    return null
+  } catch (error) {
+    if (error instanceof ProtocolError) return error
+    throw error
+  }
 }
 
 async function accept(connection: Connection, packet: Connect): Promise<void> {
@@ -97,11 +113,10 @@ function willOf(connection: Connection, packet: Connect): WillRequest | null {
 function open(connection: Connection, packet: Connect, permit: Permit, reply: AttachReply & { is: 'attached' }): void {
   const { frontend } = connection
   const { settings } = frontend
-  const isCompatible = settings.compatibility === 'AzureIoTOperations'
   connection.phase = 'open'
   connection.session = reply.session
   connection.permit = permit
-  connection.topicAliasesMax = isCompatible ? 0 : Math.min(packet.topicAliasMaximum, settings.topicAliasesOutMax)
+  connection.topicAliasesMax = Math.min(packet.topicAliasMaximum, frontend.features.topicAliasesOutMax)
   frontend.forgetUnauthenticated(connection)
   const keepAliveSeconds = grantedKeepAlive(packet, settings.serverKeepAliveSeconds)
   frontend.startKeepAlive(connection, keepAliveSeconds)
@@ -132,22 +147,17 @@ function connackProperties(connection: Connection, packet: Connect, keepAliveSec
   const { settings } = connection.frontend
   const { clientId, sessionExpirySeconds } = connection
   return {
+    ...announced(connection.frontend.features),
     receiveMaximum: settings.receiveMaximum,
     maximumPacketSize: settings.packetBytesMax,
-    topicAliasMaximum: connection.frontend.topicAliasMaximum,
     sessionExpiry: sessionExpirySeconds === packet.sessionExpiry ? undefined : sessionExpirySeconds,
     assignedClientIdentifier: packet.clientId === '' ? clientId : undefined,
     serverKeepAlive: keepAliveSeconds === packet.keepAlive ? undefined : keepAliveSeconds,
     responseInformation: packet.requestResponseInformation ? responseInformation(settings.responseInformation, clientId) : undefined,
     // [MQTT-4.12.0-5]
     authenticationMethod: packet.authenticationMethod ?? undefined,
-    retainAvailable: settings.retainedMessagesMax === 0 ? false : undefined,
-    ...(settings.compatibility === 'AzureIoTOperations' ? AZURE_IOT_OPERATIONS : {}),
   }
 }
-
-/** What that broker does not have, announced so that clients see the same (decisions.md 28). */
-const AZURE_IOT_OPERATIONS: ConnackProperties = { maximumQoS: 1, subscriptionIdentifiersAvailable: false }
 
 /** A topic of the client's own to receive responses under (§3.2.2.3.15): no wildcard and no level separator of its own making. */
 function responseInformation(prefix: string, clientId: string): string | undefined {

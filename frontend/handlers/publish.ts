@@ -5,6 +5,7 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { TOO_MANY_LEVELS, type Topic } from '#shared/mqtt/topic.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
+import { checkOffered } from '../features.ts'
 
 /** QoS in the first byte (§3.3.1.2). */
 const QOS_BITS = 0b0110
@@ -28,7 +29,7 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
   }
   if (message.topic !== connection.permittedTopic && !mayPublish(connection, message.topic))
     return refuse(connection, message.qos, message.packetId)
-  checkOffered(connection, message.qos, message.retain)
+  checkOffered(frontend.features, message.qos, message.retain)
   if (message.qos === 0) return frontend.backend.publish(connection.session, connection.id, 0, message)
   if (connection.version === 5 && ++connection.unfinishedPublishes > frontend.settings.receiveMaximum) {
     throw new ProtocolError(
@@ -45,7 +46,7 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
 function decoderOf(connection: Connection): PublishDecoder {
   const { frontend } = connection
   connection.decoder ??= new PublishDecoder(frontend.topics, connection.version, {
-    topicAliasMaximum: connection.version === 5 ? frontend.topicAliasMaximum : 0,
+    topicAliasMaximum: connection.version === 5 ? frontend.features.topicAliasMaximum : 0,
     userPropertiesMax: frontend.settings.userPropertiesPerPacketMax,
   })
   return connection.decoder
@@ -62,13 +63,6 @@ function refuseTooDeep(connection: Connection, bytes: Buffer, start: number): vo
   const packetId = bytes.readUInt16BE(packetIdOffset(bytes, start))
   const ticket = connection.expectAnswer((bytes[start]! & QOS_BITS) === QOS_1 ? AnswerKind.Puback : AnswerKind.Pubrec, packetId)
   connection.settle(ticket, ReasonCode.TopicNameInvalid, null)
-}
-
-/** What CONNACK said that we do not have (§3.2.2.3.4, §3.2.2.3.5). */
-function checkOffered(connection: Connection, qos: number, retain: boolean): void {
-  const { compatibility, retainedMessagesMax } = connection.frontend.settings
-  if (qos === 2 && compatibility === 'AzureIoTOperations') throw new ProtocolError(ReasonCode.QoSNotSupported, 'MQTT-3.2.2-11', 'QoS 2')
-  if (retain && retainedMessagesMax === 0) throw new ProtocolError(ReasonCode.RetainNotSupported, 'MQTT-3.2.2-14', 'RETAIN')
 }
 
 function mayPublish(connection: Connection, topic: Topic): boolean {

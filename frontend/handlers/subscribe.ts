@@ -8,11 +8,14 @@ import { AnswerKind } from '../connection/pending-answers.ts'
 
 /**
  * SUBSCRIBE (§3.8). Each Topic Filter gets its own reason in SUBACK [MQTT-3.8.4-6]; one that is refused does not hold up the others.
- * @throws {ProtocolError} QuotaExceeded: more than filtersPerPacketMax; whatever decodeSubscribe finds
+ * @throws {ProtocolError} QuotaExceeded: more than filtersPerPacketMax; SubscriptionIdentifiersNotSupported; whatever decodeSubscribe finds
  */
 export function onSubscribe(connection: Connection, bytes: Buffer, start: number, end: number): void {
   const packet = decodeSubscribe(bytes, start, end, connection.version)
   checkCounts(connection, packet.subscriptions.length, packet.userProperties.length)
+  if (packet.subscriptionIdentifier !== 0 && !connection.frontend.features.hasSubscriptionIdentifiers) {
+    throw new ProtocolError(ReasonCode.SubscriptionIdentifiersNotSupported, '§3.2.2.3.12', 'Subscription Identifier')
+  }
   const requests = packet.subscriptions.map(subscription => request(connection, subscription, packet.subscriptionIdentifier))
   const ticket = connection.expectAnswer(AnswerKind.Suback, packet.packetId)
   connection.frontend.backend.subscribe(connection.session, connection.id, ticket, packet.packetId, requests)
@@ -34,7 +37,9 @@ export function checkCounts(connection: Connection, filters: number, userPropert
 }
 
 function request(connection: Connection, subscription: RequestedSubscription, identifier: number): SubscriptionRequest {
-  const { filter: text, qos, noLocal, retainAsPublished, retainHandling } = subscription
+  const { filter: text, noLocal, retainAsPublished, retainHandling } = subscription
+  // Granted is what can be given [MQTT-3.8.4-8].
+  const qos = Math.min(subscription.qos, connection.frontend.features.maximumQoS) as 0 | 1 | 2
   const parsed = parseFilter(connection, text)
   const filter = parsed ?? { text, group: null, filter: text }
   const refused =
