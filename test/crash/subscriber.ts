@@ -26,7 +26,7 @@ export class Subscriber {
     await this.client.start()
     const reasons = await this.client.subscribe(...this.part.subscriptions)
     if (reasons === null || reasons.some(reason => reason > 2))
-      throw new Error(`${this.part.options.clientId} could not subscribe: ${reasons}`)
+      throw new Error(`${this.part.options.clientId} could not subscribe: ${String(reasons)}`)
     const { presence } = this.part
     if (presence === 'absent' || presence === 'hibernating') await this.client.stop()
   }
