@@ -25,8 +25,10 @@ import { registerBrokerMetrics } from './standalone-metrics.ts'
 export interface RunningBroker {
   /** Open ports first, then those that stay closed. */
   readonly addresses: BrokerStatus['listeners']
-  /** What keeps it from serving all that it should, one short text each. */
+  /** What keeps it from serving, one short text each. */
   waitingFor(): readonly string[]
+  /** What it cannot serve while it serves the rest: ports that stay closed (decisions.md 24). */
+  impaired(): readonly string[]
   status(): Omit<BrokerStatus, 'version' | 'uptimeSeconds' | 'waitingFor' | 'listeners' | 'residentBytes'>
   /** Stops accepting, disconnects the clients, flushes and closes the store. Resolves when nothing is left to do. */
   drain(): Promise<void>
@@ -155,9 +157,11 @@ class Standalone implements RunningBroker {
   }
 
   waitingFor(): readonly string[] {
-    const waiting = this.#settings.closedListeners.map(({ name, reason }) => `${name}: ${reason}`)
-    if (this.backend.failure !== null) waiting.push(`store: ${this.backend.failure.message}`)
-    return waiting
+    return this.backend.failure === null ? [] : [`store: ${this.backend.failure.message}`]
+  }
+
+  impaired(): readonly string[] {
+    return this.#settings.closedListeners.map(({ name, reason }) => `${name}: ${reason}`)
   }
 
   status(): ReturnType<RunningBroker['status']> {

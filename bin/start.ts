@@ -90,7 +90,11 @@ class Program {
   async run(): Promise<void> {
     registerProcessMetrics(this.#metrics)
     this.#health = await this.#open('metrics', this.#settings.metrics, address =>
-      openHealthServer(address, { waitingFor: () => this.#waitingFor(), metrics: () => this.#metrics.render() }),
+      openHealthServer(address, {
+        waitingFor: () => this.#waitingFor(),
+        impaired: () => this.#broker?.impaired() ?? [],
+        metrics: () => this.#metrics.render(),
+      }),
     )
     this.#admin = await this.#open('admin', this.#settings.admin, address => openAdminServer(address, () => this.#status()))
     const broker = await startStandalone(this.#settings, this.#log, this.#metrics)

@@ -106,7 +106,7 @@ export class Frontend implements FrontendPort {
     counters.connectionsTotal++
     this.#unauthenticated++
     this.#unauthenticatedByAddress.set(transport.remoteAddress, fromAddress + 1)
-    connection.timer = this.#wheel.schedule(() => this.#onConnectDeadline(connection), this.nowMs + settings.connectDeadlineMs)
+    connection.timer = this.#wheel.schedule(() => this.#onConnectDeadline(connection), transport.acceptedMs + settings.connectDeadlineMs)
     return connection
   }
 

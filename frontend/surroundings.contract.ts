@@ -49,6 +49,7 @@ export class FakeTransport implements Transport {
   readonly remotePort = 4_711
   readonly peerCertificates = null
   readonly serverName = null
+  readonly acceptedMs: number
   handler: TransportHandler | null = null
   /** Bytes of each write that the client has taken. */
   readonly taken: Buffer[] = []
@@ -60,8 +61,9 @@ export class FakeTransport implements Transport {
   #isReading = true
   #waiting: Uint8Array[] = []
 
-  constructor(remoteAddress = '192.0.2.1') {
+  constructor(remoteAddress = '192.0.2.1', acceptedMs = 0) {
     this.remoteAddress = remoteAddress
+    this.acceptedMs = acceptedMs
   }
 
   get bufferedBytes(): number {
@@ -288,7 +290,7 @@ export class Surroundings {
 
   /** A connection that has sent nothing; null when it was refused. */
   tryOpen(remoteAddress?: string): FakeClient | null {
-    const transport = new FakeTransport(remoteAddress)
+    const transport = new FakeTransport(remoteAddress, this.clock.monotonicMs())
     const handler = this.frontend.onTransport(transport, 'test')
     if (handler === null) return null
     transport.handler = handler

@@ -146,7 +146,7 @@ export class RetainedCursor<M> {
   #pending: TopicNode<M> | null
   #pendingDepth = 0
 
-  /** @internal Made by `RetainedIndex.cursor` and `everything`. */
+  /** @internal Made by `RetainedIndex.cursor`. */
   constructor(root: TopicNode<M>, filter: string, newestNumber: number, skipsDollar: boolean) {
     const levels = filter.split('/')
     this.#isMulti = levels.at(-1) === '#'

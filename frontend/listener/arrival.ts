@@ -79,6 +79,7 @@ export class Arrival implements TransportHome {
   #phase: 'pending' | 'settled' | 'refused' | 'gone' = 'pending'
   #remoteAddress: string
   #remotePort: number
+  readonly #acceptedMs: number
   #serverName: string | null = null
   #counted: string | null = null
   #cancelDeadline: (() => void) | null = null
@@ -89,6 +90,7 @@ export class Arrival implements TransportHome {
     this.#port = port
     this.#remoteAddress = plainAddress(socket.remoteAddress ?? '')
     this.#remotePort = socket.remotePort ?? 0
+    this.#acceptedMs = port.timers.nowMs()
     socket.on('error', error => (this.#error = errorText(error)))
     socket.on('close', () => this.#socketClosed())
   }
@@ -152,7 +154,14 @@ export class Arrival implements TransportHome {
   settle(kind: TransportKind, peerCertificates: readonly Uint8Array[] | null): TransportFacts {
     this.#phase = 'settled'
     this.#release()
-    return { kind, remoteAddress: this.#remoteAddress, remotePort: this.#remotePort, peerCertificates, serverName: this.#serverName }
+    return {
+      kind,
+      remoteAddress: this.#remoteAddress,
+      remotePort: this.#remotePort,
+      peerCertificates,
+      serverName: this.#serverName,
+      acceptedMs: this.#acceptedMs,
+    }
   }
 
   entered(transport: Transport): void {

@@ -2,7 +2,7 @@ import type { OnRefused } from './listener.ts'
 import type { OnTransport, Transport, TransportHandler, TransportKind } from './transport.ts'
 
 /** What is known of a connection before its byte stream begins. */
-export type TransportFacts = Pick<Transport, 'kind' | 'remoteAddress' | 'remotePort' | 'peerCertificates' | 'serverName'>
+export type TransportFacts = Pick<Transport, 'kind' | 'remoteAddress' | 'remotePort' | 'peerCertificates' | 'serverName' | 'acceptedMs'>
 
 /** The listener's side of a Transport. */
 export interface TransportHome {
@@ -24,6 +24,7 @@ export abstract class GuardedTransport implements Transport {
   readonly remotePort: number
   readonly peerCertificates: readonly Uint8Array[] | null
   readonly serverName: string | null
+  readonly acceptedMs: number
   protected phase: 'open' | 'ending' | 'closing' | 'closed' = 'open'
   #handler: TransportHandler | null = null
   readonly #home: TransportHome
@@ -34,6 +35,7 @@ export abstract class GuardedTransport implements Transport {
     this.remotePort = facts.remotePort
     this.peerCertificates = facts.peerCertificates
     this.serverName = facts.serverName
+    this.acceptedMs = facts.acceptedMs
     this.#home = home
   }
 

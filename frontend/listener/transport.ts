@@ -10,6 +10,8 @@ export interface Transport {
   readonly remotePort: number
   /** Certificate chain as the client presented it, leaf first, DER. Null when none was asked for or sent. */
   readonly peerCertificates: readonly Uint8Array[] | null
+  /** When the connection was accepted, by the monotonic clock: the time a client has for CONNECT includes its handshakes. */
+  readonly acceptedMs: number
   /** Server name of the TLS handshake or of the PROXY header; null when there was none. */
   readonly serverName: string | null
   /**

@@ -96,7 +96,7 @@ class UwsRoom {
     if (subprotocol === null) return this.refuse(response, '400 Bad Request', 'subprotocol', SUBPROTOCOL_REFUSAL)
     const remoteAddress = addressOf(response)
     const guest: UwsGuest = {
-      facts: { kind: 'ws', remoteAddress, remotePort: 0, peerCertificates: null, serverName: null },
+      facts: { kind: 'ws', remoteAddress, remotePort: 0, peerCertificates: null, serverName: null, acceptedMs: this.#port.timers.nowMs() },
       transport: null,
     }
     // No extension is ever answered.

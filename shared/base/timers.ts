@@ -2,6 +2,8 @@
 export interface Timers {
   /** Runs `run` once, `ms` milliseconds from now. The answer cancels it; cancelling late or twice does nothing. */
   after(ms: number, run: () => void): () => void
+  /** Monotonic time in milliseconds, of the same clock as Clock.monotonicMs. */
+  nowMs(): number
 }
 
 /** The machine's timers. A pending one keeps the process alive, so whoever starts one cancels it when it is not needed any more. */
@@ -10,6 +12,7 @@ export const systemTimers: Timers = {
     const timer = setTimeout(run, ms)
     return () => clearTimeout(timer)
   },
+  nowMs: () => performance.now(),
 }
 
 /** Timers that fire only when told that time has passed: by due time, then in the order in which they were started. */
@@ -23,6 +26,10 @@ export class ManualTimers implements Timers {
     return () => {
       this.#pending.delete(timer)
     }
+  }
+
+  nowMs(): number {
+    return this.#nowMs
   }
 
   /** Timers that neither fired nor were cancelled. */

@@ -10,7 +10,14 @@ afterEach(async () => {
 })
 
 async function open(waitingFor: string[] = []): Promise<string> {
-  server = await openHealthServer({ host: '127.0.0.1', port: 0 }, { waitingFor: () => waitingFor, metrics: () => 'up 1\n' })
+  server = await openHealthServer(
+    { host: '127.0.0.1', port: 0 },
+    {
+      waitingFor: () => waitingFor,
+      impaired: () => ['port 1: no certificate'],
+      metrics: () => 'up 1\n',
+    },
+  )
   return `http://127.0.0.1:${server.address.port}`
 }
 
@@ -30,10 +37,13 @@ describe('health server', () => {
     const url = await open(waiting)
     expect((await fetch(`${url}/livez`)).status).toBe(200)
     const notReady = await fetch(`${url}/readyz`)
-    expect([notReady.status, await notReady.json()]).toEqual([503, { ready: false, waitingFor: ['store: recovering'] }])
+    expect([notReady.status, await notReady.json()]).toEqual([
+      503,
+      { ready: false, waitingFor: ['store: recovering'], impaired: ['port 1: no certificate'] },
+    ])
     waiting.pop()
     const ready = await fetch(`${url}/readyz?verbose`)
-    expect([ready.status, await ready.json()]).toEqual([200, { ready: true, waitingFor: [] }])
+    expect([ready.status, await ready.json()]).toEqual([200, { ready: true, waitingFor: [], impaired: ['port 1: no certificate'] }])
   })
 
   test('serves the metrics', async () => {
@@ -61,7 +71,7 @@ describe('health server', () => {
 
   test('says which port is taken', async () => {
     await open()
-    await expect(openHealthServer(server!.address, { waitingFor: () => [], metrics: () => '' })).rejects.toMatchObject({
+    await expect(openHealthServer(server!.address, { waitingFor: () => [], impaired: () => [], metrics: () => '' })).rejects.toMatchObject({
       code: 'EADDRINUSE',
     })
   })

@@ -5,6 +5,8 @@ import type { Address } from '../config/address.ts'
 export interface HealthServerParts {
   /** What keeps us from serving, one short text each; empty when we serve. */
   readonly waitingFor: () => readonly string[]
+  /** What does not work while the rest serves, such as a port that stays closed. */
+  readonly impaired: () => readonly string[]
   /** Text of /metrics. */
   readonly metrics: () => string
 }
@@ -49,7 +51,11 @@ function answer(request: IncomingMessage, response: ServerResponse, parts: Healt
       return sendJson(request, response, 200, { live: true })
     case '/readyz': {
       const waitingFor = parts.waitingFor()
-      return sendJson(request, response, waitingFor.length === 0 ? 200 : 503, { ready: waitingFor.length === 0, waitingFor })
+      return sendJson(request, response, waitingFor.length === 0 ? 200 : 503, {
+        ready: waitingFor.length === 0,
+        waitingFor,
+        impaired: parts.impaired(),
+      })
     }
     case '/metrics':
       return send(request, response, 200, METRICS_TYPE, parts.metrics())
