@@ -100,7 +100,8 @@ describe('Input', () => {
               expect(end - start).toBeLessThanOrEqual(packetBytesMax)
               return true
             })
-            expect(input.heldBytes).toBeLessThanOrEqual(Math.min(arrived, packetBytesMax))
+            // A fixed header of five bytes may be held whatever the limit is.
+            expect(input.heldBytes).toBeLessThanOrEqual(Math.min(arrived, Math.max(5, packetBytesMax)))
           }
         } catch (error) {
           expect(error).toBeInstanceOf(ProtocolError)
