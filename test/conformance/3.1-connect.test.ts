@@ -157,6 +157,16 @@ describe('3.1.2 variable header', () => {
     await client.expectClosed()
   })
 
+  test('[MQTT-3.1.2-25] a message that was left out defines no alias', async () => {
+    const { topic, subscriber, publisher } = await pair(broker, {
+      subscriber: { properties: { maximumPacketSize: 100, topicAliasMaximum: 5 } },
+    })
+    for (const qos of [0, 1, 2]) await publisher.publish({ topic, payload: Buffer.alloc(100), qos })
+    await publisher.publish({ topic, payload: 'small', qos: 1 })
+    const message = await subscriber.receive()
+    expect([subscriber.topicOf(message), message.topic, message.payload.toString()]).toEqual([topic, topic, 'small'])
+  })
+
   test('[MQTT-3.1.2-26] aliases towards a client stay within its Topic Alias Maximum', async () => {
     const { topic, publisher } = await pair(broker)
     const subscriber = await broker.connect({ properties: { topicAliasMaximum: 3 } })

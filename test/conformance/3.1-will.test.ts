@@ -176,6 +176,27 @@ describe('3.1.3.2 Will Properties', () => {
     expect((await subscriber.receive()).payload.toString()).toBe('ended')
   })
 
+  test('[MQTT-3.1.3-9] a takeover that resumes the session sends no delayed Will', async () => {
+    const { topic, subscriber, publisher } = await pair(broker)
+    const options = { clientId: unique('s'), properties: { sessionExpiryInterval: 600 } }
+    const client = await broker.connect({ ...options, will: { topic, payload: 'never', qos: 1, properties: { willDelayInterval: 60 } } })
+    await resume(broker, options)
+    await client.expectDisconnect(0x8e)
+    await expectNoMessage(subscriber, publisher)
+  })
+
+  test('[MQTT-3.1.2-8] the Will of a new connection replaces the one before', async () => {
+    const { topic, subscriber, publisher } = await pair(broker)
+    const options = { clientId: unique('s'), properties: { sessionExpiryInterval: 600 } }
+    const client = await broker.connect({ ...options, will: { topic, payload: 'old', qos: 1, properties: { willDelayInterval: 60 } } })
+    client.drop()
+    await client.ended()
+    const second = await broker.connect({ ...options, cleanStart: false, will: { topic, payload: 'new', qos: 1 } })
+    second.drop()
+    expect((await subscriber.receive()).payload.toString()).toBe('new')
+    await expectNoMessage(subscriber, publisher)
+  })
+
   test.concurrent('[MQTT-3.1.3-9] a delayed Will is not sent when the session is resumed in time', async () => {
     const { topic, subscriber, publisher } = await pair(broker)
     const options = { clientId: unique('s'), properties: { sessionExpiryInterval: 600 } }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { hasWebSocket, unique, useBroker } from './broker.ts'
+import { external, hasWebSocket, unique, useBroker } from './broker.ts'
 import { ack, publish } from './packets.ts'
 import { expectNoMessage, lasting, pair, payloads, resume } from './scenes.ts'
 
@@ -64,6 +64,19 @@ describe('4.5 message receipt', () => {
     expect((await publisher.publish({ topic, payload: 'all', qos: 2 }))!.reason).toBe(0)
     const resumed = await Promise.all(sessions.map(session => resume(broker, session)))
     for (const client of resumed) expect(await payloads(client, 1)).toEqual(['all'])
+  })
+
+  test.skipIf(external)('§4.5 QoS 0 messages, and subscriptions of QoS 0, do not fill the queue of an offline session', async () => {
+    const session = lasting()
+    const { topic, subscriber, publisher } = await pair(broker, { subscriber: session, subscription: { qos: 0 } })
+    await subscriber.subscribe({ filter: `${topic}/+`, qos: 2 })
+    await subscriber.disconnect()
+    await publisher.publish({ topic, payload: 'granted 0', qos: 2 })
+    await publisher.publish({ topic: `${topic}/x`, payload: 'published 0', qos: 0 })
+    await publisher.publish({ topic: `${topic}/x`, payload: 'kept', qos: 1 })
+    const second = await resume(broker, session)
+    expect(await payloads(second, 1)).toEqual(['kept'])
+    await second.expectNothing()
   })
 
   test('[MQTT-4.5.0-1] a thousand messages wait for an offline session in order', async () => {

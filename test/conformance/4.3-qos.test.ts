@@ -262,9 +262,10 @@ describe('4.4 message delivery retry', () => {
       if (packet.type === 'pubrel') again.push(`pubrel #${packet.packetId}`)
     }
     const ids = sent.map(message => message.packetId)
-    expect(again.filter(each => each.includes('again'))).toEqual([0, 2, 4, 5, 6, 7].map(n => `${n} again #${ids[n]}`))
+    expect(again.filter(each => /^\d again/.test(each))).toEqual([0, 2, 4, 5, 6, 7].map(n => `${n} again #${ids[n]}`))
     expect(again.filter(each => each.startsWith('pubrel'))).toEqual([1, 3].map(n => `pubrel #${ids[n]}`))
-    expect(again.at(-1)).toBe('new')
+    // The broker may have sent it before it noticed that the connection was gone.
+    expect(again.at(-1)).toMatch(/^new/)
   })
 
   test.concurrent('[MQTT-4.4.0-1] on a living connection nothing is sent again', async () => {
@@ -289,6 +290,18 @@ describe('4.4 message delivery retry', () => {
     await second.expectNothing()
     for (const message of held) await second.acknowledge(message)
     expect(await payloads(second, 4)).toEqual(['2', '3', '4', '5'])
+  })
+
+  test('[MQTT-4.4.0-1] what was sent by alias alone is sent again with its Topic Name', async () => {
+    const session = { ...lasting(), properties: { sessionExpiryInterval: 600, topicAliasMaximum: 1 } }
+    const { topic, subscriber, publisher } = await pair(broker, { subscriber: session })
+    for (const qos of [0, 1, 2]) await publisher.publish({ topic, payload: `${qos}`, qos })
+    for (let n = 0; n < 3; n++) await subscriber.take('publish')
+    subscriber.drop()
+    const second = await resume(broker, session)
+    const again = [await second.receive(), await second.receive()]
+    expect(again.map(message => second.topicOf(message))).toEqual([topic, topic])
+    expect(again[0]!.topic).toBe(topic)
   })
 
   test('[MQTT-4.4.0-2] PUBACK or PUBREC of 0x80 or more ends the exchange for good', async () => {

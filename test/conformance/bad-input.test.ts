@@ -5,7 +5,7 @@ import { field, frame, hex, u16, u8, varint } from './bytes.ts'
 import * as packets from './packets.ts'
 import { connect, publish, subscribe, unsubscribe } from './packets.ts'
 import type { RawClient } from './raw-client.ts'
-import { expectFatal, lasting, payloads } from './scenes.ts'
+import { expectFatal, lasting, payloads, seeded } from './scenes.ts'
 
 // Slow handshakes are the subject of one describe below; the deadline does not disturb the others.
 const broker = useBroker('--connect-deadline-ms', '1500')
@@ -356,17 +356,6 @@ describe.skipIf(external)('slow-loris', () => {
     await client.take('puback', 2)
   })
 })
-
-/** A small repeatable generator (mulberry32), so that a failing round can be run again. */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 function mutated(bytes: Buffer, random: () => number): Buffer {
   const at = Math.floor(random() * bytes.length)

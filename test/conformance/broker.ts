@@ -16,6 +16,9 @@ const START_TIMEOUT_MS = 20_000
 const UNDER_TEST = process.env['MQTT_UNDER_TEST']
 const WS_UNDER_TEST = process.env['MQTT_WS_UNDER_TEST']
 
+/** The store of the broker that is started: acknowledgements then wait for the disk, or do not. */
+const STORE = process.env['MILLRACE_STORE'] ?? 'memory'
+
 /** Whether the broker is not ours to start: tests that need a flag or a project decision's default are skipped then. */
 export const external = UNDER_TEST !== undefined
 /** Whether MQTT over WebSocket can be reached. */
@@ -53,7 +56,7 @@ export class BrokerUnderTest {
     )
     this.#process = spawn(
       join(ROOT, 'node_modules/.bin/node'),
-      [join(ROOT, 'bin/millrace.js'), 'start', ...listen, '--data', this.#data, '--store', 'memory', ...this.#flags],
+      [join(ROOT, 'bin/millrace.js'), 'start', ...listen, '--data', this.#data, '--store', STORE, ...this.#flags],
       { cwd: this.#data, stdio: ['ignore', 'ignore', 'pipe'] },
     )
     this.#process.stderr!.on('data', (text: Buffer) => (this.#stderr = (this.#stderr + text.toString()).slice(-4_000)))

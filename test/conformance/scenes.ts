@@ -64,3 +64,14 @@ export async function resume(broker: BrokerUnderTest, options: Connect): Promise
 export function lasting(clientId = unique('s')): { clientId: string; cleanStart: boolean; properties: { sessionExpiryInterval: number } } {
   return { clientId, cleanStart: true, properties: { sessionExpiryInterval: 600 } }
 }
+
+/** A small repeatable generator (mulberry32), so that a failing round can be run again. */
+export function seeded(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
