@@ -3,7 +3,7 @@ import { unique, useBroker } from './broker.ts'
 import { field, frame, hex, u8 } from './bytes.ts'
 import * as packets from './packets.ts'
 import { connect, publish } from './packets.ts'
-import { expectConnectRefused, expectNoMessage, lasting, pair, resume } from './scenes.ts'
+import { expectConnectRefused, expectNoMessage, lasting, pair, payloads, resume } from './scenes.ts'
 
 const broker = useBroker()
 
@@ -196,6 +196,34 @@ describe('3.1.4 actions', () => {
     await client.take('puback', 2)
     await client.take('publish')
     await client.take('pingresp')
+  })
+
+  test('§3.1.4 CONNECT, PUBLISH and DISCONNECT in one segment are all processed, and the Will is not', async () => {
+    const { topic, subscriber, publisher } = await pair(broker)
+    for (const version of [5, 4] as const) {
+      const client = await broker.open(version)
+      const hello = connect({ version, clientId: unique('c'), will: { topic, payload: 'never' } })
+      client.send(hello, publish({ topic, payload: `hasty ${version}` }, version), packets.disconnect())
+      expect((await subscriber.receive()).payload.toString()).toBe(`hasty ${version}`)
+      await client.ended()
+    }
+    await expectNoMessage(subscriber, publisher)
+  })
+
+  test('§3.1.4 what was published before the connection broke comes before the Will', async () => {
+    const { topic, subscriber } = await pair(broker)
+    const client = await broker.open()
+    client.send(connect({ clientId: unique('c'), will: { topic, payload: 'will' } }), publish({ topic, payload: 'last words' }))
+    client.finish()
+    expect(await payloads(subscriber, 2)).toEqual(['last words', 'will'])
+  })
+
+  test('[MQTT-3.1.0-2] two CONNECTs in one segment: CONNACK, then 0x82', async () => {
+    const client = await broker.open()
+    const hello = connect({ clientId: unique('c') })
+    client.send(hello, hello)
+    await client.expectDisconnect(0x82)
+    expect(client.received.map(packet => packet.type)).toEqual(['connack', 'disconnect'])
   })
 
   test('§3.1.2.11.8 User Properties of CONNECT may repeat', async () => {

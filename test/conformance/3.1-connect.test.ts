@@ -94,6 +94,24 @@ describe('3.1.2 variable header', () => {
     expect((await second.receive()).payload.toString()).toBe('three')
   })
 
+  test('[MQTT-3.1.2-5] a resumed session keeps the options of its subscriptions', async () => {
+    const session = lasting()
+    const topic = unique('t')
+    const first = await broker.connect(session)
+    await first.subscribe({ filter: topic, qos: 1, noLocal: true, retainAsPublished: true }, { subscriptionIdentifier: 3 })
+    await first.disconnect()
+    const second = await resume(broker, session)
+    const publisher = await broker.connect()
+    await second.publish({ topic, payload: 'own', qos: 1 })
+    await publisher.publish({ topic, payload: 'foreign', qos: 2, retain: true })
+    const message = await second.receive()
+    expect([message.payload.toString(), message.qos, message.retain]).toEqual(['foreign', 1, true])
+    expect(message.properties.subscriptionIdentifier).toEqual([3])
+    await second.expectNothing()
+    await second.subscribe({ filter: topic, qos: 1, retainHandling: 1 })
+    await second.expectNothing()
+  })
+
   test('[MQTT-3.1.2-6] Clean Start 0 without a session creates one', async () => {
     const session = lasting()
     const client = await resume(broker, session)

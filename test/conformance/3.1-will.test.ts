@@ -185,6 +185,14 @@ describe('3.1.3.2 Will Properties', () => {
     await expectNoMessage(subscriber, publisher)
   })
 
+  test('[MQTT-3.1.2-8] DISCONNECT 0x04 that ends the session publishes a delayed Will at once', async () => {
+    const { topic, subscriber } = await pair(broker)
+    const properties = { sessionExpiryInterval: 600 }
+    const client = await broker.connect({ properties, will: { topic, payload: 'now', qos: 1, properties: { willDelayInterval: 3_600 } } })
+    await client.disconnect(0x04, { sessionExpiryInterval: 0 })
+    expect((await subscriber.receive()).payload.toString()).toBe('now')
+  })
+
   test('[MQTT-3.1.2-8] the Will of a new connection replaces the one before', async () => {
     const { topic, subscriber, publisher } = await pair(broker)
     const options = { clientId: unique('s'), properties: { sessionExpiryInterval: 600 } }

@@ -56,6 +56,10 @@ describe('3.8 SUBSCRIBE', () => {
     await expectFatal(broker, subscribe(1, [{ filter: 'a' }], 5, { subscriptionIdentifier: 0 }), 0x82)
   })
 
+  test('§3.8.2.1.2 a Subscription Identifier of more than four bytes is a Malformed Packet', async () => {
+    await expectFatal(broker, subscribe(1, [{ filter: 'a' }], 5, hex('0b 80 80 80 80 01')), 0x81)
+  })
+
   test('[MQTT-3.8.4-1] [MQTT-3.8.4-2] SUBSCRIBE is answered by SUBACK with its Packet Identifier', async () => {
     const client = await broker.connect()
     client.send(subscribe(1_234, [{ filter: unique('t') }]))

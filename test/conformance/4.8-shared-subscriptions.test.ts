@@ -150,6 +150,35 @@ describe('4.8.2 Shared Subscriptions', () => {
     expect(await counts(members, publisher)).toEqual([0, 0])
   })
 
+  test.skipIf(external)('§4.8.2 subscribing twice to one shared filter is one membership', async () => {
+    const { topic, filter, members, publisher } = await group(2, 1)
+    await members[0]!.subscribe({ filter, qos: 2 })
+    for (let n = 0; n < 20; n++) await publisher.publish({ topic, qos: 1 })
+    expect(await counts(members, publisher)).toEqual([10, 10])
+    await members[0]!.unsubscribe(filter)
+    for (let n = 0; n < 6; n++) await publisher.publish({ topic, qos: 1 })
+    expect(await counts(members, publisher)).toEqual([0, 6])
+  })
+
+  test('[MQTT-4.7.2-1] a shared filter that begins with a wildcard does not match topics that begin with $', async () => {
+    const client = await broker.connect()
+    const t = unique('t')
+    await client.subscribe([
+      { filter: `$share/g/+/${t}`, qos: 1 },
+      { filter: `$share/g/+/${t}/#`, qos: 1 },
+    ])
+    await client.publish({ topic: `$x/${t}`, qos: 1 })
+    await client.publish({ topic: `x/${t}`, payload: 'seen', qos: 1 })
+    expect(await counts([client], client)).toEqual([2])
+  })
+
+  test('§4.8.2 a message published to a topic that looks like a shared filter does not reach the group', async () => {
+    const { topic, filter, members, publisher } = await group(1)
+    await publisher.publish({ topic: filter, qos: 1 })
+    await publisher.publish({ topic, qos: 1 })
+    expect(await counts(members, publisher)).toEqual([1])
+  })
+
   test('§4.8.2 Retained Messages are not sent for Shared Subscriptions', async () => {
     const publisher = await broker.connect()
     const topic = unique('t')

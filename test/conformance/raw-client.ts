@@ -291,6 +291,11 @@ export class RawClient {
     this.#stream.destroy()
   }
 
+  /** Ends our side of the connection after what was sent. */
+  finish(): void {
+    this.#stream.end()
+  }
+
   /** Stops and resumes taking bytes from the operating system. */
   pause(): void {
     this.#stream.pause()
