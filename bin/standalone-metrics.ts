@@ -1,4 +1,5 @@
 import type { Engine } from '../backend/engine.ts'
+import type { ListenerStatus } from '../frontend/admin/broker-status.ts'
 import type { Frontend } from '../frontend/frontend.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 
@@ -73,4 +74,17 @@ function registerConnections(metrics: MetricsRegistry, frontend: Frontend): void
   metrics.counterFrom('aio_broker_authentication_successes', 'Clients authenticated', () => counters.authenticationSuccesses)
   metrics.counterFrom('aio_broker_authentication_deny', 'Clients refused by authentication', () => counters.authenticationDenied)
   metrics.counterFrom('aio_broker_authorization_deny', 'Requests refused by authorization', () => counters.authorizationDenied)
+}
+
+/** Which engine serves which port: the WebSocket one depends on what loads. */
+export function registerListenerMetrics(metrics: MetricsRegistry, listeners: readonly ListenerStatus[]): void {
+  metrics.gauge('millrace_listener_open', 'Ports of the broker: 1 open, 0 closed', () =>
+    listeners.map(({ name, engine }) => ({
+      labels: [
+        ['listener', name],
+        ['engine', engine ?? 'none'],
+      ] as const,
+      value: engine === null ? 0 : 1,
+    })),
+  )
 }

@@ -17,9 +17,10 @@ import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BrokerSettings, ListenerSettings } from '#shared/config/broker-settings.ts'
 import { TopicCache } from '#shared/mqtt/topic.ts'
 import type { Log } from '#shared/telemetry/log.ts'
+import { MemoryWatch, processMemory, type WatchedMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
-import { registerBrokerMetrics } from './standalone-metrics.ts'
+import { registerBrokerMetrics, registerListenerMetrics } from './standalone-metrics.ts'
 
 /** A broker that serves. */
 export interface RunningBroker {
@@ -54,6 +55,7 @@ export async function startStandalone(settings: BrokerSettings, log: Log, metric
     throw error
   }
   registerBrokerMetrics(metrics, standalone.backend.engine, standalone.frontend)
+  registerListenerMetrics(metrics, standalone.addresses)
   return standalone
 }
 
@@ -70,15 +72,17 @@ class Standalone implements RunningBroker {
   readonly #log: RateLimitedLog
   readonly #listeners: { readonly listener: Listener; readonly settings: ListenerSettings }[] = []
   readonly #startedMs = systemClock.wallMs()
+  readonly #memoryWatch: MemoryWatch
   #stopTicking: () => void = () => {}
   #sinceMemoryCheckMs = 0
   #sinceSysTopicsMs = 0
 
-  private constructor(settings: BrokerSettings, log: RateLimitedLog, backend: Backend, frontend: Frontend) {
+  private constructor(settings: BrokerSettings, log: RateLimitedLog, backend: Backend, frontend: Frontend, memory: WatchedMemory) {
     this.#settings = settings
     this.#log = log
     this.backend = backend
     this.frontend = frontend
+    this.#memoryWatch = new MemoryWatch(backend.engine.watermarkBytes, memory)
     this.#tick()
   }
 
@@ -87,6 +91,8 @@ class Standalone implements RunningBroker {
     const topics = new TopicCache({ topicsMax: TOPICS_CACHED_MAX, levelsMax: settings.limits.topicLevelsMax })
     const steps: (() => void)[] = []
     const turn = new ImmediateTurn(steps)
+    // Before the store maps its file.
+    const memory = processMemory()
     const store = await openStore(settings)
     const backend = await Backend.open({
       settings: settings.limits,
@@ -111,7 +117,7 @@ class Standalone implements RunningBroker {
       log: clientLog,
     })
     steps.push(backend.endTurn, frontend.endTurn)
-    return new Standalone(settings, clientLog, backend, frontend)
+    return new Standalone(settings, clientLog, backend, frontend, memory)
   }
 
   async listen(): Promise<void> {
@@ -132,6 +138,11 @@ class Standalone implements RunningBroker {
         systemTimers,
       )
       this.#listeners.push({ listener, settings })
+      this.#log.info('listening', {
+        listener: settings.name,
+        address: hostAndPort(listener.address.host, listener.address.port),
+        engine: listener.engine,
+      })
     }
     if (limits.sysTopicIntervalSeconds > 0) this.#publishSysTopics()
   }
@@ -202,7 +213,7 @@ class Standalone implements RunningBroker {
   #checkMemory(): void {
     this.#sinceMemoryCheckMs = 0
     const { engine } = this.backend
-    engine.isUnderPressure = process.memoryUsage.rss() > engine.watermarkBytes
+    engine.isUnderPressure = this.#memoryWatch.check()
   }
 
   #publishSysTopics(): void {

@@ -1,13 +1,10 @@
-import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { isFailure, type ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Engine } from '../engine.ts'
 import { resumeReplays } from '../queue/retained-replay.ts'
 import { finish, pump } from '../session/sending.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
 import type { Session } from '../session/session.ts'
 import { Record, writeNumbered } from '../shard/records.ts'
-
-/** Reason codes from here on mean failure (§4.13.1). */
-const FAILURE = 0x80
 
 /** PUBACK from the client (§3.4), whatever its reason: the message is not sent again. False when the identifier is not in use so. */
 export function onPuback(engine: Engine, session: Session, packetId: number): boolean {
@@ -20,7 +17,7 @@ export function onPuback(engine: Engine, session: Session, packetId: number): bo
 export function onPubrec(engine: Engine, session: Session, packetId: number, reason: ReasonCode): boolean {
   const phase = session.outbox?.ids.phase(packetId)
   if (phase !== AWAITING_PUBREC && phase !== AWAITING_PUBCOMP) return false
-  if (reason >= FAILURE) {
+  if (isFailure(reason)) {
     complete(engine, session, packetId)
     return true
   }

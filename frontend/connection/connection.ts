@@ -1,10 +1,11 @@
 import type { TimerHandle } from '#shared/base/timer-wheel.ts'
-import { encodeAck, type AckType } from '#shared/mqtt/ack-codec.ts'
+import { ackFrameBytes, encodeAck, type AckType } from '#shared/mqtt/ack-codec.ts'
 import { encodeSuback, encodeUnsuback } from '#shared/mqtt/subscribe-codec.ts'
 import { PacketType } from '#shared/mqtt/packet-type.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
+import type { OptionalText } from '#shared/mqtt/packet-library.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
-import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
 import type { Topic } from '#shared/mqtt/topic.ts'
 import type { Permit } from '#shared/rpc/authentication.ts'
@@ -14,7 +15,11 @@ import type { Transport, TransportHandler } from '../listener/transport.ts'
 import { close, disconnect } from './closing.ts'
 import { Input, type FrameTaker } from './input.ts'
 import { Output } from './output.ts'
+import { firstRefusalText, refusalText } from './refusal-text.ts'
 import { AnswerKind, PENDING_ANSWERS_MAX, PendingAnswers, type AnswerSender } from './pending-answers.ts'
+
+/** An acknowledgement without a Reason String. */
+const ACK_BYTES_MAX = 6
 
 /**
  *   awaitingConnect ─CONNECT→ connecting ─accepted→ open ─DISCONNECT, error, take-over→ closing ─socket closed→ closed
@@ -151,11 +156,23 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     if (this.#input.isBlocked) this.resumeInput()
   }
 
-  /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form. */
+  /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form, a refusal with a Reason String where the client takes it. */
   sendAck(type: AckType, packetId: number, reason: ReasonCode): void {
-    const into = this.output.room(8)
-    this.output.advance(encodeAck(into, this.output.at, type, packetId, this.version, reason, null))
+    let text: string | null = null
+    if (isFailure(reason) && this.version === 5 && this.wantsProblemInformation) {
+      text = refusalText(reason)
+      if (ackFrameBytes(this.version, reason, text) > this.packetBytesMaxOut) text = null
+    }
+    const into = this.output.room(text === null ? ACK_BYTES_MAX : ackFrameBytes(this.version, reason, text))
+    this.output.advance(encodeAck(into, this.output.at, type, packetId, this.version, reason, text))
     this.markDirty()
+  }
+
+  /** Of SUBACK and UNSUBACK. */
+  #requestText(reasons: readonly ReasonCode[]): OptionalText | null {
+    if (!this.wantsProblemInformation) return null
+    const reasonString = firstRefusalText(reasons)
+    return reasonString === null ? null : { reasonString }
   }
 
   /** A packet that is larger than the client takes cannot be left out either: without its answer the client would wait for ever. */
@@ -209,15 +226,15 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
         this.#finishedPublish()
         return this.sendAck(PacketType.PUBACK, packetId, reason)
       case AnswerKind.Pubrec:
-        if (reason >= 0x80) this.#finishedPublish()
+        if (isFailure(reason)) this.#finishedPublish()
         return this.sendAck(PacketType.PUBREC, packetId, reason)
       case AnswerKind.Pubcomp:
-        if (reason < 0x80) this.#finishedPublish()
+        if (!isFailure(reason)) this.#finishedPublish()
         return this.sendAck(PacketType.PUBCOMP, packetId, reason)
       case AnswerKind.Suback:
-        return this.send(encodeSuback(packetId, reasons!, this.version, null, this.packetBytesMaxOut))
+        return this.send(encodeSuback(packetId, reasons!, this.version, this.#requestText(reasons!), this.packetBytesMaxOut))
       case AnswerKind.Unsuback:
-        return this.send(encodeUnsuback(packetId, reasons!, this.version, null, this.packetBytesMaxOut))
+        return this.send(encodeUnsuback(packetId, reasons!, this.version, this.#requestText(reasons!), this.packetBytesMaxOut))
     }
   }
 

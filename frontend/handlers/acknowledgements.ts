@@ -1,6 +1,6 @@
 import { Ack, decodeAck } from '#shared/mqtt/ack-codec.ts'
 import { PacketType } from '#shared/mqtt/packet-type.ts'
-import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
 
@@ -17,7 +17,7 @@ export function onPubrec(connection: Connection, bytes: Buffer, start: number, e
   decodeAck(bytes, start, end, connection.version, ack)
   const { packetId, reason } = ack
   const isKnown = connection.frontend.backend.pubrec(connection.session, connection.id, packetId, reason)
-  if (!isKnown && reason < 0x80) connection.sendAck(PacketType.PUBREL, packetId, ReasonCode.PacketIdentifierNotFound)
+  if (!isKnown && !isFailure(reason)) connection.sendAck(PacketType.PUBREL, packetId, ReasonCode.PacketIdentifierNotFound)
 }
 
 /** PUBREL (§3.6): PUBCOMP follows once the backend has stored that the identifier is free. */

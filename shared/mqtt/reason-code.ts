@@ -49,6 +49,11 @@ export type ReasonCode = (typeof ReasonCode)[keyof typeof ReasonCode]
 
 const NAMES = new Map<number, string>(Object.entries(ReasonCode).map(([name, code]) => [code, name]))
 
+/** Reason Codes from 0x80 on are failures (§2.4). */
+export function isFailure(reason: ReasonCode): boolean {
+  return reason >= 0x80
+}
+
 /** The specification's name of a Reason Code, for logs and metrics; `0x7f` style for a number that is none. */
 export function reasonName(code: number): string {
   return NAMES.get(code) ?? `0x${code.toString(16).padStart(2, '0')}`
