@@ -16,8 +16,11 @@ async function handle(message: ToWorker): Promise<StepReport> {
   return step(message.given)
 }
 
+/** When one process fails, the coordinator leaves the others in the middle of their step: their answer then finds the channel closed. */
 function answer(message: FromWorker): void {
-  process.send?.(message)
+  process.send?.(message, undefined, undefined, error => {
+    if (error !== null) process.exit(0)
+  })
 }
 
 process.on('message', (message: ToWorker) => {
