@@ -53,6 +53,9 @@ function operatorText(error: unknown): string | null {
   return error instanceof Error && 'syscall' in error ? error.message : null
 }
 
+/** How soon a broker started through npm notices that it was left alone. */
+const PARENT_CHECK_MS = 500
+
 /** The admin or metrics port cannot be opened. */
 class PortError extends Error {
   override readonly name = 'PortError'
@@ -74,6 +77,7 @@ class Program {
   readonly #metrics: MetricsRegistry
   readonly #startedMs = systemClock.monotonicMs()
   readonly #stopRequested: Promise<NodeJS.Signals>
+  #stopWatching: () => void = () => {}
   #phase: 'starting' | 'serving' | 'draining' = 'starting'
   #broker: RunningBroker | null = null
   #health: HealthServer | null = null
@@ -111,6 +115,7 @@ class Program {
   }
 
   async close(): Promise<void> {
+    this.#stopWatching()
     await this.#admin?.close()
     await this.#health?.close()
   }
@@ -139,6 +144,18 @@ class Program {
     }
     // The terminal that started us is gone; we are not.
     process.on('SIGHUP', () => undefined)
+    if (process.env['npm_lifecycle_event'] !== undefined) this.#watchParent(process.ppid)
+  }
+
+  /**
+   * Under npm and npx a shell may stand between us and the process that the user sees; it dies of a signal without passing it on. Left
+   * alone, we would keep the ports.
+   */
+  #watchParent(parent: number): void {
+    this.#stopWatching = systemTimers.after(PARENT_CHECK_MS, () => {
+      if (process.ppid === parent) this.#watchParent(parent)
+      else process.kill(process.pid, 'SIGTERM')
+    })
   }
 
   #waitingFor(): readonly string[] {
