@@ -90,9 +90,13 @@ export function offer(
   if (delivery.packetId === 0) admitToQueue(engine, session, outbox)
 }
 
-/** Whether everything that waits has its identifier already and the window takes one more. */
+/**
+ * Whether everything that waits has its place in the window already, and there is one more. One given to a newer message would be
+ * missing for an older one that goes again on a new connection, and behind which the newer one waits.
+ */
 function hasRoom(session: Session, outbox: Outbox): boolean {
-  return session.link !== null && outbox.queuedMessages === 0 && outbox.inWindow < session.receiveMaximum
+  const last = outbox.waiting.at(outbox.waiting.length - 1)
+  return session.link !== null && last?.inWindow !== false && outbox.inWindow < session.receiveMaximum
 }
 
 function reserve(outbox: Outbox, delivery: Delivery): void {

@@ -244,7 +244,9 @@ class ShardReading {
 
   #rebuildOutbox(session: Session): void {
     const deliveries = this.#deliveries.get(session.number)
-    if (deliveries === undefined || deliveries.size === 0) return
+    // A session that ended with its connection wrote no more records of them: what looks unsent here may have arrived, and must not
+    // be handed on to others.
+    if (deliveries === undefined || deliveries.size === 0 || !session.isPersistent) return
     const outbox = (session.outbox = new Outbox())
     for (const sequence of [...deliveries.keys()].sort((a, b) => a - b)) {
       const { message, record } = deliveries.get(sequence)!
