@@ -98,6 +98,7 @@ class Program {
         waitingFor: () => this.#waitingFor(),
         impaired: () => this.#broker?.impaired() ?? [],
         metrics: () => this.#metrics.render(),
+        metricsFailed: cause => this.#log.error('metrics_failed', { error: cause instanceof Error ? cause : String(cause) }),
       }),
     )
     this.#admin = await this.#open('admin', this.#settings.admin, address => openAdminServer(address, () => this.#status()))

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
-import { type HealthServer, openHealthServer } from './health-server.ts'
+import { type HealthServer, type HealthServerParts, openHealthServer } from './health-server.ts'
 
 let server: HealthServer | null = null
 afterEach(async () => {
@@ -9,15 +9,15 @@ afterEach(async () => {
   server = null
 })
 
-async function open(waitingFor: string[] = []): Promise<string> {
-  server = await openHealthServer(
-    { host: '127.0.0.1', port: 0 },
-    {
-      waitingFor: () => waitingFor,
-      impaired: () => ['port 1: no certificate'],
-      metrics: () => 'up 1\n',
-    },
-  )
+const PARTS: HealthServerParts = {
+  waitingFor: () => [],
+  impaired: () => ['port 1: no certificate'],
+  metrics: () => Promise.resolve('up 1\n'),
+  metricsFailed: () => undefined,
+}
+
+async function open(parts: Partial<HealthServerParts> = {}): Promise<string> {
+  server = await openHealthServer({ host: '127.0.0.1', port: 0 }, { ...PARTS, ...parts })
   return `http://127.0.0.1:${server.address.port}`
 }
 
@@ -34,7 +34,7 @@ async function raw(bytes: string): Promise<string> {
 describe('health server', () => {
   test('is alive while not ready, and says what is missing', async () => {
     const waiting = ['store: recovering']
-    const url = await open(waiting)
+    const url = await open({ waitingFor: () => waiting })
     expect((await fetch(`${url}/livez`)).status).toBe(200)
     const notReady = await fetch(`${url}/readyz`)
     expect([notReady.status, await notReady.json()]).toEqual([
@@ -50,6 +50,15 @@ describe('health server', () => {
     const response = await fetch(`${await open()}/metrics`)
     expect(await response.text()).toBe('up 1\n')
     expect(response.headers.get('content-type')).toContain('version=0.0.4')
+  })
+
+  test('a metric that cannot be read fails the scrape alone, and its cause is handed on', async () => {
+    const causes: unknown[] = []
+    const cause = new Error('store is closed')
+    const url = await open({ metrics: () => Promise.reject(cause), metricsFailed: found => causes.push(found) })
+    const response = await fetch(`${url}/metrics`)
+    expect([response.status, await response.text(), causes]).toEqual([500, 'The metrics cannot be read; the log says why.\n', [cause]])
+    expect((await fetch(`${url}/livez`)).status).toBe(200)
   })
 
   test('answers HEAD without a body, other paths with 404, other methods with 405', async () => {
@@ -71,8 +80,6 @@ describe('health server', () => {
 
   test('says which port is taken', async () => {
     await open()
-    await expect(openHealthServer(server!.address, { waitingFor: () => [], impaired: () => [], metrics: () => '' })).rejects.toMatchObject({
-      code: 'EADDRINUSE',
-    })
+    await expect(openHealthServer(server!.address, PARTS)).rejects.toMatchObject({ code: 'EADDRINUSE' })
   })
 })

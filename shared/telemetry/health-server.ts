@@ -7,8 +7,9 @@ export interface HealthServerParts {
   readonly waitingFor: () => readonly string[]
   /** What does not work while the rest serves, such as a port that stays closed. */
   readonly impaired: () => readonly string[]
-  /** Text of /metrics. */
-  readonly metrics: () => string
+  /** Text of /metrics. When it rejects, the scrape gets 500 and the cause goes to `metricsFailed`. */
+  readonly metrics: () => Promise<string>
+  readonly metricsFailed: (cause: unknown) => void
 }
 
 export interface HealthServer {
@@ -21,6 +22,7 @@ const CONNECTIONS_MAX = 64
 const HEADER_BYTES_MAX = 8 * 1024
 const HEADERS_TIMEOUT_MS = 5_000
 const REQUEST_TIMEOUT_MS = 10_000
+const TEXT_TYPE = 'text/plain; charset=utf-8'
 const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 /**
@@ -44,7 +46,7 @@ export async function openHealthServer(address: Address, parts: HealthServerPart
 function answer(request: IncomingMessage, response: ServerResponse, parts: HealthServerParts): void {
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD')
-    return send(request, response, 405, 'text/plain; charset=utf-8', 'Only GET and HEAD.\n')
+    return send(request, response, 405, TEXT_TYPE, 'Only GET and HEAD.\n')
   }
   switch (request.url?.split('?', 1)[0]) {
     case '/livez':
@@ -58,10 +60,20 @@ function answer(request: IncomingMessage, response: ServerResponse, parts: Healt
       })
     }
     case '/metrics':
-      return send(request, response, 200, METRICS_TYPE, parts.metrics())
+      return sendMetrics(request, response, parts)
     default:
-      return send(request, response, 404, 'text/plain; charset=utf-8', 'Here are /livez, /readyz and /metrics.\n')
+      return send(request, response, 404, TEXT_TYPE, 'Here are /livez, /readyz and /metrics.\n')
   }
+}
+
+function sendMetrics(request: IncomingMessage, response: ServerResponse, parts: HealthServerParts): void {
+  parts.metrics().then(
+    text => send(request, response, 200, METRICS_TYPE, text),
+    (cause: unknown) => {
+      parts.metricsFailed(cause)
+      send(request, response, 500, TEXT_TYPE, 'The metrics cannot be read; the log says why.\n')
+    },
+  )
 }
 
 function sendJson(request: IncomingMessage, response: ServerResponse, status: number, body: object): void {

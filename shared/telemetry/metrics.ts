@@ -1,3 +1,5 @@
+import { type Metric, Registry } from 'prom-client'
+
 /** A number that only grows. The data path adds to `value` itself. */
 export class Counter {
   value = 0
@@ -68,21 +70,25 @@ const OTHER = 'other'
 const LABEL_LENGTH_MAX = 128
 const METRIC_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/
 
-interface Metric {
-  readonly name: string
-  readonly kind: 'counter' | 'gauge' | 'histogram'
-  readonly help: string
-  readonly lines: () => Iterable<string>
+type Kind = 'counter' | 'gauge' | 'histogram'
+
+/** One line of a metric. `metricName` where it is not the metric's own name. */
+interface Line {
+  readonly metricName?: string
+  readonly labels: Readonly<Record<string, string | number>>
+  readonly value: number
 }
 
-/** Every metric of the process, read only when somebody asks. Names as in the operations guide: `aio_broker_*`, ours `millrace_*`. */
+/**
+ * Every metric of the process, read only when somebody asks. Names as in the operations guide: `aio_broker_*`, ours `millrace_*`.
+ * The numbers are ours, plain fields that the data path adds to; prom-client asks for them and writes the text.
+ */
 export class MetricsRegistry {
-  readonly #metrics = new Map<string, Metric>()
-  readonly #common: Labels
+  readonly #registry = new Registry()
 
   /** @param common labels of every series, such as the host name */
   constructor(common: Labels = []) {
-    this.#common = common
+    this.#registry.setDefaultLabels(Object.fromEntries(common))
   }
 
   counter(name: string, help: string): Counter {
@@ -93,77 +99,56 @@ export class MetricsRegistry {
 
   /** A counter that lives elsewhere, such as in a `Float64Array`. */
   counterFrom(name: string, help: string, read: () => number | Iterable<Sample>): void {
-    this.#register('counter', name, help, read)
+    this.#register('counter', name, help, () => sampleLines(read()))
   }
 
   counterFamily(name: string, help: string, labelNames: readonly string[], seriesMax: number): CounterFamily {
     const family = new CounterFamily(labelNames, seriesMax)
-    this.#register('counter', name, help, () => family.samples())
+    this.#register('counter', name, help, () => sampleLines(family.samples()))
     return family
   }
 
   /** @param read called on each scrape; several samples must differ in their labels */
   gauge(name: string, help: string, read: () => number | Iterable<Sample>): void {
-    this.#register('gauge', name, help, read)
+    this.#register('gauge', name, help, () => sampleLines(read()))
   }
 
   /** @param bounds upper bounds of the buckets, ascending, in the unit that the name ends with */
   histogram(name: string, help: string, bounds: readonly number[]): Histogram {
     const histogram = new Histogram(bounds)
-    this.#add({ name, kind: 'histogram', help, lines: () => this.#histogramLines(name, histogram) })
+    this.#register('histogram', name, help, () => histogramLines(name, histogram))
     return histogram
   }
 
-  /** Prometheus text format 0.0.4. */
-  render(): string {
-    const text: string[] = []
-    for (const metric of this.#metrics.values()) {
-      text.push(
-        `# HELP ${metric.name} ${metric.help.replaceAll('\\', '\\\\').replaceAll('\n', '\\n')}`,
-        `# TYPE ${metric.name} ${metric.kind}`,
-      )
-      text.push(...metric.lines())
-    }
-    return `${text.join('\n')}\n`
+  /** Prometheus text format 0.0.4. Rejects with what the `read` of a metric threw. */
+  render(): Promise<string> {
+    return this.#registry.metrics()
   }
 
-  #register(kind: 'counter' | 'gauge', name: string, help: string, read: () => number | Iterable<Sample>): void {
-    this.#add({ name, kind, help, lines: () => this.#sampleLines(name, read()) })
-  }
-
-  #add(metric: Metric): void {
-    if (!METRIC_NAME.test(metric.name)) throw new TypeError(`'${metric.name}' is no name for a metric`)
-    if (this.#metrics.has(metric.name)) throw new TypeError(`metric ${metric.name} exists already`)
-    this.#metrics.set(metric.name, metric)
-  }
-
-  *#sampleLines(name: string, found: number | Iterable<Sample>): Iterable<string> {
-    const samples = typeof found === 'number' ? [{ labels: [], value: found }] : found
-    for (const { labels, value } of samples) yield `${name}${this.#labelText(labels)} ${numberText(value)}`
-  }
-
-  *#histogramLines(name: string, histogram: Histogram): Iterable<string> {
-    let count = 0
-    for (const [bucket, bucketCount] of histogram.counts.entries()) {
-      count += bucketCount
-      const bound = bucket < histogram.bounds.length ? numberText(histogram.bounds[bucket]!) : '+Inf'
-      yield `${name}_bucket${this.#labelText([['le', bound]])} ${numberText(count)}`
-    }
-    yield `${name}_sum${this.#labelText([])} ${numberText(histogram.sum)}`
-    yield `${name}_count${this.#labelText([])} ${numberText(count)}`
-  }
-
-  #labelText(labels: Labels): string {
-    const all = [...this.#common, ...labels]
-    return all.length === 0 ? '' : `{${all.map(([name, value]) => `${name}="${labelValue(value)}"`).join(',')}}`
+  /**
+   * The library's own metrics would keep a second copy of each number and find series by a text that two sets of label values
+   * can share; a registry also takes whatever has a `get`, which its types do not know.
+   */
+  #register(type: Kind, name: string, help: string, lines: () => Line[]): void {
+    if (!METRIC_NAME.test(name)) throw new TypeError(`'${name}' is no name for a metric`)
+    const metric = { name, get: () => ({ name, help, type, values: lines() }) }
+    this.#registry.registerMetric(metric as unknown as Metric)
   }
 }
 
-function labelValue(value: string): string {
-  return value.slice(0, LABEL_LENGTH_MAX).toWellFormed().replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')
+function sampleLines(found: number | Iterable<Sample>): Line[] {
+  if (typeof found === 'number') return [{ labels: {}, value: found }]
+  return Array.from(found, ({ labels, value }) => ({
+    labels: Object.fromEntries(labels.map(([name, text]) => [name, text.slice(0, LABEL_LENGTH_MAX).toWellFormed()])),
+    value,
+  }))
 }
 
-function numberText(value: number): string {
-  if (value === Infinity) return '+Inf'
-  return value === -Infinity ? '-Inf' : String(value)
+function histogramLines(name: string, { bounds, counts, sum }: Histogram): Line[] {
+  let count = 0
+  const buckets = Array.from(counts, (bucketCount, bucket) => {
+    count += bucketCount
+    return { metricName: `${name}_bucket`, labels: { le: bounds[bucket] ?? '+Inf' }, value: count }
+  })
+  return [...buckets, { metricName: `${name}_sum`, labels: {}, value: sum }, { metricName: `${name}_count`, labels: {}, value: count }]
 }
