@@ -54,8 +54,8 @@ export class Engine {
   readonly publication = new Publication()
   /** Shards that must journal the publish being matched. */
   readonly openShards: Shard[] = []
-  /** Sessions whose queue is at its limit: while there is none, no publish has to look. */
-  readonly fullQueues = new Set<Session>()
+  /** Sessions whose queue has no room for another message, or not for a large one: while there is none, few publishes have to look. */
+  readonly crowdedQueues = new Set<Session>()
   /** Bytes of messages and of uncommitted records at which publishes are refused. */
   readonly watermarkBytes: number
   /** The process is short of memory: publishes are refused (set from outside, architecture.md 10.8). */

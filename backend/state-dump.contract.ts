@@ -84,7 +84,7 @@ export function leftovers(engine: Engine): Record<string, number> {
     indexNodes: engine.index.nodeCount,
     retainedNodes: engine.retained.nodeCount,
     replays: engine.replays.size,
-    fullQueues: engine.fullQueues.size,
+    crowdedQueues: engine.crowdedQueues.size,
     retainedTimers: engine.retainedTimers.size,
     pendingBytes: engine.journal.pendingBytes,
     sessionsByNumber: engine.shards.reduce((sum, shard) => sum + shard.byNumber.size, 0),

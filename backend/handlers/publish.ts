@@ -1,7 +1,7 @@
 import { hasUserProperty, type Message } from '#shared/mqtt/message.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Engine } from '../engine.ts'
-import { matchOf, offerToAll } from '../publishing/route.ts'
+import { findsQueueFull, matchOf, offerToAll } from '../publishing/route.ts'
 import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
 import { endPublication } from '../session/sending.ts'
 import type { Session } from '../session/session.ts'
@@ -74,7 +74,7 @@ function refusal(engine: Engine, session: Session, message: Message, result: Mat
     engine.counters.refusedMemory++
     return ReasonCode.QuotaExceeded
   }
-  if (engine.fullQueues.size > 0 && result.recipients.some(({ subscriber, qos }) => qos > 0 && engine.fullQueues.has(subscriber))) {
+  if (findsQueueFull(engine, message, result)) {
     engine.counters.refusedQueueFull++
     return ReasonCode.QuotaExceeded
   }

@@ -1,7 +1,7 @@
 import { userProperty, type Message } from '#shared/mqtt/message.ts'
 import type { Engine } from '../engine.ts'
 import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
-import { endPublication, offer, offerQos0 } from '../session/sending.ts'
+import { endPublication, lacksRoom, mayLackRoom, offer, offerQos0 } from '../session/sending.ts'
 import type { Session } from '../session/session.ts'
 import type { MatchResult } from '../subscription/match-cache.ts'
 import type { SharedGroup } from '../subscription/shared-group.ts'
@@ -37,7 +37,7 @@ export function offerToAll(engine: Engine, origin: Session | null, result: Match
 export function offerToGroup(engine: Engine, group: SharedGroup<Session>): boolean {
   const { message } = engine.publication
   const partition = message.propertiesLength > 0 ? userProperty(message, '$partition') : undefined
-  const member = group.pick(message.topic.name, partition, isAvailable, session => message.qos > 0 && canQueue(engine, session))
+  const member = group.pick(message.topic.name, partition, isAvailable, session => message.qos > 0 && canQueue(engine, session, message))
   if (member === null) return false
   const retain = message.retain && member.retainAsPublished
   const qos = Math.min(message.qos, member.qos)
@@ -52,8 +52,18 @@ function isAvailable(session: Session): boolean {
   return outbox === null || (outbox.waiting.length === 0 && outbox.inWindow < session.receiveMaximum)
 }
 
-function canQueue(engine: Engine, session: Session): boolean {
-  return (session.link !== null || session.isPersistent) && !engine.fullQueues.has(session)
+function canQueue(engine: Engine, session: Session, message: Message): boolean {
+  return (session.link !== null || session.isPersistent) && !lacksRoom(engine, session, message.storedBytes)
+}
+
+/** Whether a QoS 1 or 2 message would find a queue without room: of a session, or of all members of a group. */
+export function findsQueueFull(engine: Engine, message: Message, result: MatchResult<Session>): boolean {
+  if (!mayLackRoom(engine, message)) return false
+  const bytes = message.storedBytes
+  if (result.recipients.some(({ subscriber, qos }) => qos > 0 && lacksRoom(engine, subscriber, bytes))) return true
+  return result.groups.some(({ members }) =>
+    members.every(({ subscriber }) => !isAvailable(subscriber) && !canQueue(engine, subscriber, message)),
+  )
 }
 
 /** A message of the broker's own: a Will, `$SYS`, one handed on. Owns its bytes. Answers how many sessions get it. */

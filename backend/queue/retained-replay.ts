@@ -9,8 +9,6 @@ import type { RetainedCursor } from './retained-index.ts'
 const STEPS_PER_TURN = 4_096
 /** And for one replay, so that a long one does not hold up the others. */
 const STEPS_PER_REPLAY = 1_024
-/** Messages that a replay may leave in a session's queue: beyond them it waits for acknowledgements. */
-const QUEUED_MAX = 64
 
 /**
  * Sending Retained Messages for a new Subscription (§3.3.1.3), a bounded number in each turn: a `#` over a million of
@@ -69,7 +67,8 @@ export class RetainedReplay {
 
 function canTake(session: Session): boolean {
   if (session.link === null || !session.isWritable) return false
-  return session.outbox === null || session.outbox.waiting.length < QUEUED_MAX
+  // One message may wait in the queue and no more: whatever its limits are, replays do not fill it.
+  return session.outbox === null || session.outbox.queuedMessages === 0
 }
 
 /** One turn's share of all replays; those that must wait are woken by `resumeReplays`. */

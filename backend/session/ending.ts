@@ -3,7 +3,7 @@ import { offerToGroup } from '../publishing/route.ts'
 import { cancelReplays } from '../queue/retained-replay.ts'
 import { Record, writeOfSession } from '../shard/records.ts'
 import type { Delivery } from './delivery.ts'
-import { endPublication } from './sending.ts'
+import { endPublication, setRemainingExpiry } from './sending.ts'
 import { AWAITING_PUBACK } from './packet-identifiers.ts'
 import { NEVER_EXPIRES, type Session } from './session.ts'
 import { publishWill } from './will.ts'
@@ -23,7 +23,7 @@ export function endSession(engine: Engine, session: Session): void {
   session.timer = engine.cancel(session.timer)
   cancelReplays(engine, session, null)
   removeSubscriptions(engine, session)
-  engine.fullQueues.delete(session)
+  engine.crowdedQueues.delete(session)
   if (session.isRecorded) writeOfSession(engine.journal.writer(session.shard), Record.SessionEnded, session.number)
   engine.forget(session)
   handOn(engine, session)
@@ -46,9 +46,8 @@ function handOn(engine: Engine, session: Session): void {
   session.outbox = null
   if (outbox === null) return
   const deliveries: Delivery[] = outbox.ids.deliveries()
-  const ownedByIds = new Set(deliveries)
-  for (let head = outbox.waiting.shift(); head !== undefined; head = outbox.waiting.shift())
-    if (!ownedByIds.has(head)) deliveries.push(head)
+  // What waits with an identifier is among those already, or was acknowledged before it went again.
+  for (let head = outbox.waiting.shift(); head !== undefined; head = outbox.waiting.shift()) if (head.packetId === 0) deliveries.push(head)
   engine.counters.queuedMessages -= outbox.queuedMessages
   for (const delivery of deliveries) {
     const mayGo = !delivery.sent || (delivery.qos === 1 && outbox.ids.phase(delivery.packetId) === AWAITING_PUBACK)
@@ -58,10 +57,18 @@ function handOn(engine: Engine, session: Session): void {
 }
 
 function giveToAnother(engine: Engine, delivery: Delivery): void {
+  const { message } = delivery
   const { name, filter } = delivery.shared!
   const group = engine.index.sharedGroup(name, filter)
   if (group === undefined) return
-  engine.publication.beginKept(delivery.message)
-  offerToGroup(engine, group)
+  const nowMs = engine.clock.wallMs()
+  if (message.expiresAtMs <= nowMs) {
+    engine.counters.expiredMessages++
+    return
+  }
+  setRemainingExpiry(message, nowMs)
+  engine.publication.beginKept(message)
+  // Nobody is left to refuse it to.
+  if (!offerToGroup(engine, group)) engine.counters.queueDropped++
   endPublication(engine)
 }

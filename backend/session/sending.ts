@@ -76,6 +76,11 @@ export function offer(
     addRecipient(engine, session, qos | (retain ? RECIPIENT_RETAIN : 0), packetId, identifiers)
     return
   }
+  if (!canSend && lacksRoom(engine, session, engine.publication.message.storedBytes)) {
+    // A message of the broker's own, a Will: publishers were refused before.
+    engine.counters.queueDropped++
+    return
+  }
   const delivery = new Delivery(engine.publication.kept(engine), session.nextSequence++, qos, retain, identifiers, shared)
   engine.hold(delivery.message)
   const isJournalled = session.isPersistent && session.isRecorded
@@ -110,7 +115,7 @@ function sendAfterCommit(engine: Engine, session: Session, delivery: Delivery): 
   engine.journal.whenStored(() => pump(engine, session))
 }
 
-/** Keeps the queue within its limits once a message was added (limits of BackendSettings; `None` was decided before, see isQueueFull). */
+/** Keeps the queue within its limits once a message was added (limits of BackendSettings; `None` was decided before, see lacksRoom). */
 function admitToQueue(engine: Engine, session: Session, outbox: Outbox): void {
   engine.counters.queuedMessages++
   const { queueMessagesMax, queueBytesMax, queueStrategy } = engine.settings
@@ -122,8 +127,31 @@ function admitToQueue(engine: Engine, session: Session, outbox: Outbox): void {
     engine.counters.queuedMessages--
     finish(engine, session, oldest)
   }
-  if (queueStrategy === 'None' && (outbox.queuedMessages >= queueMessagesMax || outbox.queuedBytes >= queueBytesMax))
-    engine.fullQueues.add(session)
+  noteCrowded(engine, session, outbox)
+}
+
+/**
+ * With `None`: whether `bytes` more would put the queue over its limits, so that the message must be refused. One message alone
+ * always fits: a session whose limit is below the size of a message would otherwise stop its publishers for ever.
+ */
+export function lacksRoom(engine: Engine, session: Session, bytes: number): boolean {
+  const { outbox } = session
+  const { queueMessagesMax, queueBytesMax, queueStrategy } = engine.settings
+  if (queueStrategy !== 'None' || outbox === null || outbox.queuedMessages === 0) return false
+  return outbox.queuedMessages >= queueMessagesMax || outbox.queuedBytes + bytes > queueBytesMax
+}
+
+/** Whether any queue may lack room for this message. Nearly always not, and then nobody needs to look at each. */
+export function mayLackRoom(engine: Engine, message: Message): boolean {
+  return engine.crowdedQueues.size > 0 || message.storedBytes > engine.settings.queueBytesMax / 2
+}
+
+/** A queue is crowded when it holds as many messages, or half as many bytes, as it may: a message of at most the other half fits into any other. */
+export function noteCrowded(engine: Engine, session: Session, outbox: Outbox): void {
+  const { queueMessagesMax, queueBytesMax, queueStrategy } = engine.settings
+  if (queueStrategy !== 'None') return
+  if (outbox.queuedMessages >= queueMessagesMax || outbox.queuedBytes > queueBytesMax / 2) engine.crowdedQueues.add(session)
+  else engine.crowdedQueues.delete(session)
 }
 
 /** A delivery is over: acknowledged, dropped or expired. Its identifier, if any, was freed by the caller. */
@@ -164,7 +192,7 @@ function mayBeSent(engine: Engine, session: Session, outbox: Outbox, delivery: D
   if (delivery.packetId === 0) {
     outbox.leaveQueue(delivery)
     engine.counters.queuedMessages--
-    if (engine.fullQueues.size > 0) engine.fullQueues.delete(session)
+    if (engine.crowdedQueues.size > 0) noteCrowded(engine, session, outbox)
     reserve(outbox, delivery)
     if (isJournalled) {
       writeIdentified(engine.journal.writer(session.shard), session.number, delivery.sequence, delivery.packetId)
@@ -204,7 +232,7 @@ function expire(engine: Engine, session: Session, outbox: Outbox, delivery: Deli
   if (delivery.packetId === 0) {
     outbox.leaveQueue(delivery)
     engine.counters.queuedMessages--
-    engine.fullQueues.delete(session)
+    noteCrowded(engine, session, outbox)
   } else {
     if (delivery.inWindow) outbox.inWindow--
     outbox.ids.free(delivery.packetId)

@@ -9,6 +9,7 @@ import { Delivery } from '../session/delivery.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
 import { Outbox } from '../session/outbox.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
+import { noteCrowded } from '../session/sending.ts'
 import { hasExpired, Session, type Will } from '../session/session.ts'
 import { connectionWillDue, setWill } from '../session/will.ts'
 import { StoreError } from '../store/shard-store.ts'
@@ -262,6 +263,7 @@ class ShardReading {
       const sentPhase = record.qos === 1 ? AWAITING_PUBACK : AWAITING_PUBREC
       outbox.ids.restore(record.packetId, record.isReceived ? AWAITING_PUBCOMP : sentPhase, delivery)
     }
+    noteCrowded(this.#engine, session, outbox)
   }
 }
 
