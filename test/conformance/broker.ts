@@ -122,7 +122,7 @@ export class BrokerUnderTest {
 /** Starts a broker for the calling test file and stops it afterwards. `flags` are added to the command line. */
 export function useBroker(...flags: string[]): BrokerUnderTest {
   const broker = new BrokerUnderTest(flags)
-  vi.setConfig({ testTimeout: 20_000, hookTimeout: START_TIMEOUT_MS + 5_000 })
+  vi.setConfig({ testTimeout: 40_000, hookTimeout: START_TIMEOUT_MS + 5_000 })
   beforeAll(() => broker.start(), START_TIMEOUT_MS + 5_000)
   afterAll(() => broker.stop())
   return broker

@@ -15,7 +15,7 @@ import * as packets from './packets.ts'
 import type { Properties } from './properties.ts'
 
 /** How long a test waits for something that must come. Only a failing test waits this long. */
-export const PATIENCE_MS = 6_000
+export const PATIENCE_MS = 12_000
 
 type OfType<T extends Packet['type']> = Extract<Packet, { type: T }>
 
@@ -37,7 +37,7 @@ export class RawClient {
   #closed = false
   #opaque = false
   #fault: Error | null = null
-  #wake: () => void = () => {}
+  readonly #waiting = new Set<() => void>()
   #packetId = 1_000
 
   constructor(stream: Duplex, version: packets.Version = 5) {
@@ -112,6 +112,10 @@ export class RawClient {
     this.#stream.write(Buffer.concat(bytes))
   }
 
+  #wake(): void {
+    for (const wake of this.#waiting) wake()
+  }
+
   /** Waits until `find` answers something else than undefined, asked anew after each arrival. */
   async #until<T>(what: string, find: () => T | undefined): Promise<T> {
     const deadline = performance.now() + PATIENCE_MS
@@ -122,11 +126,13 @@ export class RawClient {
       const left = deadline - performance.now()
       if (left <= 0) throw new Error(`${what} did not come; queued: ${describe(this.#queue)}, ${this.#closed ? 'closed' : 'open'}`)
       await new Promise<void>(resolve => {
-        const timer = setTimeout(resolve, left)
-        this.#wake = () => {
+        const wake = (): void => {
           clearTimeout(timer)
+          this.#waiting.delete(wake)
           resolve()
         }
+        const timer = setTimeout(wake, left)
+        this.#waiting.add(wake)
       })
     }
   }
