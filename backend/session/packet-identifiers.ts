@@ -70,7 +70,7 @@ export class PacketIdentifiers {
 
   free(id: number): void {
     const slot = id & (this.#ids.length - 1)
-    assert(this.#ids[slot] === id, 'freeing a Packet Identifier that is not in use')
+    assert(this.#ids[slot] === id && id !== 0, 'freeing a Packet Identifier that is not in use')
     this.#ids[slot] = 0
     this.#phases[slot] = FREE
     this.#deliveries[slot] = null

@@ -37,6 +37,7 @@ export class ByteReader {
     this.#need(8)
     const value = this.#bytes.readDoubleLE(this.at)
     this.at += 8
+    if (Number.isNaN(value)) throw new ByteReaderError('not a number')
     return value
   }
 
