@@ -44,8 +44,7 @@ export class Journal {
   #failed = false
   #idle: (() => void)[] = []
   readonly #storedWaits = new Set<(isStored: boolean) => void>()
-  /** Bytes of records that the store has not answered for. */
-  pendingBytes = 0
+  #underWayBytes = 0
   commits = 0
   records = 0
 
@@ -54,6 +53,15 @@ export class Journal {
     this.#turn = turn
     this.#onFailure = onFailure
     this.#writers = Array.from({ length: store.shardCount }, () => null)
+  }
+
+  /**
+   * Bytes of records that the store has not answered for. The open commit is a turn's worth and not looked at, unless the store is so
+   * slow that it has to wait: then it grows with whatever clients send.
+   */
+  get pendingBytes(): number {
+    if (this.#underWay.length < COMMITS_UNDER_WAY_MAX) return this.#underWayBytes
+    return this.#dirty.reduce((bytes, shard) => bytes + this.#writers[shard]!.length, this.#underWayBytes)
   }
 
   /** False when nothing outlives the process: then no record need be made. */
@@ -124,7 +132,7 @@ export class Journal {
     const entries = this.#takeEntries(commit)
     if (entries.length === 0) return this.#onStored(commit)
     this.commits++
-    this.pendingBytes += commit.bytes
+    this.#underWayBytes += commit.bytes
     this.#store.commit(entries).then(
       () => this.#onStored(commit),
       (error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))),
@@ -159,7 +167,7 @@ export class Journal {
 
   #complete(commit: Commit): void {
     this.#committed = commit.number
-    this.pendingBytes -= commit.bytes
+    this.#underWayBytes -= commit.bytes
     for (let i = 0; i < commit.tickets.length; i++) {
       commit.ports[i]!.acknowledged(commit.connections[i]!, commit.tickets[i]!, commit.reasons[i]!)
     }

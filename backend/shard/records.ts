@@ -1,4 +1,4 @@
-import type { ByteReader } from '#shared/base/byte-reader.ts'
+import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import type { ByteWriter } from '#shared/base/byte-writer.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 
@@ -61,6 +61,8 @@ export interface ReceiverRecord {
   readonly identifiers: readonly number[] | null
   readonly shared: { readonly name: string; readonly filter: string } | null
 }
+
+const PACKET_ID_MAX = 65_535
 
 const FLAG_QOS2 = 1
 const FLAG_RETAIN = 2
@@ -212,6 +214,7 @@ export function readReceiver(reader: ByteReader): ReceiverRecord | null {
   const sequence = reader.varint()
   const flags = reader.u8()
   const packetId = reader.varint()
+  if (packetId > PACKET_ID_MAX) throw new ByteReaderError(`Packet Identifier ${packetId}`)
   let identifiers: number[] | null = null
   if (flags & FLAG_IDENTIFIERS) {
     identifiers = []

@@ -1,5 +1,6 @@
 import { ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import { Message } from '#shared/mqtt/message.ts'
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { parseTopicFilter } from '#shared/mqtt/topic.ts'
 import type { ParsedFilter } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
@@ -43,23 +44,25 @@ class ShardReading {
 
   apply(bytes: Uint8Array): void {
     const reader = new ByteReader(bytes)
-    const format = reader.u8()
-    if (format !== ENTRY_FORMAT) {
-      throw new StoreError(
-        'newerFormat',
-        `shard ${this.#shard.number} holds entries of format ${format}, this version reads ${ENTRY_FORMAT}: run the version that wrote it`,
-      )
-    }
     try {
+      this.#checkFormat(reader.u8())
       while (!reader.done) this.#applyRecord(reader)
     } catch (error) {
-      if (!(error instanceof ByteReaderError)) throw error
+      if (!(error instanceof ByteReaderError || error instanceof ProtocolError)) throw error
       throw new StoreError(
         'corrupt',
         `an entry of shard ${this.#shard.number} cannot be read (${error.message}): restore the data directory from a backup or move it aside`,
         { cause: error },
       )
     }
+  }
+
+  #checkFormat(format: number): void {
+    if (format === ENTRY_FORMAT) return
+    throw new StoreError(
+      'newerFormat',
+      `shard ${this.#shard.number} holds entries of format ${format}, this version reads ${ENTRY_FORMAT}: run the version that wrote it`,
+    )
   }
 
   #applyRecord(reader: ByteReader): void {
