@@ -4,10 +4,9 @@ import { connect, publish, subscribe } from './packets.ts'
 import { expectConnectRefused, expectFatal, lasting, pair, payloads, resume } from './scenes.ts'
 
 // A broker that lacks what MQTT 5 lets a server lack, and whose limits are small.
-const broker = useBroker(
-  ...['--compatibility', 'AzureIoTOperations', '--retained-messages-max', '0'],
-  ...['--receive-maximum', '3', '--queue-messages-max', '5'],
-)
+const MISSING = ['--compatibility', 'AzureIoTOperations', '--retained-messages-max', '0']
+const SMALL = ['--receive-maximum', '3', '--queue-messages-max', '5']
+const broker = useBroker(...MISSING, ...SMALL)
 
 describe.skipIf(external)('3.2.2.3 features that are announced as missing', () => {
   test('[MQTT-3.2.2-9] Maximum QoS 1 is announced, and QoS 2 from a client ends with 0x9B', async () => {
