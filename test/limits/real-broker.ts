@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { afterEach } from 'vitest'
+import { afterAll, afterEach } from 'vitest'
 import type * as packets from '../conformance/packets.ts'
 import { RawClient } from '../conformance/raw-client.ts'
 
@@ -112,33 +112,58 @@ export class RealBroker {
 
 const EPHEMERAL = ['--mqtt', '--ws', '--admin', '--metrics'].flatMap(flag => [flag, '127.0.0.1:0'])
 
-const running = new Set<RealBroker>()
-const directories: string[] = []
+/** Brokers and directories that are gone when it ends. */
+class Scope {
+  readonly #brokers: RealBroker[] = []
+  readonly #directories: string[] = []
 
-afterEach(async () => {
-  await Promise.all([...running].map(broker => broker.kill()))
-  running.clear()
-  await Promise.all(directories.splice(0).map(directory => rm(directory, { recursive: true, force: true })))
-})
+  async directory(): Promise<string> {
+    const directory = await mkdtemp(join(tmpdir(), 'millrace-test-'))
+    this.#directories.push(directory)
+    return directory
+  }
+
+  async launch(flags: readonly string[]): Promise<RealBroker> {
+    const logLevel = flags.includes('--log-level') ? [] : ['--log-level', 'warn']
+    const args = [join(ROOT, 'bin/millrace.js'), 'start', ...EPHEMERAL, ...logLevel, ...flags]
+    const child = spawn(join(ROOT, 'node_modules/.bin/node'), args, { cwd: await this.directory(), stdio: ['ignore', 'pipe', 'pipe'] })
+    const broker = new RealBroker(child)
+    this.#brokers.push(broker)
+    return broker
+  }
+
+  async start(flags: readonly string[]): Promise<RealBroker> {
+    const store = flags.includes('--store') ? [] : ['--store', 'memory']
+    return (await this.launch([...store, ...flags])).serving()
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.#brokers.splice(0).map(broker => broker.kill()))
+    await Promise.all(this.#directories.splice(0).map(directory => rm(directory, { recursive: true, force: true })))
+  }
+}
+
+const ofTest = new Scope()
+const ofFile = new Scope()
+afterEach(() => ofTest.end())
+afterAll(() => ofFile.end())
 
 /** A directory that is gone when the test is. */
-export async function scratchDirectory(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'millrace-test-'))
-  directories.push(directory)
-  return directory
+export function scratchDirectory(): Promise<string> {
+  return ofTest.directory()
 }
 
 /** A process of `millrace start` that may never serve; it does not outlive the test. */
-export async function launchBroker(...flags: readonly string[]): Promise<RealBroker> {
-  const args = [join(ROOT, 'bin/millrace.js'), 'start', ...EPHEMERAL, '--log-level', 'warn', ...flags]
-  const child = spawn(join(ROOT, 'node_modules/.bin/node'), args, { cwd: await scratchDirectory(), stdio: ['ignore', 'pipe', 'pipe'] })
-  const broker = new RealBroker(child)
-  running.add(broker)
-  return broker
+export function launchBroker(...flags: readonly string[]): Promise<RealBroker> {
+  return ofTest.launch(flags)
 }
 
 /** A broker that serves, with a store in memory unless `flags` say otherwise. */
-export async function startBroker(...flags: readonly string[]): Promise<RealBroker> {
-  const store = flags.includes('--store') ? [] : ['--store', 'memory']
-  return (await launchBroker(...store, ...flags)).serving()
+export function startBroker(...flags: readonly string[]): Promise<RealBroker> {
+  return ofTest.start(flags)
+}
+
+/** One that all tests of the file share, made with what `flags` answers: it gets a directory that lives as long. */
+export async function startBrokerForFile(flags: (directory: string) => Promise<readonly string[]>): Promise<RealBroker> {
+  return ofFile.start(await flags(await ofFile.directory()))
 }
