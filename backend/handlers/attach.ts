@@ -23,7 +23,8 @@ export async function onAttach(engine: Engine, request: AttachRequest): Promise<
   const session = kept ?? newSession(engine, shard, request.clientId)
   bind(engine, session, request)
   // A later CONNECT may take the session over before this one is stored: then `session.connection` is another one's.
-  await new Promise<void>(resolve => engine.journal.whenStored(resolve))
+  const isStored = await engine.journal.stored()
+  if (!isStored) return { is: 'refused', reason: ReasonCode.ServerUnavailable, detail: 'the store failed' }
   const reply: AttachReply = { is: 'attached', session: session.handle, sessionPresent: kept !== undefined }
   return session.connection === request.connection && session.link !== null
     ? reply
