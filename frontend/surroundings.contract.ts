@@ -5,7 +5,7 @@ import { type ConnectOptions, decodeServerPacket, encodeConnect, type ServerPack
 import { frameEnd, INCOMPLETE } from '#shared/mqtt/framing.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
-import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { TopicCache } from '#shared/mqtt/topic.ts'
 import type { AuthenticationRequest, Authenticator, Permit, Verdict } from '#shared/rpc/authentication.ts'
 import type { AttachReply, AttachRequest, BackendPort, ConnectionEnd } from '#shared/rpc/backend-port.ts'
