@@ -7,8 +7,3 @@ export class AssertionError extends Error {
 export function assert(condition: unknown, what: string): asserts condition {
   if (!condition) throw new AssertionError(what)
 }
-
-/** For the `default` of a switch over a union: does not compile while a case is missing. */
-export function unreachable(value: never): never {
-  throw new AssertionError(`unreachable: ${String(value)}`)
-}
