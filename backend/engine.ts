@@ -9,7 +9,6 @@ import type { Log } from '#shared/telemetry/log.ts'
 import type { BackendSettings } from './config.ts'
 import { BackendCounters } from './counters.ts'
 import { RetainedIndex } from './queue/retained-index.ts'
-import type { RetainedReplay } from './queue/retained-replay.ts'
 import { FrontendLink } from './session/frontend-link.ts'
 import { Publication } from './session/sending.ts'
 import type { Session } from './session/session.ts'
@@ -48,7 +47,7 @@ export class Engine {
   readonly counters = new BackendCounters()
   readonly #wheel: TimerWheel<() => void>
   /** Sessions that are being sent Retained Messages, a bounded number of them in each turn. */
-  readonly replays = new Set<RetainedReplay>()
+  readonly replaying = new Set<Session>()
   /** Links that the publish being matched has recipients on. */
   readonly touchedLinks: FrontendLink[] = []
   readonly publication = new Publication()

@@ -83,7 +83,7 @@ export function leftovers(engine: Engine): Record<string, number> {
     retainedBytes: counters.retainedBytes,
     indexNodes: engine.index.nodeCount,
     retainedNodes: engine.retained.nodeCount,
-    replays: engine.replays.size,
+    replays: engine.replaying.size,
     crowdedQueues: engine.crowdedQueues.size,
     retainedTimers: engine.retainedTimers.size,
     pendingBytes: engine.journal.pendingBytes,

@@ -1,7 +1,7 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
-import { cancelReplays, startReplay } from '../queue/retained-replay.ts'
+import { cancelReplay, startReplay } from '../queue/retained-replay.ts'
 import type { Session, SessionSubscription } from '../session/session.ts'
 import { writeSubscribed, writeUnsubscribed } from '../shard/records.ts'
 
@@ -22,10 +22,7 @@ export function onSubscribe(engine: Engine, session: Session, ticket: number, re
   }
   const { retainedSequence } = engine
   answer(engine, session, ticket, reasons, () => {
-    for (const subscription of replays) {
-      cancelReplays(engine, session, subscription.filter.text)
-      startReplay(engine, session, subscription, retainedSequence)
-    }
+    for (const subscription of replays) startReplay(engine, session, subscription, retainedSequence)
   })
 }
 
@@ -38,7 +35,7 @@ export function onUnsubscribe(engine: Engine, session: Session, ticket: number, 
     if (!existed) continue
     if (filter.group === null) engine.index.unsubscribe(session, filter.filter)
     else engine.index.unsubscribeShared(session, filter.group, filter.filter)
-    cancelReplays(engine, session, filter.text)
+    cancelReplay(session, filter.text)
     if (session.isRecorded && session.isPersistent) {
       writeUnsubscribed(engine.journal.writer(session.shard), session.number, filter.text)
     }

@@ -7,37 +7,41 @@ import type { RetainedCursor } from './retained-index.ts'
 
 /** Levels of the retained index that all replays of one turn look at together; the rest waits for the next turn. */
 const STEPS_PER_TURN = 4_096
-/** And for one replay, so that a long one does not hold up the others. */
-const STEPS_PER_REPLAY = 1_024
+/** And those of one session, so that a long one does not hold up the others. */
+const STEPS_PER_SESSION = 1_024
 
 /**
  * Sending Retained Messages for a new Subscription (§3.3.1.3), a bounded number in each turn: a `#` over a million of
  * them must not hold up anybody. Waits while the client's socket or window is full; goes on with the next connection of the session.
  */
 export class RetainedReplay {
-  readonly session: Session
-  readonly subscription: SessionSubscription
+  readonly #session: Session
+  #subscription: SessionSubscription
   readonly #cursor: RetainedCursor<Message>
   /** Messages retained after the Subscription was made reached it as they came. */
   readonly #newestSequence: number
-  isCancelled = false
+  #isCancelled = false
 
   constructor(engine: Engine, session: Session, subscription: SessionSubscription, newestSequence: number) {
-    this.session = session
-    this.subscription = subscription
+    this.#session = session
+    this.#subscription = subscription
     this.#cursor = engine.retained.cursor(subscription.filter.filter)
     this.#newestSequence = newestSequence
   }
 
   get isDone(): boolean {
-    return this.isCancelled || this.#cursor.done
+    return this.#isCancelled || this.#cursor.done
   }
 
   /** Sends what fits within `budget`. False when it must wait for the client. */
   run(engine: Engine, budget: { steps: number }): boolean {
+    // As it is now: its options may have been replaced, and it may have gone before its SUBACK left.
+    const subscription = this.#session.subscriptions?.get(this.#subscription.filter.text)
+    if (subscription === undefined) this.#isCancelled = true
+    else this.#subscription = subscription
     const nowMs = engine.clock.wallMs()
     while (budget.steps > 0 && !this.isDone) {
-      if (!canTake(this.session)) return false
+      if (!canTake(this.#session)) return false
       const message = this.#cursor.next(budget)
       if (message === undefined || message.retainedSequence > this.#newestSequence || message.expiresAtMs <= nowMs) continue
       this.#send(engine, message, nowMs)
@@ -46,7 +50,8 @@ export class RetainedReplay {
   }
 
   #send(engine: Engine, message: Message, nowMs: number): void {
-    const { session, subscription } = this
+    const session = this.#session
+    const subscription = this.#subscription
     const identifiers = subscription.identifier === 0 ? null : [subscription.identifier]
     const qos = Math.min(message.qos, subscription.qos)
     if (qos === 0) {
@@ -71,51 +76,60 @@ function canTake(session: Session): boolean {
   return session.outbox === null || session.outbox.queuedMessages === 0
 }
 
-/** One turn's share of all replays; those that must wait are woken by `resumeReplays`. */
+/** One turn's share of all sessions that are being sent Retained Messages; those that must wait are woken by `resumeReplays`. */
 export function runReplays(engine: Engine): void {
-  if (engine.replays.size === 0) return
+  if (engine.replaying.size === 0) return
   let steps = STEPS_PER_TURN
-  for (const replay of engine.replays) {
+  for (const session of engine.replaying) {
     if (steps <= 0) break
-    const budget = { steps: Math.min(steps, STEPS_PER_REPLAY) }
-    steps -= budget.steps
+    const share = Math.min(steps, STEPS_PER_SESSION)
+    const budget = { steps: share }
     // Taken out and put back at the end: the next turn starts with those that had no share in this one.
-    engine.replays.delete(replay)
-    const goesOn = replay.run(engine, budget)
-    if (replay.isDone) leave(replay)
-    else if (goesOn) engine.replays.add(replay)
+    engine.replaying.delete(session)
+    const goesOn = runSession(engine, session, budget)
+    steps -= share - budget.steps
+    if (goesOn && session.replays !== null) engine.replaying.add(session)
   }
-  if (engine.replays.size > 0) engine.turn.request()
+  if (engine.replaying.size > 0) engine.turn.request()
 }
 
-/** @param newestSequence `engine.retainedSequence` when the Subscription was made: from then on it got messages as they came */
+/** The replays of one session, one after the other. False when the client must take what was sent first. */
+function runSession(engine: Engine, session: Session, budget: { steps: number }): boolean {
+  const { replays } = session
+  if (replays === null) return false
+  for (const [text, replay] of replays) {
+    if (!replay.run(engine, budget)) return false
+    if (replay.isDone) replays.delete(text)
+    if (budget.steps <= 0) break
+  }
+  if (replays.size === 0) session.replays = null
+  return true
+}
+
+/**
+ * Instead of a replay that is under way for the same filter [MQTT-3.8.4-4].
+ * @param newestSequence `engine.retainedSequence` when the Subscription was made: from then on it got messages as they came
+ */
 export function startReplay(engine: Engine, session: Session, subscription: SessionSubscription, newestSequence: number): void {
-  const replay = new RetainedReplay(engine, session, subscription, newestSequence)
-  session.replays ??= []
-  session.replays.push(replay)
-  engine.replays.add(replay)
-  engine.turn.request()
+  session.replays ??= new Map()
+  session.replays.set(subscription.filter.text, new RetainedReplay(engine, session, subscription, newestSequence))
+  resumeReplays(engine, session)
 }
 
 /** The client takes messages again: writable, acknowledged, or back. */
 export function resumeReplays(engine: Engine, session: Session): void {
   if (session.replays === null) return
-  for (const replay of session.replays) engine.replays.add(replay)
+  engine.replaying.add(session)
   engine.turn.request()
 }
 
-/** The Subscription with this filter text is gone or replaced: nothing new starts for it. */
-export function cancelReplays(engine: Engine, session: Session, text: string | null): void {
-  for (const replay of session.replays?.slice() ?? []) {
-    if (text !== null && replay.subscription.filter.text !== text) continue
-    replay.isCancelled = true
-    engine.replays.delete(replay)
-    leave(replay)
-  }
+/** The Subscription with this filter text is gone: nothing new starts for it. */
+export function cancelReplay(session: Session, text: string): void {
+  if (session.replays?.delete(text) === true && session.replays.size === 0) session.replays = null
 }
 
-function leave(replay: RetainedReplay): void {
-  const { session } = replay
-  const others = session.replays?.filter(other => other !== replay) ?? []
-  session.replays = others.length === 0 ? null : others
+/** The session ends. */
+export function cancelReplays(engine: Engine, session: Session): void {
+  session.replays = null
+  engine.replaying.delete(session)
 }

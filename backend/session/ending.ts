@@ -21,7 +21,7 @@ export function endSession(engine: Engine, session: Session): void {
   publishWill(engine, session)
   session.hasEnded = true
   session.timer = engine.cancel(session.timer)
-  cancelReplays(engine, session, null)
+  cancelReplays(engine, session)
   removeSubscriptions(engine, session)
   engine.crowdedQueues.delete(session)
   if (session.isRecorded) writeOfSession(engine.journal.writer(session.shard), Record.SessionEnded, session.number)

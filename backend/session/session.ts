@@ -65,7 +65,8 @@ export class Session {
   nextSequence = 1
   /** Packet Identifiers of QoS 2 messages received and not yet released (§4.3.3). */
   receivedQos2: Set<number> | null = null
-  replays: RetainedReplay[] | null = null
+  /** Retained Messages still to be sent, by the text of the Topic Filter. */
+  replays: Map<string, RetainedReplay> | null = null
 
   constructor(clientId: string, shard: number, number: number) {
     this.clientId = clientId
