@@ -7,12 +7,13 @@ import { ListenError } from '../frontend/listener/listener.ts'
 import { systemClock } from '#shared/base/clock.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { type Address, addressText } from '#shared/config/address.ts'
-import type { BrokerSettings } from '#shared/config/broker-settings.ts'
+import { type BrokerSettings, limitSettings } from '#shared/config/broker-settings.ts'
 import { loadBrokerSettings, START_SETTINGS, systemSurroundings } from '#shared/config/load-broker-settings.ts'
 import { flagsHelp } from '#shared/config/settings-page.ts'
 import { type HealthServer, openHealthServer } from '#shared/telemetry/health-server.ts'
 import { type Log, openLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
+import { logOpenFilesLimit, openFilesMax } from '#shared/telemetry/open-files.ts'
 import { registerProcessMetrics } from '#shared/telemetry/process-metrics.ts'
 import { type Command, ExitCode, print } from './command.ts'
 import { type RunningBroker, startStandalone } from './standalone.ts'
@@ -29,6 +30,7 @@ ${flagsHelp(START_SETTINGS)}`,
     const { settings, warnings } = loadBrokerSettings(args, systemSurroundings(process.env))
     const log = openLog(settings.logLevel)
     for (const warning of warnings) log.warn('setting_without_effect', { detail: warning })
+    logOpenFilesLimit(log, openFilesMax(), { max: settings.limits.connectionsMax, default: limitSettings.connectionsMax.default })
     const metrics = new MetricsRegistry([['host', hostname()]])
     // Node then prints the stack and ends with code 1; the log has the fault as a line like any other.
     process.on('uncaughtExceptionMonitor', error => log.error('uncaught_exception', { error }))
