@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
 import type { ManualClock } from '#shared/base/clock.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { AttachReply } from '#shared/rpc/backend-port.ts'
+import type { AttachReply, WillRequest } from '#shared/rpc/backend-port.ts'
 import { SeededRandom } from '#shared/testing/seeded-random.ts'
 import { BackendRig, NEVER, nextTurn, type FrontendEvent, type RigClient, type Sent } from './backend-rig.contract.ts'
 import { leftovers, retainedOf, stateDump } from './state-dump.contract.ts'
@@ -14,6 +14,8 @@ const GROUP_TOPIC = 's/1'
 const GROUP_FILTER = '$share/g/s/1'
 const SHORT_EXPIRY_SECONDS = 60
 const TICK_MS = 1_000
+/** Begins the payload of a Will, of which nobody is told whether it went out. */
+const WILL = 'will of '
 
 /** An Application Message of a client, from PUBLISH to the end of the exchange. */
 interface Publishing {
@@ -22,6 +24,8 @@ interface Publishing {
   readonly qos: 0 | 1 | 2
   readonly retain: boolean
   readonly packetId: number
+  /** -1: never. What may expire is owed to nobody. */
+  readonly expirySeconds: number
   stage: 'publish' | 'release'
   /** Session States that must get it, once it is acknowledged. */
   owedTo: ModelSession[]
@@ -154,11 +158,19 @@ export class EngineModel {
     const rig = this.#rig.client(client.clientId)
     client.attaching = { rig, session, reply: null }
     const { attaching } = client
+    const isWritable = this.#random.chance(0.9)
     void rig
-      .attach({ cleanStart: isClean, expirySeconds, receiveMaximum: client.receiveMaximum, isWritable: this.#random.chance(0.9) })
+      .attach({ cleanStart: isClean, expirySeconds, receiveMaximum: client.receiveMaximum, isWritable, will: this.#will(client) })
       .then(reply => (attaching.reply = reply))
     if (before !== null) replaceOwed(this.#clients, before, session)
     if (expirySeconds === 0) this.#memberEnded()
+  }
+
+  #will({ clientId }: ModelClient): WillRequest | null {
+    if (this.#random.chance(0.7)) return null
+    const qos = this.#random.pick([0, 1, 2] as const)
+    const message = this.#rig.message(this.#random.pick(TOPICS), `${WILL}${clientId}`, { qos })
+    return { message, delaySeconds: this.#random.pick([0, 0, 30]) }
   }
 
   #hearAttached(): void {
@@ -189,7 +201,7 @@ export class EngineModel {
   #detach(client: ModelClient): void {
     const { rig, session } = client
     if (this.#random.chance(0.5)) this.#hear(client, this.#random.int(0, 30))
-    rig!.detach()
+    rig!.detach({ discardWill: this.#random.chance(0.3) })
     this.#lose(client)
     if (session!.expirySeconds === 0) this.#endSession(client)
   }
@@ -264,6 +276,7 @@ export class EngineModel {
     const qos = this.#random.pick([0, 1, 1, 2, 2] as const)
     const isToGroup = this.#random.chance(0.2)
     if (client.outgoing.size >= 20) return
+    const expirySeconds = this.#random.chance(0.15) ? this.#random.int(1, 60) : -1
     let packetId = 0
     if (qos > 0) {
       while (client.outgoing.has(client.nextPacketId)) client.nextPacketId = (client.nextPacketId % 50) + 1
@@ -274,8 +287,9 @@ export class EngineModel {
       payload: this.#random.chance(0.03) ? '' : `${client.clientId}:${this.#nextMessage++}`,
       topic: isToGroup ? GROUP_TOPIC : this.#random.pick(TOPICS),
       qos,
-      retain: !isToGroup && this.#random.chance(0.2),
+      retain: !isToGroup && expirySeconds === -1 && this.#random.chance(0.2),
       packetId,
+      expirySeconds,
       stage: 'publish',
       owedTo: [],
       owedToGroup: false,
@@ -286,18 +300,18 @@ export class EngineModel {
   }
 
   #send(client: ModelClient, publishing: Publishing, dup: boolean): void {
-    const { topic, payload, qos, retain, packetId } = publishing
+    const { topic, payload, qos, retain, packetId, expirySeconds } = publishing
     const shard = this.#rig.engine.shardFor(client.clientId)
     const isHeld = qos === 2 && shard.sessions.get(client.clientId)?.receivedQos2?.has(packetId) === true
     expect(isHeld && !dup, `${client.clientId}: a new message takes identifier ${packetId}, which the broker holds`).toBe(false)
     if (dup) this.#repeated.add(payload)
     let confirm = (): void => {}
     if (!isHeld) {
-      publishing.owedTo = qos === 0 ? [] : this.#subscribersOf(client, topic)
-      publishing.owedToGroup = qos > 0 && topic === GROUP_TOPIC && this.#groupOwes
+      publishing.owedTo = qos === 0 || expirySeconds >= 0 ? [] : this.#subscribersOf(client, topic)
+      publishing.owedToGroup = qos > 0 && expirySeconds === -1 && topic === GROUP_TOPIC && this.#groupOwes
       if (retain) confirm = remember(this.#retained, topic, payload === '' ? null : payload, null)
     }
-    const ticket = client.rig!.publish(topic, payload, { qos, retain, packetId, dup })
+    const ticket = client.rig!.publish(topic, payload, { qos, retain, packetId, dup, expirySeconds })
     if (qos === 0) return
     client.tickets.set(ticket, {
       run: event => {
@@ -374,7 +388,7 @@ export class EngineModel {
 
   /** The application of the client gets it. */
   #onMessage(client: ModelClient, session: ModelSession, sent: Sent): void {
-    if (sent.payload === '' || sent.retain) return
+    if (sent.payload === '' || sent.retain || sent.payload.startsWith(WILL)) return
     const where = `${sent.payload} on ${sent.topic} (QoS ${sent.qos}) to ${client.clientId}`
     if (sent.qos === 2) {
       // What a member without Session State had is forgotten with a crash, and what was not acknowledged then goes to another one.

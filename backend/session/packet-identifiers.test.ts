@@ -76,7 +76,7 @@ describe('Packet Identifiers of messages to a client', () => {
           }
         }
         twin.check()
-        for (const id of [...twin.model.keys()]) twin.free(id)
+        for (const id of twin.model.keys()) twin.free(id)
         twin.check()
       }),
     )
