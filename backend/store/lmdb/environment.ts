@@ -4,6 +4,12 @@ import type { DurabilityLevel } from '../shard-store.ts'
 export type Environment = RootDatabase<Buffer, Buffer>
 
 /**
+ * Address space set aside for the file, not memory: what a file may grow to before LMDB maps it anew. It keeps the former mapping then, so each
+ * time counted the file's pages once more in the resident memory.
+ */
+const MAP_BYTES = 64 * 1024 ** 3
+
+/**
  * Options of lmdb, with what was measured or read in its source (3.5.6):
  * - `overlappingSync` off. With it a commit's promise resolves no earlier (only after fdatasync), and after a failed
  *   transaction `close` waits for ever for a flush that will not come.
@@ -18,6 +24,7 @@ export function openEnvironment(file: string, level: DurabilityLevel): Environme
     encoding: 'binary',
     keyEncoding: 'binary',
     maxDbs: 1,
+    mapSize: MAP_BYTES,
     overlappingSync: false,
     eventTurnBatching: false,
     noSync: level === 'stored',
