@@ -125,6 +125,17 @@ describe('Shared Subscriptions', () => {
     expect((await rig.connect('a', { expirySeconds: NEVER })).takePayloads()).toEqual(['waits'])
   })
 
+  test('a member that is away with a Subscription of QoS 0 gets nothing that another one could hold', async () => {
+    const rig = await BackendRig.open()
+    const [zero, one] = (await members(rig, ['zero', 'one'])) as [RigClient, RigClient]
+    zero.subscribe(FILTER, { qos: 0 })
+    zero.detach()
+    one.detach()
+    const publisher = await rig.connect('p')
+    for (let i = 0; i < 4; i++) publisher.publish('a', `${i}`, { qos: 1 })
+    expect((await (await rig.connect('one', { expirySeconds: NEVER })).drain()).map(({ payload }) => payload)).toEqual(['0', '1', '2', '3'])
+  })
+
   test('a group whose members are all full refuses', async () => {
     const rig = await BackendRig.open({ settings: { queueMessagesMax: 2 } })
     for (const member of await members(rig, ['a', 'b'])) member.detach()

@@ -37,7 +37,12 @@ export function offerToAll(engine: Engine, origin: Session | null, result: Match
 export function offerToGroup(engine: Engine, group: SharedGroup<Session>): boolean {
   const { message } = engine.publication
   const partition = message.propertiesLength > 0 ? userProperty(message, '$partition') : undefined
-  const member = group.pick(message.topic.name, partition, isAvailable, session => message.qos > 0 && canQueue(engine, session, message))
+  const member = group.pick(
+    message.topic.name,
+    partition,
+    isAvailable,
+    session => message.qos > 0 && mayQueue(engine, group, session, message),
+  )
   if (member === null) return false
   const retain = message.retain && member.retainAsPublished
   const qos = Math.min(message.qos, member.qos)
@@ -56,13 +61,20 @@ function canQueue(engine: Engine, session: Session, message: Message): boolean {
   return (session.link !== null || session.isPersistent) && !lacksRoom(engine, session, message.storedBytes)
 }
 
+/** A member with a Subscription of QoS 0 would not get what waits: it is for another one. */
+function mayQueue(engine: Engine, group: SharedGroup<Session>, session: Session, message: Message): boolean {
+  return group.member(session)!.qos > 0 && canQueue(engine, session, message)
+}
+
 /** Whether a QoS 1 or 2 message would find a queue without room: of a session, or of all members of a group. */
 export function findsQueueFull(engine: Engine, message: Message, result: MatchResult<Session>): boolean {
   if (!mayLackRoom(engine, message)) return false
   const bytes = message.storedBytes
   if (result.recipients.some(({ subscriber, qos }) => qos > 0 && lacksRoom(engine, subscriber, bytes))) return true
-  return result.groups.some(({ members }) =>
-    members.every(({ subscriber }) => !isAvailable(subscriber) && !canQueue(engine, subscriber, message)),
+  return result.groups.some(
+    group =>
+      group.members.some(({ qos }) => qos > 0) &&
+      group.members.every(({ subscriber }) => !isAvailable(subscriber) && !mayQueue(engine, group, subscriber, message)),
   )
 }
 
