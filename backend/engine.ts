@@ -10,7 +10,7 @@ import type { BackendSettings } from './config.ts'
 import { BackendCounters } from './counters.ts'
 import { RetainedIndex } from './queue/retained-index.ts'
 import { FrontendLink } from './session/frontend-link.ts'
-import { Publication } from './session/sending.ts'
+import { Publication } from './publishing/publication.ts'
 import type { Session } from './session/session.ts'
 import { Journal } from './shard/journal.ts'
 import { Shard, shardOf } from './shard/shard.ts'
@@ -20,6 +20,8 @@ import { SubscriptionIndex } from './subscription/subscription-index.ts'
 /** Topics whose match result is kept (hotpath.md 4); beyond it the least recently used are matched again. */
 const CACHED_TOPICS_MAX = 65_536
 const WHEEL_TICK_MS = 100
+/** A SessionHandle is the place in the table and, above it, how often that was given out: never the same twice. */
+const SLOTS = 2 ** 27
 
 /** What the engine is given from outside: no clock, timer or randomness of its own. */
 export interface EngineParts {
@@ -96,13 +98,19 @@ export class Engine {
 
   /** The session that `connection` is attached to, or null when the connection was taken over or is gone. */
   attached(handle: SessionHandle, connection: ConnectionId): Session | null {
-    const session = this.#sessions[handle]
-    return session && session.link !== null && session.connection === connection ? session : null
+    const session = this.#sessions[handle % SLOTS]
+    return session && session.handle === handle && session.link !== null && session.connection === connection ? session : null
+  }
+
+  /** For a new connection: what an older one may still call the session by is void. */
+  renewHandle(session: Session): void {
+    session.handle += SLOTS
   }
 
   admit(session: Session): void {
-    session.handle = this.#freeHandles.pop() ?? this.#sessions.length
-    this.#sessions[session.handle] = session
+    const used = this.#freeHandles.pop()
+    session.handle = used === undefined ? this.#sessions.length : used + SLOTS
+    this.#sessions[session.handle % SLOTS] = session
     const shard = this.shards[session.shard]!
     shard.sessions.set(session.clientId, session)
     shard.byNumber.set(session.number, session)
@@ -113,7 +121,7 @@ export class Engine {
     const shard = this.shards[session.shard]!
     shard.sessions.delete(session.clientId)
     shard.byNumber.delete(session.number)
-    this.#sessions[session.handle] = null
+    this.#sessions[session.handle % SLOTS] = null
     this.#freeHandles.push(session.handle)
     this.counters.sessionsTotal--
   }

@@ -31,8 +31,8 @@ export function retainedOf(engine: Engine): Record<string, unknown> {
 
 function dumpSession(session: Session): unknown {
   const deliveries = new Set(session.outbox?.ids.deliveries() ?? [])
-  const waiting = session.outbox?.waiting
-  for (let i = 0; i < (waiting?.length ?? 0); i++) deliveries.add(waiting!.at(i)!)
+  const queued = session.outbox?.queued
+  for (let i = 0; i < (queued?.length ?? 0); i++) deliveries.add(queued!.at(i)!)
   return {
     clientId: session.clientId,
     number: session.number,
@@ -54,7 +54,7 @@ function dumpSession(session: Session): unknown {
       phase: session.outbox!.ids.phase(delivery.packetId),
       sent: delivery.sent,
     })),
-    queued: [session.outbox?.queuedMessages ?? 0, session.outbox?.queuedBytes ?? 0],
+    queued: [queued?.length ?? 0, session.outbox?.queuedBytes ?? 0],
   }
 }
 

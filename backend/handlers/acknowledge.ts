@@ -1,7 +1,8 @@
 import { isFailure, type ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Engine } from '../engine.ts'
 import { resumeReplays } from '../queue/retained-replay.ts'
-import { finish, pump } from '../session/sending.ts'
+import { finish } from '../session/finish.ts'
+import { pump } from '../session/sending.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
 import type { Session } from '../session/session.ts'
 import { Record, writeNumbered } from '../shard/records.ts'
@@ -25,7 +26,7 @@ export function onPubrec(engine: Engine, session: Session, packetId: number, rea
   ids.setPhase(packetId, AWAITING_PUBCOMP)
   const delivery = ids.delivery(packetId)
   const { port } = session.link!
-  if (delivery === null || !session.isPersistent || !session.isRecorded) {
+  if (delivery === null || !session.isJournalled) {
     port.released(session.connection, packetId)
     return true
   }
@@ -51,6 +52,6 @@ function complete(engine: Engine, session: Session, packetId: number): void {
   outbox.ids.free(packetId)
   if (delivery === null || delivery.inWindow) outbox.inWindow--
   if (delivery !== null) finish(engine, session, delivery)
-  if (outbox.waiting.length > 0) pump(engine, session)
+  if (!outbox.isIdle) pump(engine, session)
   if (session.replays !== null) resumeReplays(engine, session)
 }

@@ -161,3 +161,15 @@ describe('Session Expiry Interval', () => {
     expect([session.subscriptions, session.outbox, session.receivedQos2]).toEqual([null, null, null])
   })
 })
+
+test('a call with the handle of an earlier connection does nothing, whatever number its connection has', async () => {
+  const rig = await BackendRig.open()
+  const first = await rig.connect('c', { expirySeconds: NEVER })
+  const { handle, connection } = rig.engine.shardFor('c').sessions.get('c')!
+  first.detach()
+  await rig.connect('c', { expirySeconds: NEVER })
+  expect(rig.engine.attached(handle, connection)).toBeNull()
+  // Connections of another frontend may have the same number.
+  rig.engine.shardFor('c').sessions.get('c')!.connection = connection
+  expect(rig.engine.attached(handle, connection)).toBeNull()
+})

@@ -72,6 +72,7 @@ function newSession(engine: Engine, shard: Shard, clientId: string): Session {
 }
 
 function bind(engine: Engine, session: Session, request: AttachRequest): void {
+  engine.renewHandle(session)
   session.protocolVersion = request.protocolVersion
   session.link = engine.link(request.frontend)
   session.connection = request.connection

@@ -3,7 +3,7 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Engine } from '../engine.ts'
 import { findsQueueFull, matchOf, offerToAll } from '../publishing/route.ts'
 import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
-import { endPublication } from '../session/sending.ts'
+import { endPublication } from '../publishing/collecting.ts'
 import type { Session } from '../session/session.ts'
 import { Record, writeNumbered } from '../shard/records.ts'
 import type { MatchResult } from '../subscription/match-cache.ts'
@@ -52,7 +52,7 @@ export function onRelease(engine: Engine, session: Session, ticket: number, pack
   if (session.receivedQos2?.delete(packetId) !== true) {
     return engine.journal.acknowledgeWhenStored(port, session.connection, ticket, ReasonCode.PacketIdentifierNotFound)
   }
-  if (session.isPersistent && session.isRecorded) {
+  if (session.isJournalled) {
     writeNumbered(engine.journal.writer(session.shard), Record.Qos2Released, session.number, packetId)
     return engine.journal.acknowledgeWhenStored(port, session.connection, ticket, ReasonCode.Success)
   }
@@ -62,7 +62,7 @@ export function onRelease(engine: Engine, session: Session, ticket: number, pack
 function holdQos2(engine: Engine, session: Session, packetId: number): void {
   session.receivedQos2 ??= new Set()
   session.receivedQos2.add(packetId)
-  if (session.isPersistent && session.isRecorded) {
+  if (session.isJournalled) {
     writeNumbered(engine.journal.writer(session.shard), Record.Qos2Held, session.number, packetId)
   }
 }

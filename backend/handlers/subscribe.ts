@@ -36,7 +36,7 @@ export function onUnsubscribe(engine: Engine, session: Session, ticket: number, 
     if (filter.group === null) engine.index.unsubscribe(session, filter.filter)
     else engine.index.unsubscribeShared(session, filter.group, filter.filter)
     cancelReplay(session, filter.text)
-    if (session.isRecorded && session.isPersistent) {
+    if (session.isJournalled) {
       writeUnsubscribed(engine.journal.writer(session.shard), session.number, filter.text)
     }
   }
@@ -57,7 +57,7 @@ function limitReached(engine: Engine, session: Session, filter: ParsedFilter): R
 
 function add(engine: Engine, session: Session, request: SubscriptionRequest): 'new' | 'replaced' {
   const known = remember(engine, session, request)
-  if (session.isRecorded && session.isPersistent) {
+  if (session.isJournalled) {
     writeSubscribed(engine.journal.writer(session.shard), { session: session.number, text: request.filter.text, ...optionsOf(request) })
   }
   return known

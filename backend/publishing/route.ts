@@ -1,10 +1,12 @@
 import { userProperty, type Message } from '#shared/mqtt/message.ts'
 import type { Engine } from '../engine.ts'
 import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
-import { endPublication, lacksRoom, mayLackRoom, offer, offerQos0 } from '../session/sending.ts'
+import { lacksRoom, mayLackRoom } from '../session/queue-limits.ts'
 import type { Session } from '../session/session.ts'
 import type { MatchResult } from '../subscription/match-cache.ts'
 import type { SharedGroup } from '../subscription/shared-group.ts'
+import { endPublication } from './collecting.ts'
+import { offer, offerQos0 } from './offer.ts'
 
 /** Who gets messages on this topic, remembered with the Topic (hotpath.md 7). */
 export function matchOf(engine: Engine, message: Message): MatchResult<Session> {
@@ -54,7 +56,7 @@ export function offerToGroup(engine: Engine, group: SharedGroup<Session>): boole
 function isAvailable(session: Session): boolean {
   if (session.link === null || !session.isWritable) return false
   const { outbox } = session
-  return outbox === null || (outbox.waiting.length === 0 && outbox.inWindow < session.receiveMaximum)
+  return outbox === null || (outbox.isIdle && outbox.inWindow < session.receiveMaximum)
 }
 
 function canQueue(engine: Engine, session: Session, message: Message): boolean {

@@ -1,7 +1,9 @@
 import { RECIPIENT_RETAIN } from '#shared/rpc/recipients.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import type { Engine } from '../engine.ts'
-import { endPublication, offer, setRemainingExpiry } from '../session/sending.ts'
+import { endPublication } from '../publishing/collecting.ts'
+import { offer } from '../publishing/offer.ts'
+import { setRemainingExpiry } from '../publishing/publication.ts'
 import type { Session, SessionSubscription } from '../session/session.ts'
 import type { RetainedCursor } from './retained-index.ts'
 
@@ -73,7 +75,7 @@ export class RetainedReplay {
 function canTake(session: Session): boolean {
   if (session.link === null || !session.isWritable) return false
   // One message may wait in the queue and no more: whatever its limits are, replays do not fill it.
-  return session.outbox === null || session.outbox.queuedMessages === 0
+  return session.outbox === null || session.outbox.queued.length === 0
 }
 
 /** One turn's share of all sessions that are being sent Retained Messages; those that must wait are woken by `resumeReplays`. */

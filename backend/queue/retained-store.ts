@@ -1,6 +1,6 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import type { Engine } from '../engine.ts'
-import type { Publication } from '../session/sending.ts'
+import type { Publication } from '../publishing/publication.ts'
 import { writeRetained, writeRetainedGone } from '../shard/records.ts'
 
 const OWN_TOPICS = '$SYS/'

@@ -3,8 +3,10 @@ import { offerToGroup } from '../publishing/route.ts'
 import { cancelReplays } from '../queue/retained-replay.ts'
 import { Record, writeOfSession } from '../shard/records.ts'
 import type { Delivery } from './delivery.ts'
-import { endPublication, setRemainingExpiry } from './sending.ts'
+import { endPublication } from '../publishing/collecting.ts'
+import { setRemainingExpiry } from '../publishing/publication.ts'
 import { AWAITING_PUBACK } from './packet-identifiers.ts'
+import { takeQueued } from './queue-limits.ts'
 import { NEVER_EXPIRES, type Session } from './session.ts'
 import { publishWill } from './will.ts'
 
@@ -46,9 +48,7 @@ function handOn(engine: Engine, session: Session): void {
   session.outbox = null
   if (outbox === null) return
   const deliveries: Delivery[] = outbox.ids.deliveries()
-  // What waits with an identifier is among those already, or was acknowledged before it went again.
-  for (let head = outbox.waiting.shift(); head !== undefined; head = outbox.waiting.shift()) if (head.packetId === 0) deliveries.push(head)
-  engine.counters.queuedMessages -= outbox.queuedMessages
+  for (let queued = takeQueued(engine, outbox); queued !== null; queued = takeQueued(engine, outbox)) deliveries.push(queued)
   for (const delivery of deliveries) {
     const mayGo = !delivery.sent || (delivery.qos === 1 && outbox.ids.phase(delivery.packetId) === AWAITING_PUBACK)
     if (delivery.shared !== null && mayGo) giveToAnother(engine, delivery)

@@ -5,74 +5,57 @@ import { Delivery } from './delivery.ts'
 import { Outbox } from './outbox.ts'
 import { AWAITING_PUBACK } from './packet-identifiers.ts'
 
-function queued(sequence: number): Delivery {
+function newDelivery(sequence: number): Delivery {
   const message = new Message()
   message.payloadEnd = sequence
   return new Delivery(message, sequence, 1, false, null, null)
 }
 
-/** As after a new connection: with an identifier already, waiting to go again. */
-function identified(outbox: Outbox, sequence: number): Delivery {
-  const delivery = queued(sequence)
-  delivery.packetId = outbox.ids.take(AWAITING_PUBACK, delivery)
-  return delivery
+function sequences(ring: Outbox['due']): number[] {
+  return Array.from({ length: ring.length }, (_, index) => ring.at(index)!.sequence)
 }
 
-function order(outbox: Outbox): number[] {
-  return Array.from({ length: outbox.waiting.length }, (_, index) => outbox.waiting.at(index)!.sequence)
-}
-
-test('only what has no identifier yet counts as queued', () => {
+test('the queue counts its bytes, and gives out the oldest', () => {
   const outbox = new Outbox()
-  outbox.enqueue(identified(outbox, 1))
-  outbox.enqueue(queued(2))
-  outbox.enqueue(queued(3))
-  expect([outbox.queuedMessages, outbox.queuedBytes]).toEqual([2, 2 * new Message().storedBytes + 5])
+  for (const sequence of [2, 3]) outbox.enqueue(newDelivery(sequence))
+  expect([outbox.queued.length, outbox.queuedBytes]).toEqual([2, 2 * new Message().storedBytes + 5])
+  expect([outbox.takeQueued()?.sequence, outbox.takeQueued()?.sequence, outbox.takeQueued()]).toEqual([2, 3, null])
+  expect([outbox.queuedBytes, outbox.isIdle]).toEqual([0, true])
 })
 
-test('the oldest that may be dropped is taken out of the middle, and the order of the others stays', () => {
-  const outbox = new Outbox()
-  for (const sequence of [1, 2]) outbox.enqueue(identified(outbox, sequence))
-  for (const sequence of [3, 4, 5]) outbox.enqueue(queued(sequence))
-  expect([outbox.takeOldestQueued()?.sequence, order(outbox)]).toEqual([3, [1, 2, 4, 5]])
-  expect([outbox.takeOldestQueued()?.sequence, outbox.takeOldestQueued()?.sequence]).toEqual([4, 5])
-  expect([outbox.takeOldestQueued(), order(outbox), outbox.queuedMessages, outbox.queuedBytes]).toEqual([null, [1, 2], 0, 0])
-})
-
-test('[MQTT-4.4.0-1] on a new connection all that was sent goes first, oldest first, then what waited; nothing is in the window', () => {
-  const step = fc.constantFrom('queue', 'send', 'acknowledge', 'restart')
+test('[MQTT-4.4.0-1] on a new connection all that has an identifier is due, oldest first; nothing is in the window', () => {
+  const step = fc.constantFrom('queue', 'identify', 'send', 'acknowledge', 'restart')
   fc.assert(
     fc.property(fc.array(fc.tuple(step, fc.nat())), steps => {
       const outbox = new Outbox()
-      const sent = new Map<number, Delivery>()
+      const unacknowledged = new Map<number, Delivery>()
       let sequence = 0
       for (const [what, number] of steps) {
-        if (what === 'queue') outbox.enqueue(queued(++sequence))
+        if (what === 'queue') outbox.enqueue(newDelivery(++sequence))
         else if (what === 'restart') outbox.restart()
-        else if (what === 'send') {
-          const delivery = outbox.waiting.shift()
+        else if (what === 'identify') {
+          const delivery = outbox.takeQueued()
+          if (delivery === null) continue
+          delivery.packetId = outbox.ids.take(AWAITING_PUBACK, delivery)
+          outbox.due.push(delivery)
+          unacknowledged.set(delivery.sequence, delivery)
+        } else if (what === 'send') {
+          const delivery = outbox.due.shift()
           if (delivery === undefined) continue
-          if (delivery.packetId === 0) {
-            outbox.leaveQueue(delivery)
-            delivery.packetId = outbox.ids.take(AWAITING_PUBACK, delivery)
-          }
           delivery.inWindow = true
           outbox.inWindow++
-          sent.set(delivery.sequence, delivery)
         } else {
-          const delivery = [...sent.values()].filter(({ inWindow }) => inWindow)[number % Math.max(1, sent.size)]
+          const delivery = [...unacknowledged.values()].filter(({ inWindow }) => inWindow)[number % Math.max(1, unacknowledged.size)]
           if (delivery === undefined) continue
           outbox.ids.free(delivery.packetId)
           outbox.inWindow--
-          sent.delete(delivery.sequence)
+          unacknowledged.delete(delivery.sequence)
         }
       }
+      const queued = sequences(outbox.queued)
       outbox.restart()
-      const expected = [...sent.keys()].sort((a, b) => a - b)
-      const waiting = order(outbox)
-      expect(waiting.slice(0, expected.length)).toEqual(expected)
-      expect(waiting).toEqual([...waiting].sort((a, b) => a - b))
-      expect([outbox.inWindow, outbox.queuedMessages]).toEqual([0, waiting.length - expected.length])
+      expect(sequences(outbox.due)).toEqual([...unacknowledged.keys()].sort((a, b) => a - b))
+      expect([sequences(outbox.queued), outbox.inWindow]).toEqual([queued, 0])
     }),
   )
 })

@@ -196,7 +196,7 @@ describe('acknowledgements that do not fit', () => {
       { is: 'released', packetId: two!.packetId },
     ])
     expect(subscriber.pubcomp(two!.packetId)).toBe(true)
-    expect(sessionOf(rig, 'subscriber').outbox).toMatchObject({ inWindow: 0, queuedMessages: 0, queuedBytes: 0 })
+    expect(sessionOf(rig, 'subscriber').outbox).toMatchObject({ inWindow: 0, isIdle: true, queuedBytes: 0 })
   })
 
   test('one for a message that waits to be sent again ends it; nothing is counted twice when the session ends', async () => {
@@ -215,6 +215,17 @@ describe('acknowledgements that do not fit', () => {
     expect(await other.drain()).toHaveLength(3)
     expect(rig.engine.counters).toMatchObject({ messageBytes: 0, queuedMessages: 0 })
   })
+})
+
+test('a resumed queue of QoS 2 gets its identifiers with one commit for a window, not one for each message', async () => {
+  const { rig, subscriber, publisher } = await subscriberAndPublisher()
+  subscriber.detach()
+  await publishAll(publisher, 2, numbers(20))
+  const again = await rig.connect('subscriber', { expirySeconds: NEVER, receiveMaximum: 10 })
+  const before = rig.engine.journal.commits
+  await rig.settle()
+  expect(again.takePayloads()).toEqual(numbers(10))
+  expect(rig.engine.journal.commits - before).toBeLessThanOrEqual(1)
 })
 
 describe('queue limits', () => {
@@ -241,6 +252,19 @@ describe('queue limits', () => {
     other.take()
     publisher.publish('a', 'zero')
     expect(other.takePayloads()).toEqual(['zero'])
+  })
+
+  test('None: expired messages make room, so that a session nobody comes back for does not refuse others for ever', async () => {
+    const { rig, subscriber, publisher } = await subscriberAndPublisher({}, { queueMessagesMax: 2 })
+    subscriber.detach()
+    publisher.publish('a', 'short', { qos: 1, expirySeconds: 5 })
+    publisher.publish('a', 'long', { qos: 1 })
+    expect(await publishAll(publisher, 1, ['refused'])).toContain(ReasonCode.QuotaExceeded)
+    await rig.advance(6_000)
+    expect(await publishAll(publisher, 1, ['taken'])).toEqual([0])
+    expect(rig.engine.counters).toMatchObject({ expiredMessages: 1, queuedMessages: 2 })
+    const again = await rig.connect('subscriber', { expirySeconds: NEVER })
+    expect((await again.drain()).map(({ payload }) => payload)).toEqual(['long', 'taken'])
   })
 
   test('None: a full queue is full after a restart as well', async () => {

@@ -74,8 +74,13 @@ export class Session {
     this.number = number
   }
 
-  /** Its messages are journalled: it outlives its connection. */
+  /** It outlives its connection. */
   get isPersistent(): boolean {
     return this.expirySeconds > 0
+  }
+
+  /** Its messages, Subscriptions and QoS 2 identifiers are journalled, not its Will alone. */
+  get isJournalled(): boolean {
+    return this.isRecorded && this.expirySeconds > 0
   }
 }

@@ -2,7 +2,7 @@ import type { WillRequest } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
 import { publishOwn } from '../publishing/route.ts'
 import { Record, writeOfSession } from '../shard/records.ts'
-import { setRemainingExpiry, expiresAtMs } from './sending.ts'
+import { setRemainingExpiry, expiresAtMs } from '../publishing/publication.ts'
 import type { Session } from './session.ts'
 
 /** The Will of a new connection replaces what the session had; one that waited for its delay is not sent [MQTT-3.1.3-9]. */

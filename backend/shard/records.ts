@@ -24,6 +24,9 @@ export const Record = {
   RetainedGone: 13,
   WillGone: 14,
   Counters: 15,
+  /** In snapshots alone: a message by a number, then who holds it. Many sessions may hold one message. */
+  Message: 16,
+  Held: 17,
 } as const
 
 /** Ends the list of receivers of an Enqueued record: no session has number 0. */
@@ -174,6 +177,19 @@ export function writeRetainedGone(writer: ByteWriter, topicUtf8: Uint8Array): vo
 export function writeCounters(writer: ByteWriter, nextSession: number): void {
   writer.u8(Record.Counters)
   writer.varint(nextSession)
+}
+
+/** A message that Held records of the same snapshot name by `index`. */
+export function writeShared(writer: ByteWriter, index: number, message: Message): void {
+  writer.u8(Record.Message)
+  writer.varint(index)
+  writeMessage(writer, message)
+}
+
+export function writeHeld(writer: ByteWriter, index: number, receiver: ReceiverRecord): void {
+  writer.u8(Record.Held)
+  writer.varint(index)
+  writeReceiver(writer, receiver)
 }
 
 function writeMessage(writer: ByteWriter, message: Message): void {

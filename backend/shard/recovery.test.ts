@@ -220,6 +220,28 @@ test('Retained Messages are in a snapshot whatever their topics start with, thos
   expect(['a', '$b/c', '$SYS/d'].map(topic => engine.retained.get(topic)?.payload.toString())).toEqual(['a', '$b/c', undefined])
 })
 
+test('a message that many sessions of a shard hold is one message after recovery from a snapshot as well', async () => {
+  const rig = await Rig.open()
+  const away = NAMES.filter(name => shardOf(name, SHARDS) === 1).slice(0, 5)
+  for (const name of away) await rig.subscribe(await rig.attach(name, { receiveMaximum: 1 }), 'a')
+  const publisher = await rig.attach(first)
+  rig.publish(publisher, 0, rig.message('a', 'shared', 1, 1))
+  rig.publish(publisher, 1, rig.message('a', 'queued', 1, 2))
+  await rig.turns()
+  rig.store.isLong = true
+  for (let i = 0; i < SHARDS * 2; i++) {
+    rig.backend.tick()
+    await rig.turns()
+  }
+  const after = await rig.restarted()
+  const held = away.flatMap(name => {
+    const { ids, queued } = after.session(name)!.outbox!
+    return [...ids.deliveries(), queued.at(0)!].map(({ message }) => message)
+  })
+  expect(held.map(({ payload }) => payload.toString())).toEqual(away.flatMap(() => ['shared', 'queued']))
+  expect(new Set(held).size).toBe(2)
+})
+
 test('a Retained Message that came between SUBSCRIBE and SUBACK is sent once', async () => {
   const rig = await Rig.open()
   const subscriber = await rig.attach(second)

@@ -10,7 +10,7 @@ import { Delivery } from '../session/delivery.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
 import { Outbox } from '../session/outbox.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
-import { noteCrowded } from '../session/sending.ts'
+import { noteCrowded } from '../session/queue-limits.ts'
 import { hasExpired, Session, type Will } from '../session/session.ts'
 import { connectionWillDue, setWill } from '../session/will.ts'
 import { StoreError } from '../store/shard-store.ts'
@@ -36,6 +36,8 @@ class ShardReading {
   readonly #engine: Engine
   readonly #shard: Shard
   readonly #deliveries = new Map<number, Deliveries>()
+  /** Messages of the snapshot by their number in it. */
+  readonly #shared = new Map<number, Message>()
 
   constructor(engine: Engine, shard: Shard) {
     this.#engine = engine
@@ -96,6 +98,10 @@ class ShardReading {
         return void removeRetained(this.#engine, reader.text())
       case Record.WillGone:
         return this.#onWillGone(reader.varint())
+      case Record.Message:
+        return this.#onShared(reader)
+      case Record.Held:
+        return this.#onHeld(reader)
       case Record.Counters:
         return this.#sawSession(reader.varint() - 1)
       default:
@@ -175,14 +181,28 @@ class ShardReading {
 
   #onEnqueued(reader: ByteReader): void {
     const message = this.#message(reader)
-    for (let record = readReceiver(reader); record !== null; record = readReceiver(reader)) {
-      const session = this.#shard.byNumber.get(record.session)
-      if (session === undefined) continue
-      session.nextSequence = Math.max(session.nextSequence, record.sequence + 1)
-      let deliveries = this.#deliveries.get(record.session)
-      if (deliveries === undefined) this.#deliveries.set(record.session, (deliveries = new Map()))
-      deliveries.set(record.sequence, { message, record })
-    }
+    for (let record = readReceiver(reader); record !== null; record = readReceiver(reader)) this.#remember(message, record)
+  }
+
+  #onShared(reader: ByteReader): void {
+    const index = reader.varint()
+    this.#shared.set(index, this.#message(reader))
+  }
+
+  #onHeld(reader: ByteReader): void {
+    const message = this.#shared.get(reader.varint())
+    const record = readReceiver(reader)
+    if (message === undefined || record === null) throw new ByteReaderError('a delivery without message or session')
+    this.#remember(message, record)
+  }
+
+  #remember(message: Message, record: ReceiverRecord): void {
+    const session = this.#shard.byNumber.get(record.session)
+    if (session === undefined) return
+    session.nextSequence = Math.max(session.nextSequence, record.sequence + 1)
+    let deliveries = this.#deliveries.get(record.session)
+    if (deliveries === undefined) this.#deliveries.set(record.session, (deliveries = new Map()))
+    deliveries.set(record.sequence, { message, record })
   }
 
   #onDone(session: number, sequence: number): void {

@@ -1,21 +1,12 @@
 import { ByteWriter } from '#shared/base/byte-writer.ts'
+import type { Message } from '#shared/mqtt/message.ts'
 import type { Engine } from '../engine.ts'
 import type { Delivery } from '../session/delivery.ts'
-import { receiverOf } from '../session/sending.ts'
 import type { Session } from '../session/session.ts'
 import { StoreError, type SnapshotWriter } from '../store/shard-store.ts'
 import { ENTRY_FORMAT } from './journal.ts'
-import {
-  Record,
-  beginEnqueued,
-  endReceivers,
-  writeCounters,
-  writeNumbered,
-  writeReceiver,
-  writeRetained,
-  writeSession,
-  writeSubscribed,
-} from './records.ts'
+import { Record, writeCounters, writeHeld, writeNumbered, writeRetained, writeSession, writeShared, writeSubscribed } from './records.ts'
+import { receiverOf } from './receiver-of.ts'
 import type { Shard } from './shard.ts'
 
 /** A shard's log may grow to this, or to twice its last snapshot, before the next one: recovery reads no more than that. */
@@ -93,9 +84,7 @@ export class Snapshotter {
     for (const packetId of session.receivedQos2 ?? []) writeNumbered(pieces.writer, Record.Qos2Held, session.number, packetId)
     for (const delivery of deliveriesOf(session)) {
       if (session.hasEnded || session.outbox === null) return
-      beginEnqueued(pieces.writer, delivery.message)
-      writeReceiver(pieces.writer, receiverOf(session, delivery))
-      endReceivers(pieces.writer)
+      writeHeld(pieces.writer, pieces.indexOf(delivery.message), receiverOf(session, delivery))
       if (pieces.isLarge) await pieces.flush()
     }
     await pieces.flushIfLarge()
@@ -118,10 +107,7 @@ function deliveriesOf(session: Session): Delivery[] {
   const { outbox } = session
   if (outbox === null) return []
   const all = outbox.ids.deliveries()
-  for (let i = 0; i < outbox.waiting.length; i++) {
-    const waiting = outbox.waiting.at(i)!
-    if (waiting.packetId === 0) all.push(waiting)
-  }
+  for (let i = 0; i < outbox.queued.length; i++) all.push(outbox.queued.at(i)!)
   return all
 }
 
@@ -129,11 +115,22 @@ function deliveriesOf(session: Session): Delivery[] {
 class Pieces {
   readonly writer = new ByteWriter(CHUNK_BYTES)
   readonly #target: SnapshotWriter
+  readonly #indexes = new Map<Message, number>()
   bytes = 0
 
   constructor(target: SnapshotWriter) {
     this.#target = target
     this.writer.u8(ENTRY_FORMAT)
+  }
+
+  /** The number of a message in this snapshot; written when it is met first. */
+  indexOf(message: Message): number {
+    const known = this.#indexes.get(message)
+    if (known !== undefined) return known
+    const index = this.#indexes.size
+    this.#indexes.set(message, index)
+    writeShared(this.writer, index, message)
+    return index
   }
 
   get isLarge(): boolean {

@@ -1,0 +1,46 @@
+import { Message } from '#shared/mqtt/message.ts'
+import type { Engine } from '../engine.ts'
+
+/**
+ * One publish on its way through the engine: the message as received, and its copy once somebody keeps it. The engine
+ * has a single one and uses it again for each publish; publishes do not nest.
+ */
+export class Publication {
+  message = new Message()
+  #kept: Message | null = null
+
+  /** A message whose bytes are valid only now. */
+  begin(message: Message): void {
+    this.message = message
+    this.#kept = null
+  }
+
+  /** A message that owns its bytes already: retained, a Will, one that is handed on. */
+  beginKept(message: Message): void {
+    this.message = message
+    this.#kept = message
+  }
+
+  /** The same message in memory of its own; made at most once for a publish. */
+  kept(engine: Engine): Message {
+    if (this.#kept !== null) return this.#kept
+    // What stays for long must not pin a shared pool of small buffers.
+    const kept = this.message.retain ? this.message.keepApart() : this.message.keep()
+    kept.expiresAtMs = expiresAtMs(engine, this.message)
+    this.#kept = kept
+    return kept
+  }
+}
+
+/** Wall time at which a message that came now expires (§3.3.2.3.3), the configured ceiling applied; Infinity for never. */
+export function expiresAtMs(engine: Engine, message: Message): number {
+  const ceiling = engine.settings.maxMessageExpirySeconds
+  if (message.expirySeconds < 0) return ceiling === null ? Infinity : engine.clock.wallMs() + ceiling * 1_000
+  const seconds = ceiling === null ? message.expirySeconds : Math.min(ceiling, message.expirySeconds)
+  return engine.clock.wallMs() + seconds * 1_000
+}
+
+/** The Message Expiry Interval to send now: what was received less the time it waited [MQTT-3.3.2-6]. */
+export function setRemainingExpiry(message: Message, nowMs: number): void {
+  message.expirySeconds = message.expiresAtMs === Infinity ? -1 : Math.max(0, Math.ceil((message.expiresAtMs - nowMs) / 1_000))
+}
