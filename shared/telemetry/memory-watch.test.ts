@@ -40,6 +40,29 @@ test('once over it stays over until less is in use, and does not collect at ever
   expect(verdicts.at(-1)).toBe(false)
 })
 
+test('garbage that is back over the limit at each check is not collected at each, nor a reason to say so', () => {
+  const memory = new FakeMemory()
+  const watch = new MemoryWatch(100, memory)
+  memory.live = 95
+  for (let check = 0; check < 12; check++) {
+    memory.garbage = 10
+    expect(watch.check()).toBe(false)
+  }
+  expect(memory.collections).toBe(2)
+})
+
+test('far over the limit it is collected at once, however short ago it was', () => {
+  const memory = new FakeMemory()
+  const watch = new MemoryWatch(100, memory)
+  memory.live = 95
+  memory.garbage = 10
+  watch.check()
+  memory.garbage = 20
+  expect([watch.check(), memory.collections]).toEqual([false, 2])
+  memory.live = 120
+  expect([watch.check(), memory.collections]).toEqual([true, 3])
+})
+
 test('the memory of this process shrinks when what nobody holds is collected', async () => {
   const memory = processMemory()
   let held: Buffer[] | null = Array.from({ length: 64 }, () => Buffer.alloc(1 << 20, 1))

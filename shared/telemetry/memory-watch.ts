@@ -1,8 +1,10 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
-/** Checks until it is tried again, once a collection did not help: a full one stops the process for some tenths of a second. */
+/** Checks between two collections, whether the first helped or not: a full one stops the process for some tenths of a second. */
 const CHECKS_WITHOUT_COLLECTION = 5
+/** Garbage may take this share of the limit on top of it meanwhile; over that it is collected at once. */
+const OVERSHOOT_SHARE = 1 / 8
 
 /** Memory as the watch needs it. */
 export interface WatchedMemory {
@@ -19,19 +21,24 @@ export interface WatchedMemory {
 export class MemoryWatch {
   readonly #limitBytes: number
   readonly #memory: WatchedMemory
+  readonly #urgentBytes: number
   #checksToWait = 0
   #isOver = false
 
   constructor(limitBytes: number, memory: WatchedMemory) {
     this.#limitBytes = limitBytes
+    this.#urgentBytes = limitBytes * (1 + OVERSHOOT_SHARE)
     this.#memory = memory
   }
 
   /** Called about once a second. */
   check(): boolean {
-    if (this.#memory.inUseBytes() <= this.#limitBytes) {
+    const inUseBytes = this.#memory.inUseBytes()
+    const isDue = this.#checksToWait === 0
+    if (!isDue) this.#checksToWait--
+    if (inUseBytes <= this.#limitBytes) {
       this.#isOver = false
-    } else if (!this.#isOver || --this.#checksToWait < 0) {
+    } else if (isDue || (!this.#isOver && inUseBytes > this.#urgentBytes)) {
       this.#memory.collect()
       this.#isOver = this.#memory.inUseBytes() > this.#limitBytes
       this.#checksToWait = CHECKS_WITHOUT_COLLECTION
