@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { connect as connectTcp } from 'node:net'
 import type { Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
@@ -159,6 +160,22 @@ describe('an address that cannot be opened', () => {
     await listener.stopAccepting()
     expect((await open({ port })).port).toBe(port)
   })
+})
+
+/** The kernel's number of the timer that runs for the connection from `port` to `clientPort`; 2 is TCP keep-alive's. */
+function kernelTimer(port: number, clientPort: number): string | undefined {
+  const inHex = (number: number): string => number.toString(16).toUpperCase().padStart(4, '0')
+  const line = new RegExp(`:${inHex(port)} [0-9A-F]+:${inHex(clientPort)} [0-9A-F]+ [0-9A-F:]+ ([0-9A-F]{2}):`)
+  return line.exec(readFileSync('/proc/net/tcp', 'latin1'))?.[1]
+}
+
+test.runIf(process.platform === 'linux')('a client that is silent is asked by TCP whether it is there', async () => {
+  for (const settings of [{}, { tls: TLS }, { protocol: 'WebSockets' }] as const) {
+    const { port } = await open(settings)
+    const client = tcp(port)
+    await once(client, 'ready')
+    await expect.poll(() => kernelTimer(port, client.localPort!)).toBe('02')
+  }
 })
 
 describe('TLS', () => {

@@ -10,6 +10,12 @@ import type { OnTransport } from './transport.ts'
 /** Connections the kernel may have completed and we not accepted yet; it refuses or delays more. The kernel's own limit is often lower. */
 const ACCEPT_BACKLOG = 4_096
 
+/**
+ * Silence after which TCP asks whether the client's machine is still there. A client may have no Keep Alive (0): behind a NAT that forgot it,
+ * it would count as connected for ever.
+ */
+const TCP_KEEP_ALIVE_MS = 60_000
+
 /** Takes one step with a fresh connection (PROXY header, TLS, HTTP upgrade, Transport), then hands it to the next one or refuses it. */
 export type Stage = (socket: Socket, arrival: Arrival) => void
 
@@ -38,7 +44,8 @@ export function makePort(
 export async function listenOnSocket(port: Port, engine: 'net' | 'tls' | 'ws', first: Stage): Promise<Listener> {
   const { settings, arrivals } = port
   // Half-open never helps MQTT: a client that sent its FIN cannot acknowledge any more.
-  const server = createServer({ noDelay: true, allowHalfOpen: false }, socket => {
+  const options = { noDelay: true, allowHalfOpen: false, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS }
+  const server = createServer(options, socket => {
     const arrival = arrivals.accept(socket)
     if (arrival !== null) first(socket, arrival)
   })
