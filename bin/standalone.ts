@@ -132,6 +132,8 @@ class Standalone implements RunningBroker {
         },
         transport => this.frontend.onTransport(transport, settings.name),
         ({ reason, remoteAddress, detail }) => {
+          // The frontend refused it: counted and logged there.
+          if (reason === 'handlerRefused') return
           this.frontend.counters.connectionsRefused++
           this.#log.warn('connection_refused', { listener: settings.name, remote: remoteAddress, reason, detail })
         },
