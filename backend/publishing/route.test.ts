@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { BackendRig, NEVER, type ConnectOptions, type RigClient } from '../backend-rig.contract.ts'
+import { matchOf } from './route.ts'
 
 const QOS = [0, 1, 2] as const
 
@@ -32,6 +33,18 @@ describe('who gets a message', () => {
       }
     }
   }
+
+  test('a Topic lets go of the recipients when the index does', async () => {
+    const rig = await BackendRig.open()
+    const client = await rig.connect('c')
+    client.subscribe('a')
+    const message = rig.message('a', 'm')
+    const result = matchOf(rig.engine, message)
+    expect(result.recipients).toHaveLength(1)
+    expect(matchOf(rig.engine, message)).toBe(result)
+    client.subscribe('#')
+    expect(message.topic.resolved).toEqual({ result: null })
+  })
 
   test('nobody: 0x10 for QoS 1 and 2, and the identifier of QoS 2 is held all the same', async () => {
     const rig = await BackendRig.open()

@@ -3,7 +3,7 @@ import type { Engine } from '../engine.ts'
 import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
 import { lacksRoom, mayLackRoom } from '../session/queue-limits.ts'
 import type { Session } from '../session/session.ts'
-import type { MatchResult } from '../subscription/match-cache.ts'
+import type { MatchResult, RememberedResult } from '../subscription/match-cache.ts'
 import type { SharedGroup } from '../subscription/shared-group.ts'
 import { endPublication } from './collecting.ts'
 import { offer, offerQos0 } from './offer.ts'
@@ -11,10 +11,10 @@ import { offer, offerQos0 } from './offer.ts'
 /** Who gets messages on this topic, remembered with the Topic (hotpath.md 7). */
 export function matchOf(engine: Engine, message: Message): MatchResult<Session> {
   const { topic } = message
-  const known = topic.resolved as MatchResult<Session> | undefined
+  const known = (topic.resolved as RememberedResult<Session> | undefined)?.result
   if (known?.isCurrent === true) return known
   const result = engine.index.match(topic.name)
-  topic.resolved = result
+  topic.resolved = result.remembered
   return result
 }
 

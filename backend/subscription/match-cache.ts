@@ -2,6 +2,9 @@ import { hash32 } from '#shared/base/hash.ts'
 import type { Recipient } from './recipient.ts'
 import type { SharedGroup, SharedSubscriber } from './shared-group.ts'
 
+/** Longer Topic Names are matched each time: as keys they would take far more memory than their results. */
+const CACHED_TOPIC_CHARACTERS_MAX = 1_024
+
 /** Results whose topics have the same first level share a fate; more buckets only spare needless recomputing. */
 const BUCKETS = 256
 
@@ -12,6 +15,14 @@ interface Validity {
 
 const ENDED: Validity = { isCurrent: false }
 
+/**
+ * What others may remember of a result for as long as they like: the cache empties it when it lets the result go. Otherwise a list of
+ * recipients would live on with each of them, beyond the limits of the cache.
+ */
+export interface RememberedResult<S extends SharedSubscriber> {
+  result: MatchResult<S> | null
+}
+
 /** Who gets a message on one topic. Never changes; when it would have to, `isCurrent` turns false for ever. */
 export class MatchResult<S extends SharedSubscriber> {
   /** Each subscriber once. */
@@ -20,6 +31,8 @@ export class MatchResult<S extends SharedSubscriber> {
   readonly groups: readonly SharedGroup<S>[]
   /** @internal What it was made of: subscriptions, a group counting as one. */
   readonly subscriptionCount: number
+  /** Empty while the cache does not hold this result. */
+  readonly remembered: RememberedResult<S> = { result: null }
   /** @internal */
   generation: Validity = ENDED
   /** @internal */
@@ -31,7 +44,7 @@ export class MatchResult<S extends SharedSubscriber> {
     this.subscriptionCount = subscriptionCount
   }
 
-  /** Whether `match` would still find the same. Whoever keeps a result asks this before each use; it costs two reads. */
+  /** Whether `match` would still find the same. Whoever keeps a result asks this before each use (and keeps `remembered`). */
   get isCurrent(): boolean {
     return this.generation.isCurrent && this.bucket.isCurrent
   }
@@ -82,7 +95,7 @@ export class MatchCache<S extends SharedSubscriber> {
 
   /** Keeps `result`, which was found after the last change of the index. */
   add(topic: string, result: MatchResult<S>): void {
-    if (this.#topicsMax === 0) return
+    if (this.#topicsMax === 0 || topic.length > CACHED_TOPIC_CHARACTERS_MAX) return
     const index = bucketOf(topic)
     result.bucket = this.#buckets[index] ??= { isCurrent: true }
     this.#put(topic, result)
@@ -105,15 +118,15 @@ export class MatchCache<S extends SharedSubscriber> {
 
   /** Every result may have become wrong. */
   dropAll(): void {
-    this.#young.validity.isCurrent = false
-    this.#old.validity.isCurrent = false
+    end(this.#young)
+    end(this.#old)
     this.#young = newGeneration()
     this.#old = newGeneration()
   }
 
   #put(topic: string, result: MatchResult<S>): void {
     if (this.#young.results.size >= this.#topicsMax || this.#young.subscriptionCount >= this.#subscriptionsMax) {
-      this.#old.validity.isCurrent = false
+      end(this.#old)
       this.#old = this.#young
       this.#young = newGeneration()
     }
@@ -121,6 +134,7 @@ export class MatchCache<S extends SharedSubscriber> {
     this.#young.results.set(topic, result)
     this.#young.subscriptionCount += result.subscriptionCount
     result.generation = this.#young.validity
+    result.remembered.result = result
   }
 }
 
@@ -128,10 +142,17 @@ function newGeneration<S extends SharedSubscriber>(): Generation<S> {
   return { results: new Map(), validity: { isCurrent: true }, subscriptionCount: 0 }
 }
 
+/** One step for each result that was put in since the generation began, so it costs each `add` one. */
+function end<S extends SharedSubscriber>(generation: Generation<S>): void {
+  generation.validity.isCurrent = false
+  for (const result of generation.results.values()) if (result.generation === generation.validity) result.remembered.result = null
+}
+
 function dropFrom<S extends SharedSubscriber>(generation: Generation<S>, topic: string): void {
   const result = generation.results.get(topic)
   if (result === undefined) return
   result.generation = ENDED
+  result.remembered.result = null
   generation.subscriptionCount -= result.subscriptionCount
   generation.results.delete(topic)
 }

@@ -151,6 +151,34 @@ describe('remembered results', () => {
     expect(index.match('a/b').stale).toBe(false)
   })
 
+  test('what others remember of results stays within the limits of the cache, and goes with what ends it', () => {
+    const index = new SubscriptionIndex<Client>({ cachedTopicsMax: 1_000, cachedSubscriptionsMax: 100 })
+    for (let i = 0; i < 10; i++) index.subscribe(new Client(`${i}`), '#', plain)
+    const remembered = Array.from({ length: 200 }, (_, i) => index.match(`a/${i}`).remembered)
+    const reachable = (): number => remembered.reduce((sum, { result }) => sum + (result?.recipients.length ?? 0), 0)
+    expect(reachable()).toBeGreaterThanOrEqual(50)
+    expect(reachable()).toBeLessThanOrEqual(100)
+    expect(remembered.every(({ result }) => result === null || result.isCurrent)).toBe(true)
+    // One that is asked for again and again moves from half to half.
+    for (let i = 0; i < 30; i++) {
+      index.match(`b/${i}`)
+      expect(index.match('a/199')).toBe(remembered[199]!.result)
+    }
+    index.subscribe(alice, 'a/199', plain)
+    expect(remembered[199]!.result).toBeNull()
+    index.subscribe(alice, '+', plain)
+    expect(reachable()).toBe(0)
+  })
+
+  test('nothing is kept for names so long that they would take more memory than the result', () => {
+    const index = newIndex()
+    index.subscribe(alice, '#', plain)
+    const result = index.match('a'.repeat(1_025))
+    expect(result.recipients).toHaveLength(1)
+    expect(result.isCurrent).toBe(false)
+    expect(result.remembered.result).toBeNull()
+  })
+
   test('end one by one with filters without wildcard, by first level with others, all with + or # in front', () => {
     const index = newIndex()
     const topics = ['a/b', 'a/c', 'b/b', 'a']
