@@ -13,7 +13,7 @@ import { listen } from './listen.ts'
 import { ListenError } from './listener.ts'
 import type { Listener, ListenerLimits, ListenerSettings, Refusal, TlsSettings } from './listener.ts'
 import type { Transport } from './transport.ts'
-import { FIRST_MESSAGE_BYTES_MAX } from './ws-transport.ts'
+import { FIRST_MESSAGE_BYTES_MAX } from './websocket-rules.ts'
 
 const pki = await createTestPki()
 const otherPki = await createTestPki()

@@ -8,6 +8,7 @@ import { pattern } from './contract/pattern.ts'
 import type { ListenerLimits, ListenerSettings, Refusal } from './listener.ts'
 import { LINGER_MS } from './transport.ts'
 import { PAUSED_BYTES_MAX } from './uws-transport.ts'
+import { FIRST_MESSAGE_BYTES_MAX } from './websocket-rules.ts'
 import type { TransportKind } from './transport.ts'
 
 /** An engine as the contract sees it. */
@@ -518,16 +519,33 @@ function uwsContract(engine: ContractEngine, bench: () => Bench): void {
   })
   afterAll(() => slowBench.close())
 
-  test('a paused connection keeps a limited number of bytes, then it is closed', async () => {
+  test('a paused connection keeps a limited number of bytes, then it is closed; before its first resume no packet on top', async () => {
     await bench().listen()
-    const { client, server } = await bench().pair()
-    await server.call('pause')
     const { packetBytesMax } = engine.settings
-    for (let sentBytes = 0; sentBytes <= PAUSED_BYTES_MAX + packetBytesMax; sentBytes += packetBytesMax)
-      client.send(pattern(0, packetBytesMax))
-    expect(await client.closeCode).toBe(1_006)
-    await server.call('resume')
-    expect((await server.until({ closes: 1 })).closes).toEqual([expect.stringContaining('while the connection was paused')])
+    for (const limitBytes of [PAUSED_BYTES_MAX, PAUSED_BYTES_MAX + packetBytesMax]) {
+      const { client, server } = await bench().pair()
+      if (limitBytes > PAUSED_BYTES_MAX) await server.call('resume')
+      await server.call('pause')
+      for (let sentBytes = 0; sentBytes <= limitBytes; sentBytes += packetBytesMax) client.send(pattern(0, packetBytesMax))
+      expect(await client.closeCode).toBe(1_006)
+      await server.call('resume')
+      expect((await server.until({ closes: 1 })).closes).toEqual([`over ${limitBytes} bytes arrived while the connection was paused`])
+    }
+  })
+
+  test('only the first message is bounded by what a CONNECT may take', async () => {
+    await bench().listen()
+    const tooLong = await bench().pair()
+    tooLong.client.send(pattern(0, FIRST_MESSAGE_BYTES_MAX + 1))
+    expect(await tooLong.client.closeCode).toBe(1_006)
+    expect(await tooLong.server.until({ closes: 1 })).toMatchObject({
+      receivedBytes: 0,
+      closes: [expect.stringContaining('no complete message')],
+    })
+    const { client, server } = await bench().pair()
+    client.send(pattern(0, 10))
+    client.send(pattern(10, FIRST_MESSAGE_BYTES_MAX + 1))
+    expect((await server.until({ receivedBytes: FIRST_MESSAGE_BYTES_MAX + 11 })).closes).toEqual([])
   })
 
   test('a connection that does not finish its handshake is closed by the engine', { timeout: NATIVE_DEADLINE_MS }, async () => {

@@ -23,7 +23,8 @@ const IDLE_TIMEOUT_S = 960
 /**
  * Plain WebSocket on uWebSockets.js. What differs from the other engines, because the engine has no way to do it:
  * `remotePort` is 0; `connectionsMax` counts upgraded connections only; the deadline before the upgrade is the engine's own, about
- * 10 s; `pause` keeps what arrives (see PAUSED_BYTES_MAX); after `end` the peer has 16 s for its FIN.
+ * 10 s; `pause` keeps what arrives (see PAUSED_BYTES_MAX); a first message that is too long is refused when all of it is there, until then
+ * the engine holds up to `maxPayloadLength`; after `end` the peer has 16 s for its FIN.
  * It also understands PROXY protocol version 2 from anyone, therefore the address in such a header is never asked for.
  * @throws {ListenError} the operating system refuses the address
  */

@@ -3,11 +3,20 @@ import { GuardedTransport } from './guarded-transport.ts'
 import type { TransportFacts, TransportHome } from './guarded-transport.ts'
 import { LINGER_MS } from './transport.ts'
 import type { UwsSocket } from './uws-loading.ts'
-import { CLOSE_ABNORMAL, CLOSE_NORMAL, CLOSE_UNSUPPORTED_DATA, NO_CLOSE_FRAME, TEXT_FRAME } from './websocket-rules.ts'
+import {
+  CLOSE_ABNORMAL,
+  CLOSE_NORMAL,
+  CLOSE_UNSUPPORTED_DATA,
+  FIRST_MESSAGE_BYTES_MAX,
+  FIRST_MESSAGE_TOO_LONG,
+  NO_CLOSE_FRAME,
+  TEXT_FRAME,
+} from './websocket-rules.ts'
 
 /**
  * The engine cannot stop reading, so what arrives while we are paused is kept: up to this many bytes, then the connection is closed.
- * The Maximum Packet Size counts on top, so that one packet of any legal size always fits.
+ * From the first `resume` on the Maximum Packet Size counts on top, so that one packet of any legal size always fits: until then
+ * it is anyone's, who may not be a client yet.
  */
 export const PAUSED_BYTES_MAX = 1_048_576
 /** What keeping one message costs besides its bytes, so that a flood of tiny ones counts for what it is. */
@@ -24,7 +33,9 @@ export class UwsTransport extends GuardedTransport {
   /** Null once the engine has closed it: each of its methods would throw. */
   #websocket: UwsSocket<UwsGuest> | null
   readonly #timers: Timers
-  readonly #heldBytesMax: number
+  readonly #packetBytesMax: number
+  #heldBytesMax = PAUSED_BYTES_MAX
+  #isFirstMessage = true
   #drainDue = false
   #paused = false
   readonly #held: Buffer[] = []
@@ -37,7 +48,7 @@ export class UwsTransport extends GuardedTransport {
     super(facts, home)
     this.#websocket = websocket
     this.#timers = timers
-    this.#heldBytesMax = PAUSED_BYTES_MAX + packetBytesMax
+    this.#packetBytesMax = packetBytesMax
   }
 
   write(bytes: Uint8Array): void {
@@ -56,6 +67,7 @@ export class UwsTransport extends GuardedTransport {
 
   resume(): void {
     this.#paused = false
+    this.#heldBytesMax = PAUSED_BYTES_MAX + this.#packetBytesMax
     this.#flushLater()
   }
 
@@ -78,6 +90,8 @@ export class UwsTransport extends GuardedTransport {
       this.#error = TEXT_FRAME
       return this.#close(CLOSE_UNSUPPORTED_DATA)
     }
+    if (this.#isFirstMessage && message.byteLength > FIRST_MESSAGE_BYTES_MAX) return this.#cut(FIRST_MESSAGE_TOO_LONG)
+    this.#isFirstMessage = false
     const bytes = Buffer.from(message)
     if (this.#paused || this.#held.length > 0) this.#hold(bytes)
     else this.deliver(bytes)
@@ -112,12 +126,14 @@ export class UwsTransport extends GuardedTransport {
 
   #hold(bytes: Buffer): void {
     this.#heldBytes += bytes.length + HELD_MESSAGE_BYTES
-    if (this.#heldBytes > this.#heldBytesMax) {
-      this.#error = `over ${this.#heldBytesMax} bytes arrived while the connection was paused`
-      this.#drop()
-      return this.#websocket?.close()
-    }
+    if (this.#heldBytes > this.#heldBytesMax) return this.#cut(`over ${this.#heldBytesMax} bytes arrived while the connection was paused`)
     this.#held.push(Buffer.from(bytes))
+  }
+
+  #cut(error: string): void {
+    this.#error = error
+    this.#drop()
+    this.#websocket?.close()
   }
 
   #drop(): void {

@@ -21,6 +21,10 @@ export const CLOSE_ABNORMAL = 1_006
 export const TEXT_FRAME = 'text frame [MQTT-6.0.0-1]'
 export const NO_CLOSE_FRAME = 'no Close frame'
 
+/** CONNECT is smaller than this. Until a first message is complete engines would hold up to the port's Maximum Packet Size for anyone. */
+export const FIRST_MESSAGE_BYTES_MAX = 262_144
+export const FIRST_MESSAGE_TOO_LONG = `no complete message in ${FIRST_MESSAGE_BYTES_MAX} bytes`
+
 /** Clients put several small packets into one message, so a message may be larger than a packet, but not by much. */
 const SMALL_PACKETS_BYTES_MAX = 65_536
 const MESSAGE_SLACK_BYTES = 1_024

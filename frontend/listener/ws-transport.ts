@@ -5,10 +5,15 @@ import { errorText } from './arrival.ts'
 import { GuardedTransport } from './guarded-transport.ts'
 import type { TransportFacts, TransportHome } from './guarded-transport.ts'
 import { LINGER_MS } from './transport.ts'
-import { CLOSE_ABNORMAL, CLOSE_NORMAL, CLOSE_UNSUPPORTED_DATA, NO_CLOSE_FRAME, TEXT_FRAME } from './websocket-rules.ts'
-
-/** CONNECT is smaller than this. Until a first message is complete `ws` would hold up to the port's Maximum Packet Size for anyone. */
-export const FIRST_MESSAGE_BYTES_MAX = 262_144
+import {
+  CLOSE_ABNORMAL,
+  CLOSE_NORMAL,
+  CLOSE_UNSUPPORTED_DATA,
+  FIRST_MESSAGE_BYTES_MAX,
+  FIRST_MESSAGE_TOO_LONG,
+  NO_CLOSE_FRAME,
+  TEXT_FRAME,
+} from './websocket-rules.ts'
 
 const BINARY_MESSAGE = { binary: true, compress: false, fin: true } as const
 
@@ -74,7 +79,7 @@ export class WsTransport extends GuardedTransport {
     const count = (chunk: Buffer): void => {
       receivedBytes += chunk.length
       if (receivedBytes <= FIRST_MESSAGE_BYTES_MAX) return
-      this.#error = `no complete message in ${FIRST_MESSAGE_BYTES_MAX} bytes`
+      this.#error = FIRST_MESSAGE_TOO_LONG
       this.#websocket.terminate()
     }
     socket.on('data', count)
