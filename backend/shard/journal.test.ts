@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
 import { ManualTurn, nextTurn, RecordingFrontend } from '../backend-rig.contract.ts'
 import { LateStore } from '../store/late-store.contract.ts'
 import { Journal } from './journal.ts'
@@ -10,6 +11,16 @@ let journal: Journal
 let frontend: RecordingFrontend
 let failures: string[]
 let done: string[]
+
+/** A frontend that only the test's own method is asked of. */
+const frontendBase: FrontendPort = {
+  deliver: () => {},
+  acknowledged: () => {},
+  subscribed: () => {},
+  released: () => {},
+  pressure: () => {},
+  disconnect: () => {},
+}
 
 beforeEach(() => {
   store = LateStore.empty(3)
@@ -38,6 +49,10 @@ function turnWith(text: string): void {
 async function complete(count: number): Promise<void> {
   store.complete(count)
   await nextTurn()
+  // The end of the turn in which the store answered.
+  if (!turn.isRequested) return
+  turn.isRequested = false
+  journal.flush()
 }
 
 describe('group commit', () => {
@@ -91,6 +106,7 @@ describe('group commit', () => {
     expect(store.waiting).toBe(4)
     const before = journal.pendingBytes
     record(1, 'x'.repeat(10_000))
+    journal.flush()
     expect(journal.pendingBytes - before).toBeGreaterThan(10_000)
     await complete(1)
     expect(done).toEqual(['1'])
@@ -100,6 +116,22 @@ describe('group commit', () => {
     await complete(1)
     expect(done).toEqual(['1', '2', '3', '4', '5', '6', '7', '8', '9', '10'])
     expect([journal.commits, journal.pendingBytes]).toEqual([5, 0])
+  })
+
+  test('a chain of requests, each made when the one before completes, does not nest', async () => {
+    const depths: number[] = []
+    let depth = 0
+    let left = 1_000
+    const ask = (): void => {
+      depths.push(++depth)
+      if (left-- > 0) journal.acknowledgeWhenStored({ ...frontendBase, acknowledged: ask }, 1, left, ReasonCode.Success)
+      journal.flush()
+      depth--
+    }
+    journal.acknowledgeWhenStored({ ...frontendBase, acknowledged: ask }, 1, 0, ReasonCode.Success)
+    for (let turns = 0; turns < 2_000; turns++) journal.flush()
+    expect([depths.length, Math.max(...depths)]).toEqual([1_001, 1])
+    await nextTurn()
   })
 
   test('what an action records belongs to a later commit', async () => {

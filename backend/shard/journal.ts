@@ -45,6 +45,8 @@ export class Journal {
   #idle: (() => void)[] = []
   readonly #storedWaits = new Set<(isStored: boolean) => void>()
   #underWayBytes = 0
+  #openBytes = 0
+  #isCompleting = false
   commits = 0
   records = 0
 
@@ -56,12 +58,11 @@ export class Journal {
   }
 
   /**
-   * Bytes of records that the store has not answered for. The open commit is a turn's worth and not looked at, unless the store is so
-   * slow that it has to wait: then it grows with whatever clients send.
+   * Bytes of records that the store has not answered for. Those of the open commit are counted when it has to wait because the store is
+   * slow: at the end of each turn, since until then it is a turn's worth.
    */
   get pendingBytes(): number {
-    if (this.#underWay.length < COMMITS_UNDER_WAY_MAX) return this.#underWayBytes
-    return this.#dirty.reduce((bytes, shard) => bytes + this.#writers[shard]!.length, this.#underWayBytes)
+    return this.#underWayBytes + this.#openBytes
   }
 
   /** False when nothing outlives the process: then no record need be made. */
@@ -124,26 +125,40 @@ export class Journal {
 
   /** End of a turn: hands the open commit to the store, unless enough are under way. */
   readonly flush = (): void => {
-    if (this.#failed || this.#underWay.length >= COMMITS_UNDER_WAY_MAX) return
+    if (this.#failed) return
+    if (this.#underWay.length >= COMMITS_UNDER_WAY_MAX) {
+      this.#openBytes = this.#dirty.reduce((bytes, shard) => bytes + this.#writers[shard]!.length, 0)
+      return
+    }
     if (this.#dirty.length === 0 && !this.#open.isAwaited) return
     const commit = this.#open
     this.#open = new Commit(commit.number + 1)
     this.#underWay.push(commit)
     const entries = this.#takeEntries(commit)
-    if (entries.length === 0) return this.#onStored(commit)
+    if (entries.length === 0) {
+      commit.isStored = true
+      return this.#completeStored()
+    }
     this.commits++
     this.#underWayBytes += commit.bytes
     this.#store.commit(entries).then(
-      () => this.#onStored(commit),
+      () => {
+        commit.isStored = true
+        this.#completeStored()
+      },
       (error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))),
     )
   }
 
   /** Resolves when everything recorded so far is stored; at once after a failure. */
   async settled(): Promise<void> {
-    this.flush()
-    if (this.#failed || (this.#underWay.length === 0 && this.#dirty.length === 0)) return
-    await new Promise<void>(resolve => this.#idle.push(resolve))
+    for (this.flush(); !this.#failed && this.#isBusy; this.flush()) {
+      if (this.#underWay.length > 0) await new Promise<void>(resolve => this.#idle.push(resolve))
+    }
+  }
+
+  get #isBusy(): boolean {
+    return this.#underWay.length > 0 || this.#dirty.length > 0 || this.#open.isAwaited
   }
 
   #takeEntries(commit: Commit): ShardEntry[] {
@@ -154,15 +169,21 @@ export class Journal {
       entries.push({ shard, bytes })
     }
     this.#dirty.length = 0
+    this.#openBytes = 0
     return entries
   }
 
-  #onStored(stored: Commit): void {
-    stored.isStored = true
-    while (this.#underWay[0]?.isStored) this.#complete(this.#underWay.shift()!)
-    this.flush()
-    if (this.#underWay.length > 0 || this.#dirty.length > 0) return
-    for (const resolve of this.#idle.splice(0)) resolve()
+  /** In the order made. What completes may ask for more: that waits for the end of its turn, however long the chain is. */
+  #completeStored(): void {
+    if (this.#isCompleting) return
+    this.#isCompleting = true
+    try {
+      while (this.#underWay[0]?.isStored) this.#complete(this.#underWay.shift()!)
+    } finally {
+      this.#isCompleting = false
+    }
+    if (this.#dirty.length > 0 || this.#open.isAwaited) this.#turn.request()
+    if (this.#underWay.length === 0) for (const resolve of this.#idle.splice(0)) resolve()
   }
 
   #complete(commit: Commit): void {
