@@ -62,6 +62,9 @@ export class Frontend implements FrontendPort {
   readonly #generations: number[] = []
   readonly #freeSlots: number[] = []
   #dirty: Connection[] = []
+  #yielding: Connection[] = []
+  /** Grows with each turn in which there was something to do. */
+  turnNumber = 0
   #discarded: { readonly connection: Connection; readonly packetId: number; readonly qos: number }[] = []
   #unauthenticated = 0
   #unauthenticatedBytes = 0
@@ -111,7 +114,8 @@ export class Frontend implements FrontendPort {
   }
 
   connection(id: ConnectionId): Connection | null {
-    const connection = this.#slots[id % SLOTS]
+    // Exact for whole numbers up to 2^53, and three times as fast as the remainder of numbers beyond 32 bits.
+    const connection = this.#slots[(id >>> 0) & (SLOTS - 1)]
     return connection && connection.id === id ? connection : null
   }
 
@@ -182,6 +186,14 @@ export class Frontend implements FrontendPort {
     const dirty = this.#dirty
     this.#dirty = []
     for (const connection of dirty) connection.flush()
+    this.turnNumber++
+    if (this.#yielding.length > 0) this.#resumeYielding()
+  }
+
+  /** It has had its share of this turn's work: it goes on when the others have had theirs. */
+  resumeNextTurn(connection: Connection): void {
+    this.#yielding.push(connection)
+    this.#turn.request()
   }
 
   /** A few times a second: deadlines and Keep Alive. */
@@ -236,6 +248,15 @@ export class Frontend implements FrontendPort {
     this.#slots[slot] = null
     this.#freeSlots.push(slot)
     if (error !== null) this.log.debug('connection_lost', { client: connection.clientId, error })
+  }
+
+  #resumeYielding(): void {
+    const yielding = this.#yielding
+    this.#yielding = []
+    for (const connection of yielding) {
+      connection.isYielding = false
+      connection.resumeInput()
+    }
   }
 
   #settleDiscarded(): void {

@@ -305,3 +305,31 @@ describe('the end', () => {
     expect([unlucky.transport.isEnded, other.transport.isEnded, world.backend.detached.length]).toEqual([true, false, 1])
   })
 })
+
+describe('much input at once', () => {
+  test('is handled in shares of a turn, so that others have theirs in between', async () => {
+    const world = new Surroundings()
+    const [busy, other] = [await world.connect(), (await world.connect()).forget()]
+    const packet = publish(5, 0, 0)
+    const count = Math.ceil((1024 * 1024) / packet.length)
+    busy.arrive(Buffer.concat(Array.from({ length: count }, () => packet)))
+    const first = world.backend.published.length
+    expect(first * packet.length).toBeLessThan(300 * 1024)
+    other.arrive(PINGREQ)
+    world.frontend.endTurn()
+    expect(other.packets.map(({ cmd }) => cmd)).toEqual(['pingresp'])
+    expect(world.backend.published.length).toBeLessThan(count)
+    world.turn.run()
+    expect(world.backend.published.length).toBe(count)
+    expect(busy.transport.isPaused).toBe(false)
+  })
+
+  test('does not make more output than a socket may be behind with', async () => {
+    const world = new Surroundings()
+    const client = (await world.connect()).forget()
+    client.transport.stall()
+    client.send(Buffer.concat(Array.from({ length: 200_000 }, () => PINGREQ)))
+    expect(client.transport.bufferedBytes).toBeLessThan(256 * 1024)
+    expect(client.transport.isPaused).toBe(true)
+  })
+})

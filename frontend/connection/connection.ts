@@ -18,6 +18,9 @@ import { Output } from './output.ts'
 import { firstRefusalText, refusalText } from './refusal-text.ts'
 import { AnswerKind, PENDING_ANSWERS_MAX, PendingAnswers, type AnswerSender } from './pending-answers.ts'
 
+/** Of one client's input this much is handled in a turn, and the packet that goes beyond it. */
+const TURN_INPUT_BYTES = 256 * 1024
+
 /** An acknowledgement without a Reason String. */
 const ACK_BYTES_MAX = 6
 
@@ -72,6 +75,10 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   timer: TimerHandle | null = null
 
   #gatheredBytes = 0
+  #inputTurn = 0
+  #inputBytes = 0
+  /** Has had its share of this turn, and goes on in the next. */
+  isYielding = false
   /** Of `isUnheard`. */
   #takenBytes = -1
   /** In the frontend's list for the end of this turn. */
@@ -129,7 +136,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   /** There may be several reasons at a time: that one is gone must not let in what another one holds back. */
   get #mustWait(): boolean {
-    return this.isBehind || this.answers.length > PENDING_ANSWERS_MAX / 2 || this.frontend.isPausedByPressure(this)
+    return this.isBehind || this.isYielding || this.answers.length > PENDING_ANSWERS_MAX / 2 || this.frontend.isPausedByPressure(this)
   }
 
   /**
@@ -164,8 +171,10 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
       if (ackFrameBytes(this.version, reason, text) > this.packetBytesMaxOut) text = null
     }
     const into = this.output.room(text === null ? ACK_BYTES_MAX : ackFrameBytes(this.version, reason, text))
-    this.output.advance(encodeAck(into, this.output.at, type, packetId, this.version, reason, text))
-    this.markDirty()
+    const start = this.output.at
+    const end = encodeAck(into, start, type, packetId, this.version, reason, text)
+    this.output.advance(end)
+    this.gathered(end - start)
   }
 
   /** Of SUBACK and UNSUBACK. */
@@ -179,7 +188,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   send(packet: Uint8Array): void {
     if (packet.length > this.packetBytesMaxOut) return close(this, { discardWill: false, sessionExpirySeconds: null })
     this.output.append(packet)
-    this.markDirty()
+    this.gathered(packet.length)
   }
 
   markDirty(): void {
@@ -188,7 +197,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     this.frontend.addDirty(this)
   }
 
-  /** Bytes of PUBLISH packets were gathered: a client that does not read is noticed within the turn, not after it. */
+  /** Bytes were gathered for the client: one that does not read is noticed within the turn, not after it. */
   gathered(bytes: number): void {
     this.#gatheredBytes += bytes
     if (this.#gatheredBytes >= BEHIND_BYTES) this.#writeOut()
@@ -215,9 +224,24 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   }
 
   onFrame(bytes: Buffer, start: number, end: number): boolean {
-    const goesOn = this.#onPacket(this, bytes, start, end)
+    let goesOn = this.#onPacket(this, bytes, start, end)
+    if (this.phase === 'open' && this.#hasHadItsTurn(end - start)) {
+      this.isYielding = true
+      this.frontend.resumeNextTurn(this)
+      goesOn = false
+    }
     if (!goesOn) this.transport.pause()
     return goesOn
+  }
+
+  /** What one client sends at once must not hold up the others: a WebSocket message may be as large as the largest packet. */
+  #hasHadItsTurn(bytes: number): boolean {
+    if (this.#inputTurn !== this.frontend.turnNumber) {
+      this.#inputTurn = this.frontend.turnNumber
+      this.#inputBytes = 0
+    }
+    this.#inputBytes += bytes
+    return this.#inputBytes > TURN_INPUT_BYTES
   }
 
   sendAnswer(kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {

@@ -20,8 +20,7 @@ export class SharedFrames {
   readonly #used: number[] = []
 
   clear(): void {
-    for (const shape of this.#used) this.#lengths[shape] = 0
-    this.#used.length = 0
+    for (let shape = this.#used.pop(); shape !== undefined; shape = this.#used.pop()) this.#lengths[shape] = 0
   }
 
   has(shape: number): boolean {
