@@ -20,6 +20,11 @@ import { SubscriptionIndex } from './subscription/subscription-index.ts'
 /** Topics whose match result is kept (hotpath.md 4); beyond it the least recently used are matched again. */
 const CACHED_TOPICS_MAX = 65_536
 const WHEEL_TICK_MS = 100
+/**
+ * Sessions that end, Wills and expiries in one event-loop turn: after a cut network all of a broker's may be due at once, and
+ * connections must not wait for them. The others follow in the next turns, in order.
+ */
+export const DUE_PER_TURN_MAX = 2_000
 /** A SessionHandle is the place in the table and, above it, how often that was given out: never the same twice. */
 const SLOTS = 2 ** 27
 
@@ -48,6 +53,7 @@ export class Engine {
   readonly retained = new RetainedIndex<Message>()
   readonly counters = new BackendCounters()
   readonly #wheel: TimerWheel<() => void>
+  #isWheelBehind = false
   /** Sessions that are being sent Retained Messages, a bounded number of them in each turn. */
   readonly replaying = new Set<Session>()
   /** Links that the publish being matched has recipients on. */
@@ -102,6 +108,13 @@ export class Engine {
     return session && session.handle === handle && session.link !== null && session.connection === connection ? session : null
   }
 
+  /** The client takes messages again: writable, acknowledged, or back. */
+  resumeReplays(session: Session): void {
+    if (session.replays === null) return
+    this.replaying.add(session)
+    this.turn.request()
+  }
+
   /** For a new connection: what an older one may still call the session by is void. */
   renewHandle(session: Session): void {
     session.handle += SLOTS
@@ -139,9 +152,15 @@ export class Engine {
     return null
   }
 
-  /** Runs what is due. Called a few times a second. */
+  /** Runs what is due, at most DUE_PER_TURN_MAX of it. Called a few times a second. */
   turnWheel(): void {
-    this.#wheel.advance(this.clock.monotonicMs(), run => run())
+    this.#isWheelBehind = !this.#wheel.advance(this.clock.monotonicMs(), run => run(), DUE_PER_TURN_MAX)
+    if (this.#isWheelBehind) this.turn.request()
+  }
+
+  /** Goes on with what `turnWheel` left. Called at the end of each turn. */
+  catchUp(): void {
+    if (this.#isWheelBehind) this.turnWheel()
   }
 
   /** A message is kept somewhere more: its bytes count once. */

@@ -1,6 +1,5 @@
 import { isFailure, type ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Engine } from '../engine.ts'
-import { resumeReplays } from '../queue/retained-replay.ts'
 import { finish } from '../session/finish.ts'
 import { pump } from '../session/sending.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
@@ -53,5 +52,5 @@ function complete(engine: Engine, session: Session, packetId: number): void {
   if (delivery === null || delivery.inWindow) outbox.inWindow--
   if (delivery !== null) finish(engine, session, delivery)
   if (!outbox.isIdle) pump(engine, session)
-  if (session.replays !== null) resumeReplays(engine, session)
+  engine.resumeReplays(session)
 }

@@ -1,7 +1,6 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { AttachReply, AttachRequest, ConnectionEnd } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
-import { resumeReplays } from '../queue/retained-replay.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
 import { pump } from '../session/sending.ts'
 import { Session } from '../session/session.ts'
@@ -35,7 +34,7 @@ export async function onAttach(engine: Engine, request: AttachRequest): Promise<
 export function onOpened(engine: Engine, session: Session): void {
   session.isWritable = true
   pump(engine, session)
-  resumeReplays(engine, session)
+  engine.resumeReplays(session)
 }
 
 /** The Network Connection is gone. See BackendPort.detach. */
@@ -60,6 +59,7 @@ function unbind(engine: Engine, session: Session): void {
   engine.counters.sessionsConnected--
   connectionWillDue(engine, session)
   if (!session.isPersistent) return endSession(engine, session)
+  session.outbox?.moveApart()
   if (session.isRecorded)
     writeDetached(engine.journal.writer(session.shard), session.number, session.expirySeconds, session.disconnectedAtMs)
   scheduleExpiry(engine, session)

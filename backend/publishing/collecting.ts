@@ -29,15 +29,14 @@ export function addReceiver(engine: Engine, session: Session, delivery: Delivery
 
 /** Every `offer` of one publish was made: journals it and hands the message to the frontends. */
 export function endPublication(engine: Engine): void {
-  for (const shard of engine.openShards) writeEnqueued(engine, shard)
-  engine.openShards.length = 0
-  for (const link of engine.touchedLinks) {
+  // Taken out one by one: V8 throws the elements away when `length` is set, and the next publish would allocate them again.
+  for (let shard = engine.openShards.pop(); shard !== undefined; shard = engine.openShards.pop()) writeEnqueued(engine, shard)
+  for (let link = engine.touchedLinks.pop(); link !== undefined; link = engine.touchedLinks.pop()) {
     engine.counters.publishesSent += link.recipients.count
     engine.counters.payloadBytesSent += link.recipients.count * engine.publication.message.payloadLength
     link.port.deliver(engine.publication.message, link.recipients)
     link.recipients.clear()
   }
-  engine.touchedLinks.length = 0
 }
 
 function writeEnqueued(engine: Engine, shard: Shard): void {
@@ -45,10 +44,8 @@ function writeEnqueued(engine: Engine, shard: Shard): void {
   beginEnqueued(writer, engine.publication.kept(engine))
   for (let i = 0; i < shard.receivers.length; i++) writeReceiver(writer, receiverOf(shard.receivingSessions[i]!, shard.receivers[i]!))
   endReceivers(writer)
-  for (let i = 0; i < shard.receivers.length; i++) {
-    const delivery = shard.receivers[i]!
-    if (delivery.qos === 2 && delivery.packetId !== 0) sendAfterCommit(engine, shard.receivingSessions[i]!, delivery)
+  for (let delivery = shard.receivers.pop(); delivery !== undefined; delivery = shard.receivers.pop()) {
+    const session = shard.receivingSessions.pop()!
+    if (delivery.qos === 2 && delivery.packetId !== 0) sendAfterCommit(engine, session, delivery)
   }
-  shard.receivers.length = 0
-  shard.receivingSessions.length = 0
 }

@@ -198,3 +198,23 @@ describe('Retained Messages for a new Subscription', () => {
     ])
   })
 })
+
+test('a replay goes on when the message that it waited for has expired, with nothing left to acknowledge', async () => {
+  const rig = await BackendRig.open({ isLate: true })
+  const publisher = await rig.connect('p')
+  for (const topic of ['r/1', 'r/2']) publisher.publish(topic, topic, { retain: true })
+  const client = await subscriberOf(rig)
+  client.subscribe('t')
+  await rig.settle()
+  client.take()
+  client.subscribe('r/#')
+  rig.endTurn()
+  rig.store.complete()
+  await nextTurn()
+  // The first waits for its commit, the second behind it; both expire there.
+  publisher.publish('t', 'first', { qos: 2, expirySeconds: 1 })
+  publisher.publish('t', 'second', { qos: 1, expirySeconds: 1 })
+  rig.clock.advance(5_000)
+  await rig.settle()
+  expect(client.takePayloads().toSorted()).toEqual(['r/1', 'r/2'])
+})

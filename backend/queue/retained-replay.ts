@@ -78,7 +78,7 @@ function canTake(session: Session): boolean {
   return session.outbox === null || session.outbox.queued.length === 0
 }
 
-/** One turn's share of all sessions that are being sent Retained Messages; those that must wait are woken by `resumeReplays`. */
+/** One turn's share of all sessions that are being sent Retained Messages; those that must wait are woken by `Engine.resumeReplays`. */
 export function runReplays(engine: Engine): void {
   if (engine.replaying.size === 0) return
   let steps = STEPS_PER_TURN
@@ -115,14 +115,7 @@ function runSession(engine: Engine, session: Session, budget: { steps: number })
 export function startReplay(engine: Engine, session: Session, subscription: SessionSubscription, newestSequence: number): void {
   session.replays ??= new Map()
   session.replays.set(subscription.filter.text, new RetainedReplay(engine, session, subscription, newestSequence))
-  resumeReplays(engine, session)
-}
-
-/** The client takes messages again: writable, acknowledged, or back. */
-export function resumeReplays(engine: Engine, session: Session): void {
-  if (session.replays === null) return
-  engine.replaying.add(session)
-  engine.turn.request()
+  engine.resumeReplays(session)
 }
 
 /** The Subscription with this filter text is gone: nothing new starts for it. */

@@ -1,14 +1,8 @@
 import type { Message } from '#shared/mqtt/message.ts'
+import { isOwnTopic } from '#shared/mqtt/topic.ts'
 import type { Engine } from '../engine.ts'
 import type { Publication } from '../publishing/publication.ts'
 import { writeRetained, writeRetainedGone } from '../shard/records.ts'
-
-const OWN_TOPICS = '$SYS/'
-
-/** A topic of the broker itself: never journalled, never counted. */
-export function isOwnTopic(topicName: string): boolean {
-  return topicName.startsWith(OWN_TOPICS)
-}
 
 /** Whether keeping this message would go over retainedMessagesMax or retainedBytesMax. Replacing and removing never do on their own. */
 export function wouldExceedRetained(engine: Engine, message: Message): boolean {
@@ -44,6 +38,7 @@ export function keepRetained(engine: Engine, publication: Publication): void {
 export function putRetained(engine: Engine, message: Message): void {
   const { name } = message.topic
   removeRetained(engine, name)
+  message.moveApart()
   message.retainedSequence = ++engine.retainedSequence
   engine.retained.set(name, message)
   engine.hold(message)

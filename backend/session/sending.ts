@@ -20,6 +20,12 @@ export function reserve(outbox: Outbox, delivery: Delivery): void {
 export function pump(engine: Engine, session: Session): void {
   const { outbox } = session
   if (outbox === null || outbox.isIdle || session.hasEnded) return
+  sendDue(engine, session, outbox)
+  // Retained Messages wait for the queue to be empty, whatever emptied it.
+  if (outbox.queued.length === 0) engine.resumeReplays(session)
+}
+
+function sendDue(engine: Engine, session: Session, outbox: Outbox): void {
   const nowMs = engine.clock.wallMs()
   while (session.link !== null && session.isWritable) {
     if (outbox.due.length === 0) identifyQueued(engine, session, outbox, nowMs)
