@@ -113,6 +113,7 @@ export class Backend implements BackendPort {
 
   /** End of an event-loop turn: what was collected goes on. The first step of the Turn, before the frontend's. */
   readonly endTurn = (): void => {
+    this.engine.catchUp()
     runReplays(this.engine)
     this.engine.journal.flush()
   }

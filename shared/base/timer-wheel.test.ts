@@ -122,6 +122,31 @@ describe('TimerWheel', () => {
     expect(fired.toSorted()).toEqual([0, 1, 2])
   })
 
+  test('at most `max` in one advance; the others in the next ones, in order of their ticks, and before what was scheduled meanwhile', () => {
+    const item = fc.record({ dueMs: fc.integer({ min: 0, max: 50_000 }), step: fc.integer({ min: 0, max: 2_000 }) })
+    fc.assert(
+      fc.property(fc.array(item, { minLength: 1, maxLength: 60 }), fc.integer({ min: 1, max: 5 }), (items, max) => {
+        const wheel = new TimerWheel<number>(10, 0)
+        const ticks: number[] = []
+        for (const { dueMs } of items) wheel.schedule(Math.max(1, Math.ceil(dueMs / 10)), dueMs)
+        let nowMs = 0
+        const late: number[] = []
+        for (const { step } of items) {
+          nowMs += step
+          const before = wheel.size
+          const isDone = wheel.advance(nowMs, tick => (tick === 0 ? late : ticks).push(tick), max)
+          expect(before - wheel.size).toBeLessThanOrEqual(max)
+          if (isDone) expect(wheel.advance(nowMs, () => expect.unreachable(), max)).toBe(true)
+          wheel.schedule(0, nowMs)
+        }
+        while (!wheel.advance(nowMs + 100_000, tick => (tick === 0 ? late : ticks).push(tick), max));
+        expect(ticks).toEqual(items.map(({ dueMs }) => Math.max(1, Math.ceil(dueMs / 10))).toSorted((a, b) => a - b))
+        expect(late).toHaveLength(items.length)
+        expect(wheel.size).toBe(0)
+      }),
+    )
+  })
+
   test('time that goes back fires nothing', () => {
     const wheel = new TimerWheel<number>(10, 1_000)
     wheel.advance(2_000, () => {})

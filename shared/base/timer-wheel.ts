@@ -92,24 +92,26 @@ export class TimerWheel<T> {
   }
 
   /**
-   * Fires what is due at `nowMs`. Time that goes back is ignored. `onDue` may schedule and cancel; when it throws, its item counts
-   * as fired and the others fire at the next call.
+   * Fires what is due at `nowMs`, at most `max` items; false when more is due: the next call goes on there, whatever was scheduled
+   * meanwhile. Time that goes back is ignored. `onDue` may schedule and cancel; when it throws, its item counts as fired and the
+   * others fire at the next call.
    */
-  advance(nowMs: number, onDue: (item: T) => void): void {
+  advance(nowMs: number, onDue: (item: T) => void, max = Infinity): boolean {
     const target = Math.min(TICK_MAX, Math.floor((nowMs - this.#startMs) / this.#tickMs))
-    if (!(target >= this.#tick)) return
+    if (!(target >= this.#tick)) return true
     assert(!this.#advancing, 'advance is not called from onDue')
     this.#advancing = true
     this.#firedTick = target
     try {
-      this.#run(target, onDue)
+      return this.#run(target, onDue, max)
     } finally {
       this.#advancing = false
       this.#firedTick = this.#tick
     }
   }
 
-  #run(target: number, onDue: (item: T) => void): void {
+  #run(target: number, onDue: (item: T) => void, max: number): boolean {
+    let left = max
     for (let level = this.#lowestLevel(); level < LEVELS; level = this.#lowestLevel()) {
       const position = lowestBit(this.#occupied[level]!)
       const reachedTick = firstTickOf(this.#tick, level, position)
@@ -117,16 +119,20 @@ export class TimerWheel<T> {
       this.#tick = reachedTick
       const slot = level * SLOTS_PER_LEVEL + position
       for (let handle = this.#first[slot]; handle; handle = this.#first[slot]) {
-        this.#unlink(handle)
-        if (handle.dueTick > reachedTick) {
+        if (level > 0) {
+          // Also what is due now: a slot that is left half spread would lie behind the levels below it.
+          this.#unlink(handle)
           this.#link(handle)
           continue
         }
+        if (left-- <= 0) return false
+        this.#unlink(handle)
         this.#size--
         onDue(handle.item as T)
       }
     }
     this.#tick = target
+    return true
   }
 
   #lowestLevel(): number {
