@@ -42,6 +42,11 @@ export class Outbox {
     return delivery
   }
 
+  /** No connection: what is unacknowledged may stay for long, and must not pin a pool of small buffers. */
+  moveApart(): void {
+    for (const delivery of this.ids.deliveries()) delivery.message.moveApart()
+  }
+
   /** A new connection: everything unacknowledged goes again, oldest first, before what is queued [MQTT-4.4.0-1]. */
   restart(): void {
     this.due.clear()

@@ -10,6 +10,8 @@ const SWEEP_MS = 1_000
 
 /** Adds to the queue and keeps it within its limits: with `DropOldest` here, with `None` `lacksRoom` was asked before. */
 export function enqueue(engine: Engine, session: Session, outbox: Outbox, delivery: Delivery): void {
+  // Nobody knows for how long: it must not pin a pool of small buffers that is many times its size.
+  delivery.message.moveApart()
   outbox.enqueue(delivery)
   engine.counters.queuedMessages++
   const { queueMessagesMax, queueBytesMax, queueStrategy } = engine.settings

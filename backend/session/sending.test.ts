@@ -373,3 +373,26 @@ describe('Message Expiry Interval', () => {
     expect(sent.map(({ payload, expirySeconds }) => [payload, expirySeconds])).toEqual([['there', 10]])
   })
 })
+
+test('what waits for an absent client lies in memory of its own, once for all who wait for it', async () => {
+  const rig = await BackendRig.open()
+  const publisher = await rig.connect('publisher')
+  for (const name of ['away', 'away too', 'leaves']) {
+    const client = await rig.connect(name, { expirySeconds: NEVER })
+    client.subscribe('a')
+    if (name !== 'leaves') client.detach()
+  }
+  publisher.publish('a', 'm', { qos: 1, userProperties: [['name', 'value']] })
+  const queued = sessionOf(rig, 'away').outbox!.queued.peek()!.message
+  expect(queued.payloadBytes.buffer.byteLength).toBe(queued.payloadLength + queued.propertiesLength)
+  expect(sessionOf(rig, 'away too').outbox!.queued.peek()!.message).toBe(queued)
+  expect(sessionOf(rig, 'leaves').outbox!.ids.deliveries()[0]!.message).toBe(queued)
+})
+
+test('so does what a client leaves unacknowledged', async () => {
+  const { rig, subscriber, publisher } = await subscriberAndPublisher()
+  publisher.publish('a', 'm', { qos: 1 })
+  subscriber.detach()
+  const [delivery] = sessionOf(rig, 'subscriber').outbox!.ids.deliveries()
+  expect(delivery!.message.payloadBytes.buffer.byteLength).toBe(1)
+})

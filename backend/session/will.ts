@@ -11,6 +11,7 @@ export function setWill(engine: Engine, session: Session, will: WillRequest | nu
   drop(engine, session)
   if (will === null) return
   session.will = will
+  will.message.moveApart()
   engine.hold(will.message)
   engine.counters.willMessages++
   engine.counters.willBytes += will.message.storedBytes

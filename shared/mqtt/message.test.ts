@@ -49,6 +49,22 @@ test.each(['keep', 'keepApart'] as const)('%s copies all that a message says out
   expect(kept.storedBytes).toBeGreaterThan(kept.payloadBytes.length)
 })
 
+test('moveApart leaves the message as it is, in memory that nothing else lies in', () => {
+  for (const message of [received([['a', 'b']]).message.keep(), newMessage(cache.fromName('t'), Buffer.from('pool'), 1, true)]) {
+    const payload = message.payload.toString('hex')
+    const properties = message.properties.toString('hex')
+    message.moveApart()
+    expect(message.payload.toString('hex')).toBe(payload)
+    expect(message.properties.toString('hex')).toBe(properties)
+    expect(message.payloadBytes.buffer.byteLength).toBe(message.payloadLength + message.propertiesLength)
+    expect(message.propertyBytes).toBe(message.payloadBytes)
+  }
+  const apart = received([['a', 'b']]).message.keepApart()
+  const bytes = apart.payloadBytes
+  apart.moveApart()
+  expect(apart.payloadBytes, 'was apart').toBe(bytes)
+})
+
 test('userProperty finds the first of a name, whatever stands before it', () => {
   const { message } = received([
     ['$partition', 'one'],

@@ -66,8 +66,8 @@ export class Message {
 
   /**
    * A copy that owns its bytes: properties, then payload, in one Buffer of exactly that size; the Topic is shared.
-   * A small Buffer comes out of Node's pool of 8 KiB slabs and pins its slab, so for what stays for long (retained
-   * messages, queues of absent clients) use `keepApart`.
+   * A small Buffer comes out of Node's pool of 8 KiB slabs and pins its slab, so what stays for long (retained
+   * messages, queues) takes `keepApart` or later `moveApart`.
    */
   keep(): Message {
     return this.#copyInto(Buffer.allocUnsafe(this.propertiesLength + this.payloadLength))
@@ -76,6 +76,14 @@ export class Message {
   /** As `keep`, in memory of its own: 200 instead of 65 ns (256 B, Node 24), but pins nothing else. */
   keepApart(): Message {
     return this.#copyInto(Buffer.allocUnsafeSlow(this.propertiesLength + this.payloadLength))
+  }
+
+  /** Of a kept message: moves its bytes to memory of their own, unless they are there already. Copies nothing then, and 200 ns else. */
+  moveApart(): void {
+    const length = this.propertiesLength + this.payloadLength
+    const { payloadBytes, propertyBytes } = this
+    if (payloadBytes === propertyBytes && payloadBytes.length === length && payloadBytes.buffer.byteLength === length) return
+    this.#setBytes(this, Buffer.allocUnsafeSlow(length))
   }
 
   #copyInto(bytes: Buffer): Message {
@@ -87,15 +95,20 @@ export class Message {
     copy.packetId = this.packetId
     copy.expirySeconds = this.expirySeconds
     copy.expiresAtMs = this.expiresAtMs
-    const propertiesEnd = this.propertiesLength
-    if (propertiesEnd > 0) this.propertyBytes.copy(bytes, 0, this.propertiesStart, this.propertiesEnd)
-    this.payloadBytes.copy(bytes, propertiesEnd, this.payloadStart, this.payloadEnd)
-    copy.propertyBytes = bytes
-    copy.propertiesEnd = propertiesEnd
-    copy.payloadBytes = bytes
-    copy.payloadStart = propertiesEnd
-    copy.payloadEnd = bytes.length
+    copy.#setBytes(this, bytes)
     return copy
+  }
+
+  #setBytes(from: Message, bytes: Buffer): void {
+    const propertiesEnd = from.propertiesLength
+    if (propertiesEnd > 0) from.propertyBytes.copy(bytes, 0, from.propertiesStart, from.propertiesEnd)
+    from.payloadBytes.copy(bytes, propertiesEnd, from.payloadStart, from.payloadEnd)
+    this.propertyBytes = bytes
+    this.propertiesStart = 0
+    this.propertiesEnd = propertiesEnd
+    this.payloadBytes = bytes
+    this.payloadStart = propertiesEnd
+    this.payloadEnd = bytes.length
   }
 }
 
