@@ -4,10 +4,11 @@ import type { FrontendPort } from './frontend-port.ts'
 
 /**
  * What a frontend may ask of a backend: the only way from one to the other (architecture.md 7). In the standalone shape
- * these are function calls; over a link each becomes a frame. Hence numbers and bytes only, no callbacks into state.
+ * these are function calls; over a link each becomes a frame. Hence values that can be written down, no callbacks into state;
+ * `frontend` in AttachRequest is the link itself.
  *
  * Answers come as calls of FrontendPort with the `ticket` of the request. Tickets of one connection count up from 0 and
- * share one sequence, so that the frontend can send acknowledgements in the order of the requests [MQTT-4.6.0].
+ * share one sequence, so that the frontend can send acknowledgements in the order of the requests [MQTT-4.6.0-2]. QoS 0 has none.
  */
 export interface BackendPort {
   /** Binds a connection to the session of `clientId`, taking it over from an older connection [MQTT-3.1.4-3]. Answers once stored. */
