@@ -25,7 +25,6 @@ export class Backend implements BackendPort {
   readonly engine: Engine
   readonly #snapshotter: Snapshotter
   #failure: Error | null = null
-  #wasFull = false
 
   private constructor(parts: EngineParts) {
     this.engine = new Engine({ ...parts, onFailure: error => this.#fail(error, parts.onFailure) })
@@ -123,9 +122,7 @@ export class Backend implements BackendPort {
     this.engine.turnWheel()
     this.#snapshotter.check()
     const isFull = this.engine.isFull
-    if (isFull === this.#wasFull) return
-    this.#wasFull = isFull
-    for (const { port } of this.engine.links) port.pressure(isFull)
+    for (const link of this.engine.links) link.tellPressure(isFull)
   }
 
   /** Everything acknowledged is stored already; this stores the rest and lets the store go. */

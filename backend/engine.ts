@@ -94,7 +94,11 @@ export class Engine {
 
   link(port: FrontendPort): FrontendLink {
     let link = this.#links.get(port)
-    if (link === undefined) this.#links.set(port, (link = new FrontendLink(port)))
+    if (link !== undefined) return link
+    link = new FrontendLink(port)
+    this.#links.set(port, link)
+    // Memory may be full already, of what was recovered.
+    link.tellPressure(this.isFull)
     return link
   }
 

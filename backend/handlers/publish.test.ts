@@ -138,6 +138,17 @@ describe('the memory watermark', () => {
     expect(rig.frontend.pressures).toEqual([true])
   })
 
+  test('a frontend that comes while memory is full is told', async () => {
+    const { rig } = await full()
+    const after = await rig.restart()
+    expect(after.engine.isFull).toBe(true)
+    after.backend.tick()
+    await after.connect('older', { protocolVersion: 4 })
+    expect(after.frontend.pressures).toEqual([true])
+    after.backend.tick()
+    expect(after.frontend.pressures).toEqual([true])
+  })
+
   test('ends when the messages have gone', async () => {
     const { rig, publisher, away } = await full()
     rig.backend.tick()
