@@ -12,6 +12,9 @@ import type { Shard } from './shard.ts'
 /** A shard's log may grow to this, or to twice its last snapshot, before the next one: recovery reads no more than that. */
 const LOG_BYTES_MIN = 1024 * 1024
 const LOG_TO_SNAPSHOT = 2
+/** A shard whose snapshot failed, of a full disk say, is tried again after this, and after twice as long each time that it fails again. */
+const RETRY_MS_MIN = 1_000
+const RETRY_MS_MAX = 60_000
 /** Bytes made at once: what one turn spends on a snapshot. */
 const CHUNK_BYTES = 256 * 1024
 
@@ -21,6 +24,7 @@ const CHUNK_BYTES = 256 * 1024
  */
 export class Snapshotter {
   readonly #engine: Engine
+  readonly #failed = new Map<Shard, { readonly retryAtMs: number; readonly waitMs: number }>()
   #running: Promise<void> | null = null
   #isClosed = false
 
@@ -28,13 +32,16 @@ export class Snapshotter {
     this.#engine = engine
   }
 
-  /** Called every second or so: starts the snapshot that is due, unless one is under way. */
+  /** Called at each tick, a few times a second: starts the snapshot that is due, unless one is under way. */
   check(): void {
     if (this.#running !== null || this.#isClosed) return
     const shard = this.#engine.shards.find(candidate => this.#isDue(candidate))
     if (shard === undefined) return
     this.#running = this.#write(shard)
-      .catch((error: unknown) => this.#engine.log.error('snapshot_failed', { shard: shard.number, error: String(error) }))
+      .then(
+        () => void this.#failed.delete(shard),
+        (error: unknown) => this.#onFailed(shard, error),
+      )
       .finally(() => {
         this.#running = null
       })
@@ -46,7 +53,15 @@ export class Snapshotter {
     await this.#running
   }
 
+  #onFailed(shard: Shard, error: unknown): void {
+    const waitMs = Math.min(RETRY_MS_MAX, 2 * (this.#failed.get(shard)?.waitMs ?? RETRY_MS_MIN / 2))
+    this.#failed.set(shard, { waitMs, retryAtMs: this.#engine.clock.monotonicMs() + waitMs })
+    this.#engine.log.error('snapshot_failed', { shard: shard.number, error: String(error), retryAfterMs: waitMs })
+  }
+
   #isDue(shard: Shard): boolean {
+    const failed = this.#failed.get(shard)
+    if (failed !== undefined && this.#engine.clock.monotonicMs() < failed.retryAtMs) return false
     return this.#engine.store.logBytes(shard.number) > Math.max(LOG_BYTES_MIN, LOG_TO_SNAPSHOT * shard.snapshotBytes)
   }
 
