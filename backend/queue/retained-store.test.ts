@@ -60,13 +60,30 @@ describe('the retained store', () => {
   test('retainedBytesMax holds exactly', async () => {
     const rig = await BackendRig.open({ settings: { retainedBytesMax: 1_000 } })
     const client = await rig.connect('c')
-    expect(await retain(client, '1', 'x'.repeat(260))).toBe(KEPT) // 500 with what a message costs
-    expect(await retain(client, '2', 'x'.repeat(261))).toBe(ReasonCode.QuotaExceeded)
-    expect(await retain(client, '2', 'x'.repeat(260))).toBe(KEPT)
+    expect(await retain(client, '1', 'x'.repeat(138))).toBe(KEPT) // 500 with what a message and its topic cost
+    expect(await retain(client, '2', 'x'.repeat(139))).toBe(ReasonCode.QuotaExceeded)
+    expect(await retain(client, '2', 'x'.repeat(138))).toBe(KEPT)
     expect(rig.engine.counters.retainedBytes).toBe(1_000)
-    expect(await retain(client, '1', 'x'.repeat(261))).toBe(ReasonCode.QuotaExceeded)
+    expect(await retain(client, '1', 'x'.repeat(139))).toBe(ReasonCode.QuotaExceeded)
     expect(await retain(client, '1', 'x'.repeat(10))).toBe(KEPT)
-    expect(rig.engine.counters.retainedBytes).toBe(750)
+    expect(rig.engine.counters.retainedBytes).toBe(872)
+  })
+
+  test('retainedBytesMax counts names and levels of topics', async () => {
+    const rig = await BackendRig.open({ settings: { retainedBytesMax: 10_000 } })
+    const client = await rig.connect('c')
+    const bytesOf = async (topic: string): Promise<number> => {
+      expect(await retain(client, topic, 'x')).toBe(KEPT)
+      const { retainedBytes } = rig.engine.counters
+      await retain(client, topic, '')
+      expect(rig.engine.counters.retainedBytes).toBe(0)
+      return retainedBytes
+    }
+    const short = await bytesOf('1')
+    expect((await bytesOf('1/2/3')) - short).toBe(2 * 4 + 2 * 120)
+    expect((await bytesOf('ä'.repeat(500))) - short).toBe(2 * 999)
+    expect((await bytesOf('1'.repeat(1_500))) - short).toBe(2 * 1_499 + 3 * 1_500)
+    expect(await retain(client, '1/'.repeat(100), 'x')).toBe(ReasonCode.QuotaExceeded)
   })
 
   test('[MQTT-3.3.1-8] without RETAIN nothing is kept, replaced or removed', async () => {

@@ -4,19 +4,26 @@ import type { Engine } from '../engine.ts'
 import type { Publication } from '../publishing/publication.ts'
 import { writeRetained, writeRetainedGone } from '../shard/records.ts'
 
+/** Heap of one level in the index, about: its node, its name and its place in the level above. */
+const LEVEL_BYTES = 120
+
+/** What retainedBytesMax counts: the message, its Topic with the name twice, and its levels as if it shared none with other topics. */
+function retainedBytesOf(message: Message): number {
+  const { name, utf8 } = message.topic
+  let levels = 1
+  for (let slash = name.indexOf('/'); slash !== -1; slash = name.indexOf('/', slash + 1)) levels++
+  return message.storedBytes + 2 * utf8.length + LEVEL_BYTES * levels
+}
+
 /** Whether keeping this message would go over retainedMessagesMax or retainedBytesMax. Replacing and removing never do on their own. */
 export function wouldExceedRetained(engine: Engine, message: Message): boolean {
   if (message.payloadLength === 0 || isOwnTopic(message.topic.name)) return false
   const { counters, settings } = engine
-  if (
-    counters.retainedMessages < settings.retainedMessagesMax &&
-    counters.retainedBytes + message.storedBytes <= settings.retainedBytesMax
-  ) {
-    return false
-  }
+  const bytes = retainedBytesOf(message)
+  if (counters.retainedMessages < settings.retainedMessagesMax && counters.retainedBytes + bytes <= settings.retainedBytesMax) return false
   const before = engine.retained.get(message.topic.name)
   if (before === undefined) return true
-  return counters.retainedBytes - before.storedBytes + message.storedBytes > settings.retainedBytesMax
+  return counters.retainedBytes - retainedBytesOf(before) + bytes > settings.retainedBytesMax
 }
 
 /** RETAIN (§3.3.1.3): the message replaces its topic's Retained Message, an empty payload removes it [MQTT-3.3.1-6]. */
@@ -45,7 +52,7 @@ export function putRetained(engine: Engine, message: Message): void {
   if (isOwnTopic(name)) return
   engine.shardFor(name).retained.add(message)
   engine.counters.retainedMessages++
-  engine.counters.retainedBytes += message.storedBytes
+  engine.counters.retainedBytes += retainedBytesOf(message)
   if (message.expiresAtMs === Infinity) return
   const timer = engine.at(message.expiresAtMs, () => expireRetained(engine, message))
   engine.retainedTimers.set(message, timer)
@@ -60,7 +67,7 @@ export function removeRetained(engine: Engine, topicName: string): boolean {
   if (isOwnTopic(topicName)) return true
   engine.shardFor(topicName).retained.delete(before)
   engine.counters.retainedMessages--
-  engine.counters.retainedBytes -= before.storedBytes
+  engine.counters.retainedBytes -= retainedBytesOf(before)
   return true
 }
 

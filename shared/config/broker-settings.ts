@@ -180,7 +180,7 @@ export const limitSettings = {
     default: GIB,
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
-    help: 'Topic names, properties and payloads of all Retained Messages; beyond, as retainedMessagesMax.',
+    help: 'Memory of all Retained Messages: payload and properties, 240 bytes for each, its Topic Name twice (five times over 1,024 bytes) and 120 bytes for each level of it; beyond, as retainedMessagesMax.',
   }),
 
   memoryBytesMax: bytes({

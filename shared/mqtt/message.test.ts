@@ -65,6 +65,12 @@ test('moveApart leaves the message as it is, in memory that nothing else lies in
   expect(apart.payloadBytes, 'was apart').toBe(bytes)
 })
 
+test('a Topic Name counts when it is too long to be shared', () => {
+  const bytes = (length: number): number => newMessage(cache.fromName('t'.repeat(length)), EMPTY).storedBytes
+  expect(bytes(1_024)).toBe(bytes(1))
+  expect(bytes(1_025) - bytes(1)).toBe(3 * 1_025)
+})
+
 test('userProperty finds the first of a name, whatever stands before it', () => {
   const { message } = received([
     ['$partition', 'one'],

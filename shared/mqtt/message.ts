@@ -1,6 +1,6 @@
 import { binaryDataEnd } from './utf8.ts'
 import { Property } from './property.ts'
-import { NO_TOPIC, type Topic } from './topic.ts'
+import { CACHED_TOPIC_BYTES_MAX, NO_TOPIC, type Topic } from './topic.ts'
 
 /** Nothing, as bytes. */
 export const EMPTY = Buffer.alloc(0)
@@ -59,9 +59,9 @@ export class Message {
     return this.propertyBytes.subarray(this.propertiesStart, this.propertiesEnd)
   }
 
-  /** What a kept copy takes in memory, in bytes, its Topic not counted: that is shared and bounded elsewhere. */
+  /** What a kept copy takes in memory, in bytes, its Topic not counted when that is shared and bounded elsewhere. */
   get storedBytes(): number {
-    return KEPT_MESSAGE_OVERHEAD_BYTES + this.propertiesLength + this.payloadLength
+    return KEPT_MESSAGE_OVERHEAD_BYTES + this.propertiesLength + this.payloadLength + ownTopicBytes(this.topic)
   }
 
   /**
@@ -110,6 +110,11 @@ export class Message {
     this.payloadStart = propertiesEnd
     this.payloadEnd = bytes.length
   }
+}
+
+/** Of a Topic that no TopicCache shares: its name as bytes, and as a string of up to two bytes a character. */
+function ownTopicBytes(topic: Topic): number {
+  return topic.utf8.length > CACHED_TOPIC_BYTES_MAX ? 3 * topic.utf8.length : 0
 }
 
 /** A Message made by the broker itself, or from the store: owns nothing, shares `payload` and `properties` as given. */

@@ -5,8 +5,11 @@ import { isMqttUtf8 } from './utf8.ts'
 /** Levels that a Topic Name or Topic Filter may have unless the caller says otherwise (decisions.md 30). */
 export const TOPIC_LEVELS_MAX = 128
 
-/** Longer Topic Names are not cached, so that a full cache stays within topicsMax times about 4 KiB. */
-const CACHED_TOPIC_BYTES_MAX = 1_024
+/** Topics of the broker itself begin so: clients read them, never write them. */
+export const OWN_TOPICS = '$SYS/'
+
+/** Longer Topic Names are not cached, so that a full cache stays within topicsMax times about 4 KiB: each message has a Topic of its own. */
+export const CACHED_TOPIC_BYTES_MAX = 1_024
 
 /** Slots of the direct-mapped table before the maps of a TopicCache; a power of two. */
 const FRONT_SLOTS = 4_096
@@ -27,9 +30,8 @@ export class Topic {
   readonly name: string
   /** the name as it stands in packets: own memory, never a view into a network chunk */
   readonly utf8: Buffer
-  /** what the owner of the index found for this topic, good while `resolvedVersion` is the index's version */
+  /** what the owner of the index found for this topic; it says itself whether it is still right */
   resolved: unknown = undefined
-  resolvedVersion: number = -1
 
   /** For names that are known to be good. Others go through `TopicCache`. */
   constructor(name: string, utf8: Buffer) {
@@ -148,6 +150,11 @@ export function checkTopicName(bytes: Uint8Array, start: number, end: number, le
   }
   if (levels > levelsMax)
     throw new ProtocolError(ReasonCode.TopicNameInvalid, TOO_MANY_LEVELS, `${levels} topic levels, ${levelsMax} allowed`)
+}
+
+/** A topic of the broker itself: never written by clients, never journalled, never counted. */
+export function isOwnTopic(name: string): boolean {
+  return name.startsWith(OWN_TOPICS)
 }
 
 /** Whether `a[aStart, aEnd)` equals `b`. Short names differ at their end more often than at their start, so it looks there first. */
