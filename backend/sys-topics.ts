@@ -1,4 +1,5 @@
 import { newMessage } from '#shared/mqtt/message.ts'
+import { OWN_TOPICS } from '#shared/mqtt/topic.ts'
 import type { Engine } from './engine.ts'
 import { publishOwn } from './publishing/route.ts'
 
@@ -38,7 +39,7 @@ export function publishSysTopics(engine: Engine, figures: SysFigures, startedMs:
     ['store/commits', journal.commits],
   ]
   for (const [name, value] of values) {
-    const topic = engine.topics.fromName(`$SYS/broker/${name}`)
+    const topic = engine.topics.fromName(`${OWN_TOPICS}broker/${name}`)
     publishOwn(engine, newMessage(topic, Buffer.from(String(value)), 0, true))
   }
 }

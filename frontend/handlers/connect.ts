@@ -3,6 +3,7 @@ import { ConnectRefusal, decodeConnect, type Connect } from '#shared/mqtt/connec
 import { newMessage } from '#shared/mqtt/message.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { isOwnTopic } from '#shared/mqtt/topic.ts'
 import type { Permit, Verdict } from '#shared/rpc/authentication.ts'
 import type { AttachReply, WillRequest } from '#shared/rpc/backend-port.ts'
 import { close } from '../connection/closing.ts'
@@ -99,7 +100,7 @@ async function authenticate(connection: Connection, packet: Connect): Promise<Ve
 }
 
 function mayPublishWill(permit: Permit, topic: string): boolean {
-  return !topic.startsWith('$SYS/') && permit.mayPublish(topic)
+  return !isOwnTopic(topic) && permit.mayPublish(topic)
 }
 
 function willOf(connection: Connection, packet: Connect): WillRequest | null {

@@ -2,7 +2,7 @@ import { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
 import { packetIdOffset } from '#shared/mqtt/publish-encoder.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { TOO_MANY_LEVELS, type Topic } from '#shared/mqtt/topic.ts'
+import { isOwnTopic, TOO_MANY_LEVELS, type Topic } from '#shared/mqtt/topic.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
 import { checkOffered } from '../features.ts'
@@ -10,9 +10,6 @@ import { checkOffered } from '../features.ts'
 /** QoS in the first byte (§3.3.1.2). */
 const QOS_BITS = 0b0110
 const QOS_1 = 0b0010
-
-/** Topics of the broker itself: read by clients, never written. */
-const OWN_TOPICS = '$SYS/'
 
 /**
  * PUBLISH from a client (§3.3). QoS 1 and 2 are acknowledged once the backend has stored the message, not before.
@@ -66,7 +63,7 @@ function refuseTooDeep(connection: Connection, bytes: Buffer, start: number): vo
 }
 
 function mayPublish(connection: Connection, topic: Topic): boolean {
-  if (topic.name.startsWith(OWN_TOPICS) || !connection.permit!.mayPublish(topic.name)) return false
+  if (isOwnTopic(topic.name) || !connection.permit!.mayPublish(topic.name)) return false
   connection.permittedTopic = topic
   return true
 }

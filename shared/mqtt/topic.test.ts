@@ -2,10 +2,15 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { topicName } from './legal-packets.contract.ts'
 import { ReasonCode } from './reason-code.ts'
-import { filterCovers, filterMatches, parseTopicFilter, sameBytes, splitLevels, TopicCache } from './topic.ts'
+import { filterCovers, filterMatches, isOwnTopic, parseTopicFilter, sameBytes, splitLevels, TopicCache } from './topic.ts'
 
 const refused = (reason: number, clause?: string): unknown =>
   expect.objectContaining(clause === undefined ? { reason } : { reason, clause })
+
+test('the topics of the broker itself', () => {
+  const names = ['$SYS/', '$SYS/broker/uptime', '$SYS', '$sys/a', '$SYSTEM/a', 'a/$SYS/b', '/$SYS/a']
+  expect(names.filter(isOwnTopic)).toEqual(['$SYS/', '$SYS/broker/uptime'])
+})
 
 describe('TopicCache', () => {
   const cache = new TopicCache({ topicsMax: 1_000, levelsMax: 128 })
