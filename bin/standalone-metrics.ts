@@ -25,8 +25,7 @@ function registerTraffic(metrics: MetricsRegistry, engine: Engine, frontend: Fro
     'PUBLISH packets refused at the memory watermark',
     () => counters.refusedMemory,
   )
-  metrics.counterFrom('millrace_publishes_refused_total', 'PUBLISH packets refused with QuotaExceeded', () => [
-    { labels: [['limit', 'memory']], value: counters.refusedMemory },
+  metrics.counterFrom('millrace_publishes_refused_total', 'PUBLISH packets refused with QuotaExceeded at a limit other than memory', () => [
     { labels: [['limit', 'queue']], value: counters.refusedQueueFull },
     { labels: [['limit', 'retained']], value: counters.refusedRetainedFull },
   ])

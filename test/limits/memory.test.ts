@@ -38,6 +38,7 @@ test('at the watermark MQTT 5 publishers get 0x97, older ones wait, and all goes
   expect(taken).toBeGreaterThan(10)
   expect(await broker.metric('millrace_message_bytes')).toBeLessThan(180 * MIB)
   expect(await broker.metric('aio_broker_backpressure_packets_rejected_memory')).toBe(1)
+  expect(await broker.metric('millrace_publishes_refused_total'), 'counts the other limits').toBe(0)
   // QoS 0 is dropped and counted; who is marked as important still gets through.
   await publisher.publish({ topic: 'q', payload: 'x' })
   expect(await broker.metric('aio_broker_qos0_messages_dropped', 'incoming')).toBe(1)
