@@ -18,8 +18,6 @@ export class BackendCounters {
   qos0DroppedIncoming = 0
   sessionsConnected = 0
   sessionsTotal = 0
-  subscriptions = 0
-  sharedSubscriptions = 0
   takeovers = 0
   queuedMessages = 0
   /** Finished ones, of any shard. */

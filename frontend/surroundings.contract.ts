@@ -280,7 +280,7 @@ export class Surroundings {
       backend: this.backend,
       authenticator: this.authenticator,
       clock: this.clock,
-      random: { uuid: () => `uuid-${++this.#clients}`, bytes: count => Buffer.alloc(count) },
+      random: { uuid: () => `uuid-${++this.#clients}` },
       turn: this.turn,
       topics: this.topics,
       log: this.log,

@@ -48,10 +48,6 @@ export class MatchResult<S extends SharedSubscriber> {
   get isCurrent(): boolean {
     return this.generation.isCurrent && this.bucket.isCurrent
   }
-
-  get stale(): boolean {
-    return !this.isCurrent
-  }
 }
 
 interface Generation<S extends SharedSubscriber> {

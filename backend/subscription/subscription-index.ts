@@ -28,21 +28,12 @@ export class SubscriptionIndex<S extends SharedSubscriber> {
   /** By ShareName and filter; a ShareName holds no slash [MQTT-4.8.2-1], so the two can be told apart. */
   readonly #groups = new Map<string, SharedGroup<S>>()
   readonly #cache: MatchCache<S>
-  #version = 0
   #subscriptionCount = 0
   #sharedSubscriptionCount = 0
 
   constructor(limits: SubscriptionIndexLimits) {
     const { cachedTopicsMax, cachedSubscriptionsMax = cachedTopicsMax * CACHED_SUBSCRIPTIONS_PER_TOPIC } = limits
     this.#cache = new MatchCache({ cachedTopicsMax, cachedSubscriptionsMax })
-  }
-
-  /**
-   * Grows whenever some topic's result may have changed: a result found at this version is right while it stands. `MatchResult.isCurrent`
-   * is the more precise question.
-   */
-  get version(): number {
-    return this.#version
   }
 
   /** Pairs of subscriber and filter, shared ones not included. */
@@ -149,7 +140,6 @@ export class SubscriptionIndex<S extends SharedSubscriber> {
   }
 
   #changed(filter: string): void {
-    this.#version++
     if (!isWildcardFilter(filter)) this.#cache.dropTopic(filter)
     else if (filter.startsWith('+') || filter.startsWith('#')) this.#cache.dropAll()
     else this.#cache.dropFirstLevel(filter)

@@ -1,10 +1,9 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 
 /** Randomness as a value, so that a simulation can hand in a seeded one. */
 export interface Random {
   /** A fresh identifier that nobody can guess. */
   uuid(): string
-  bytes(count: number): Buffer
 }
 
-export const systemRandom: Random = { uuid: () => randomUUID(), bytes: count => randomBytes(count) }
+export const systemRandom: Random = { uuid: () => randomUUID() }
