@@ -148,6 +148,16 @@ describe('what receivers get is what encodePublish makes for each of them', () =
     expect(memories.size).toBe(1)
   })
 
+  test('a large payload that the message owns is not copied at all', async () => {
+    const world = new Surroundings()
+    const all = await clients(world, [5, 4])
+    for (const { transport } of all) transport.stall()
+    const message = newMessage(world.topics.fromName('t'), Buffer.alloc(100 * KIB, 7), 0, false, PROPERTIES).keepApart()
+    for (const client of all) send(world, message, [[client, PLAIN]])
+    world.turn.run()
+    for (const { transport } of all) expect(transport.waitingMemory).toContain(message.payloadBytes.buffer)
+  })
+
   test('a head that fits no gather buffer goes out whole', async () => {
     const world = new Surroundings()
     const [client] = await clients(world, [5])
@@ -219,6 +229,40 @@ describe('Topic Aliases', () => {
     expect(aliased.bytes).toEqual(
       Buffer.concat([1, 2, 3].map(id => encoded(message, { qos: 1, topicAlias: 1, topicMode: id === 1 ? 'full' : 'aliasOnly' }, id))),
     )
+  })
+
+  test('those whose table is full share the plain frame with the rest, and are given what they know by its alias', async () => {
+    const world = new Surroundings()
+    const options = { properties: { topicAliasMaximum: 1 } }
+    const aliased = [(await world.connect(5, options)).forget(), (await world.connect(5, options)).forget()]
+    const [plain] = await clients(world, [5])
+    const all = [aliased[0]!, plain!, aliased[1]!]
+    const publish = (topic: string): Message => {
+      const message = newMessage(world.topics.fromName(topic), Buffer.from('p'), 1)
+      send(
+        world,
+        message,
+        all.map(client => [client, { flags: 1, packetId: 7, identifiers: null }] as const),
+      )
+      return message
+    }
+    publish('known')
+    world.turn.run()
+    for (const client of all) client.forget()
+    const puts: number[] = []
+    const { sharedFrames } = world.frontend
+    const put = sharedFrames.put.bind(sharedFrames)
+    sharedFrames.put = (shape, ...frame) => {
+      puts.push(shape)
+      put(shape, ...frame)
+    }
+    const [other, known] = [publish('other'), publish('known')]
+    expect(puts, 'one frame for three, then one for who has no alias').toHaveLength(2)
+    world.turn.run()
+    const plainFrames = [encoded(other, { qos: 1 }, 7), encoded(known, { qos: 1 }, 7)]
+    expect(plain!.bytes).toEqual(Buffer.concat(plainFrames))
+    const short = encoded(known, { qos: 1, topicAlias: 1, topicMode: 'aliasOnly' }, 7)
+    for (const client of aliased) expect(client.bytes).toEqual(Buffer.concat([plainFrames[0]!, short]))
   })
 
   test('is not remembered for a message that did not go out, and given up for one that fits only without', async () => {

@@ -68,7 +68,8 @@ export function deliver(frontend: Frontend, message: Message, recipients: Recipi
     const flags = recipients.flags[i]!
     const packetId = recipients.packetIds[i]!
     const identifiers = recipients.identifiers[i]!
-    if (shared !== null && identifiers === null && connection.topicAliasesMax === 0) {
+    chooseAlias(connection, message)
+    if (shared !== null && identifiers === null && reusedShape.topicAlias === 0) {
       const shape = flags | (connection.version === 5 ? SHAPE_IS_V5 : 0)
       if (shared.has(shape)) {
         sendCopy(connection, shared, shape, flags, packetId)
@@ -89,7 +90,7 @@ function sendCopy(connection: Connection, shared: SharedFrames, shape: number, f
   connection.gathered(length)
 }
 
-/** Encodes for this receiver, and for those of its shape behind it. Answers the payload's copy once a large message needed one. */
+/** Encodes for this receiver, with the alias chosen, and for those of its shape behind it. Answers the payload's copy once a large message needed one. */
 function sendEncoded(
   connection: Connection,
   message: Message,
@@ -118,14 +119,17 @@ function sendEncoded(
   const start = output.at
   const end = encodePublish(into, start, message, shape, packetId)
   output.advance(end)
-  if (shared !== null && identifiers === null && connection.topicAliasesMax === 0) {
+  if (shared !== null && identifiers === null && shape.topicAlias === 0) {
     shared.put(flags | (connection.version === 5 ? SHAPE_IS_V5 : 0), into, start, end, shape.qos)
   }
   connection.gathered(length)
   return payload
 }
 
-/** The header by itself and the payload from memory that all receivers share: it is copied once, however many they are. */
+/**
+ * The header by itself and the payload from memory that all receivers share: it is copied once, however many they are, and not at all when
+ * the message owns it.
+ */
 function sendLarge(
   connection: Connection,
   message: Message,
@@ -135,7 +139,7 @@ function sendLarge(
   payload: Buffer | null,
 ): Buffer {
   const { output } = connection
-  const kept = payload ?? Buffer.from(message.payload)
+  const kept = payload ?? (message.ownsBytes ? message.payload : Buffer.from(message.payload))
   const headLength = length - kept.length
   if (headLength > Output.FRAME_MAX) {
     const frame = Buffer.allocUnsafeSlow(length)
@@ -149,6 +153,7 @@ function sendLarge(
   return kept
 }
 
+/** Its alias is that of the connection which `chooseAlias` was last asked about. */
 const reusedShape = new PublishShape()
 
 function shapeFor(connection: Connection, message: Message, flags: number, identifiers: readonly number[] | null): PublishShape {
@@ -159,15 +164,16 @@ function shapeFor(connection: Connection, message: Message, flags: number, ident
   shape.dup = (flags & RECIPIENT_DUP) !== 0
   shape.subscriptionIds = identifiers
   shape.expirySeconds = message.expirySeconds
-  shape.topicAlias = 0
-  shape.topicMode = 'full'
-  if (connection.topicAliasesMax > 0) useAlias(connection, message, shape)
   return shape
 }
 
-/** A Topic Alias from the first message on, for as many topics as the client takes [MQTT-3.1.2-26]. */
-function useAlias(connection: Connection, message: Message, shape: PublishShape): void {
+/** A Topic Alias from the first message on, for as many topics as the client takes [MQTT-3.1.2-26]; other topics stay plain. */
+function chooseAlias(connection: Connection, message: Message): void {
+  const shape = reusedShape
+  shape.topicAlias = 0
+  shape.topicMode = 'full'
   const { aliases, topicAliasesMax } = connection
+  if (topicAliasesMax === 0) return
   const known = aliases?.get(message.topic.name)
   if (known !== undefined) {
     shape.topicAlias = known

@@ -44,6 +44,7 @@ test.each(['keep', 'keepApart'] as const)('%s copies all that a message says out
   expect(kept.payloadLength).toBe(5)
   expect(kept).toMatchObject({ qos: 1, retain: true, dup: true, packetId: 9, expirySeconds: 60, expiresAtMs: 123 })
   expect(kept.topic).toBe(message.topic)
+  expect([message.ownsBytes, kept.ownsBytes]).toEqual([false, true])
   expect(kept.payloadBytes).toBe(kept.propertyBytes)
   expect(kept.payloadBytes).toHaveLength(kept.payloadLength + kept.propertiesLength)
   expect(kept.storedBytes).toBeGreaterThan(kept.payloadBytes.length)
@@ -58,6 +59,7 @@ test('moveApart leaves the message as it is, in memory that nothing else lies in
     expect(message.properties.toString('hex')).toBe(properties)
     expect(message.payloadBytes.buffer.byteLength).toBe(message.payloadLength + message.propertiesLength)
     expect(message.propertyBytes).toBe(message.payloadBytes)
+    expect(message.ownsBytes).toBe(true)
   }
   const apart = received([['a', 'b']]).message.keepApart()
   const bytes = apart.payloadBytes

@@ -36,6 +36,8 @@ export class Message {
   payloadBytes: Buffer = EMPTY
   payloadStart: number = 0
   payloadEnd: number = 0
+  /** set by `keep`, `keepApart` and `moveApart`: nobody else writes to its bytes, so what sends them later need not copy them */
+  ownsBytes: boolean = false
   /** the engine's count of places that keep this message, so that its bytes are counted once */
   references: number = 0
   /** the engine's number of this retained message, growing; 0 while it is not retained */
@@ -109,6 +111,7 @@ export class Message {
     this.payloadBytes = bytes
     this.payloadStart = propertiesEnd
     this.payloadEnd = bytes.length
+    this.ownsBytes = true
   }
 }
 
