@@ -40,6 +40,8 @@ export function endPublication(engine: Engine): void {
 }
 
 function writeEnqueued(engine: Engine, shard: Shard): void {
+  // All were withdrawn.
+  if (shard.receivers.length === 0) return
   const writer = engine.journal.writer(shard.number)
   beginEnqueued(writer, engine.publication.kept(engine))
   for (let i = 0; i < shard.receivers.length; i++) writeReceiver(writer, receiverOf(shard.receivingSessions[i]!, shard.receivers[i]!))

@@ -22,6 +22,20 @@ export class Shard {
   constructor(number: number) {
     this.number = number
   }
+
+  /**
+   * A delivery of the publish being matched is over before the journal heard of it, and never will: true. A record of its end would
+   * stand before that of its beginning, and recovery would bring it back.
+   */
+  withdraw(delivery: Delivery): boolean {
+    // All are of one message: this alone answers for nearly every other delivery.
+    if (this.receivers.at(-1)?.message !== delivery.message) return false
+    const index = this.receivers.lastIndexOf(delivery)
+    if (index === -1) return false
+    this.receivers.splice(index, 1)
+    this.receivingSessions.splice(index, 1)
+    return true
+  }
 }
 
 /** The shard of a Client Identifier or Topic Name. Stable for ever: stored data depends on it. */
