@@ -34,7 +34,7 @@ export function offer(
     outbox.inWindow++
     return addRecipient(engine, session, flags, packetId, identifiers)
   }
-  if (!canSend && lacksRoom(engine, session, engine.publication.message.storedBytes)) {
+  if (!canSend && !engine.publication.isAdmitted && lacksRoom(engine, session, engine.publication.message.storedBytes)) {
     // A message of the broker's own, a Will: publishers were refused before.
     engine.counters.queueDropped++
     return

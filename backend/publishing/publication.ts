@@ -7,17 +7,24 @@ import type { Engine } from '../engine.ts'
  */
 export class Publication {
   message = new Message()
+  /**
+   * Queues were found to have room before it began. It is then taken whole, and its publisher told so: where several copies go to one
+   * session (by Shared Subscriptions), the last of them may put a queue over its limit.
+   */
+  isAdmitted = false
   #kept: Message | null = null
 
   /** A message whose bytes are valid only now. */
   begin(message: Message): void {
     this.message = message
+    this.isAdmitted = true
     this.#kept = null
   }
 
   /** A message that owns its bytes already: retained, a Will, one that is handed on. */
   beginKept(message: Message): void {
     this.message = message
+    this.isAdmitted = false
     this.#kept = message
   }
 

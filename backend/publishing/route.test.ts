@@ -149,6 +149,68 @@ describe('Shared Subscriptions', () => {
     expect((await (await rig.connect('one', { expirySeconds: NEVER })).drain()).map(({ payload }) => payload)).toEqual(['0', '1', '2', '3'])
   })
 
+  // Either way round: by the hash alone one of the two would get everything.
+  for (const [filter, busyName, awayName] of [
+    ['$share/g/a', 'x', 'y'],
+    ['$share/g/+', 'x', 'y'],
+    ['$share/g/+', 'y', 'x'],
+  ] as const) {
+    test(`${filter}: ${busyName}, online but busy, comes before ${awayName}, away, until its queue is full`, async () => {
+      const rig = await BackendRig.open({ settings: { queueMessagesMax: 3 } })
+      const busy = await rig.connect(busyName, { expirySeconds: NEVER, receiveMaximum: 1 })
+      const away = await rig.connect(awayName, { expirySeconds: NEVER })
+      for (const member of [busy, away]) member.subscribe(filter)
+      await rig.settle()
+      away.detach()
+      const publisher = await rig.connect('p')
+      for (let i = 0; i < 6; i++) publisher.publish('a', `${i}`, { qos: 1 })
+      expect((await answers(publisher)).map(([, reason]) => reason)).toEqual([0, 0, 0, 0, 0, 0])
+      expect((await busy.drain()).map(({ payload }) => payload)).toEqual(['0', '1', '2', '3'])
+      expect((await (await rig.connect(awayName, { expirySeconds: NEVER })).drain()).map(({ payload }) => payload)).toEqual(['4', '5'])
+    })
+  }
+
+  test('a session with room for one that gets a copy of its own and a shared one gets both; the next publish is refused', async () => {
+    const rig = await BackendRig.open({ settings: { queueMessagesMax: 2 } })
+    const [away] = (await members(rig, ['away'])) as [RigClient]
+    away.subscribe('+')
+    await rig.settle()
+    away.detach()
+    const publisher = await rig.connect('p')
+    publisher.publish('b', 'first', { qos: 1 })
+    publisher.publish('a', 'twice', { qos: 1 })
+    publisher.publish('a', 'refused', { qos: 1 })
+    expect((await answers(publisher)).map(([, reason]) => reason)).toEqual([0, 0, ReasonCode.QuotaExceeded])
+    const back = await rig.connect('away', { expirySeconds: NEVER })
+    expect((await back.drain()).map(({ payload }) => payload)).toEqual(['first', 'twice', 'twice'])
+    expect(rig.engine.counters).toMatchObject({ queueDropped: 0, messageBytes: 0, queuedMessages: 0 })
+  })
+
+  test('a Will that no member of the group has room for is counted as dropped', async () => {
+    const rig = await BackendRig.open({ settings: { queueMessagesMax: 1 } })
+    for (const member of await members(rig, ['a', 'b'])) member.detach()
+    for (const name of ['1', '2', '3']) {
+      const mortal = await rig.connect(name, { will: { message: rig.message('a', name, { qos: 1 }), delaySeconds: 0 } })
+      mortal.detach()
+    }
+    expect(rig.engine.counters).toMatchObject({ queueDropped: 1, queuedMessages: 2 })
+  })
+
+  test('DropOldest: a copy that another copy of the same publication drops does not come back after a restart', async () => {
+    const rig = await BackendRig.open({ settings: { queueMessagesMax: 1, queueStrategy: 'DropOldest' } })
+    const [away] = (await members(rig, ['away'])) as [RigClient]
+    away.subscribe('+')
+    await rig.settle()
+    away.detach()
+    const publisher = await rig.connect('p')
+    for (const payload of ['first', 'second']) publisher.publish('a', payload, { qos: 1 })
+    await rig.settle()
+    expect(rig.engine.counters).toMatchObject({ queueDropped: 3, queuedMessages: 1 })
+    const after = await rig.restart()
+    expect(after.engine.counters).toMatchObject({ queuedMessages: 1 })
+    expect((await (await after.connect('away', { expirySeconds: NEVER })).drain()).map(({ payload }) => payload)).toEqual(['second'])
+  })
+
   test('a group whose members are all full refuses', async () => {
     const rig = await BackendRig.open({ settings: { queueMessagesMax: 2 } })
     for (const member of await members(rig, ['a', 'b'])) member.detach()

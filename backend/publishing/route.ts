@@ -4,6 +4,7 @@ import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
 import { lacksRoom, mayLackRoom } from '../session/queue-limits.ts'
 import type { Session } from '../session/session.ts'
 import type { MatchResult, RememberedResult } from '../subscription/match-cache.ts'
+import type { Recipient } from '../subscription/recipient.ts'
 import type { SharedGroup } from '../subscription/shared-group.ts'
 import { endPublication } from './collecting.ts'
 import { offer, offerQos0 } from './offer.ts'
@@ -31,7 +32,11 @@ export function offerToAll(engine: Engine, origin: Session | null, result: Match
     if (qos === 0) offerQos0(engine, recipient.subscriber, retain, recipient.identifiers)
     else offer(engine, recipient.subscriber, qos as 1 | 2, retain, recipient.identifiers, null)
   }
-  for (const group of result.groups) if (offerToGroup(engine, group)) receivers++
+  for (const group of result.groups) {
+    if (offerToGroup(engine, group)) receivers++
+    // A message of the broker's own, a Will: publishers were refused before.
+    else if (message.qos > 0 && canHold(group)) engine.counters.queueDropped++
+  }
   return receivers
 }
 
@@ -39,18 +44,34 @@ export function offerToAll(engine: Engine, origin: Session | null, result: Match
 export function offerToGroup(engine: Engine, group: SharedGroup<Session>): boolean {
   const { message } = engine.publication
   const partition = message.propertiesLength > 0 ? userProperty(message, '$partition') : undefined
-  const member = group.pick(
-    message.topic.name,
-    partition,
-    isAvailable,
-    session => message.qos > 0 && mayQueue(engine, group, session, message),
-  )
+  const member = group.pick(message.topic.name, partition, isAvailable) ?? pickQueue(engine, group, message, partition)
   if (member === null) return false
   const retain = message.retain && member.retainAsPublished
   const qos = Math.min(message.qos, member.qos)
   if (qos === 0) offerQos0(engine, member.subscriber, retain, member.identifiers)
   else offer(engine, member.subscriber, qos as 1 | 2, retain, member.identifiers, group)
   return true
+}
+
+/** With nobody to take it now: a member that is online, whose turn comes soon, before one that may be away for days. */
+function pickQueue(
+  engine: Engine,
+  group: SharedGroup<Session>,
+  message: Message,
+  partition: string | undefined,
+): Recipient<Session> | null {
+  if (message.qos === 0) return null
+  const { name } = message.topic
+  const hasRoom = (session: Session): boolean => mayQueue(engine, group, session, message)
+  const member = group.pick(name, partition, session => session.link !== null && hasRoom(session), hasRoom)
+  if (member !== null || !engine.publication.isAdmitted) return member
+  // There was room for it until another copy of this very publication took it (see Publication).
+  return group.pick(name, partition, session => group.member(session)!.qos > 0 && (session.link !== null || session.isPersistent))
+}
+
+/** Whether any member's Subscription is of a QoS that queues. */
+function canHold(group: SharedGroup<Session>): boolean {
+  return group.members.some(({ qos }) => qos > 0)
 }
 
 function isAvailable(session: Session): boolean {
@@ -75,8 +96,7 @@ export function findsQueueFull(engine: Engine, message: Message, result: MatchRe
   if (result.recipients.some(({ subscriber, qos }) => qos > 0 && lacksRoom(engine, subscriber, bytes))) return true
   return result.groups.some(
     group =>
-      group.members.some(({ qos }) => qos > 0) &&
-      group.members.every(({ subscriber }) => !isAvailable(subscriber) && !mayQueue(engine, group, subscriber, message)),
+      canHold(group) && group.members.every(({ subscriber }) => !isAvailable(subscriber) && !mayQueue(engine, group, subscriber, message)),
   )
 }
 

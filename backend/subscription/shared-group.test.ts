@@ -37,11 +37,13 @@ describe('[MQTT-4.8.2-4] one member gets the message', () => {
     expect(picked).toEqual([0, 2, 0, 2])
   })
 
-  test('when none is available, one that can queue', () => {
+  test('when none is available, one that can queue: the first preference that any member meets', () => {
     for (const filter of ['a', '+']) {
       const { group, clients } = newGroup(filter, 5)
       expect(group.pick('a', undefined, nobody, client => client === clients[3])!.subscriber).toBe(clients[3])
       expect(group.pick('a', 'p', nobody, nobody)).toBeNull()
+      expect(group.pick('a', undefined, nobody, client => client === clients[1], anyone)!.subscriber).toBe(clients[1])
+      expect(group.pick('a', 'p', nobody, nobody, client => client === clients[2])!.subscriber).toBe(clients[2])
     }
   })
 

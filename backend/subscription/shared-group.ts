@@ -39,23 +39,22 @@ export class SharedGroup<S extends SharedSubscriber> {
   }
 
   /**
-   * Who gets a message on `topic`: a member that `isAvailable` (online, able to take a message now) or else one that `canQueue`
-   * (will be back, and has room); `null` when there is neither. Members are asked only while they are candidates.
+   * Who gets a message on `topic`: a member of which the first of `preferences` is true, or else the second and so on; `null` when
+   * there is none. Members are asked only while they are candidates.
    *
    * With `partition` (the message's `$partition`), or for a filter with wildcards with the topic in its place, by rendezvous hashing:
    * the same key goes to the same member while it can, and when one of n members joins or leaves, 1/n of the keys move.
    * That reads one number per member. Otherwise in turns, which reads as many members as are passed over. A group costs thus at most
    * what its members' subscriptions would cost if they were not shared.
    */
-  pick(
-    topic: string,
-    partition: string | undefined,
-    isAvailable: (subscriber: S) => boolean,
-    canQueue: (subscriber: S) => boolean,
-  ): Recipient<S> | null {
-    if (partition === undefined && !this.isWildcard) return this.#nextInTurn(isAvailable) ?? this.#nextInTurn(canQueue)
-    const key = hash32(partition ?? topic)
-    return this.#highestWeight(key, isAvailable) ?? this.#highestWeight(key, canQueue)
+  pick(topic: string, partition: string | undefined, ...preferences: readonly ((subscriber: S) => boolean)[]): Recipient<S> | null {
+    const isHashed = partition !== undefined || this.isWildcard
+    const key = isHashed ? hash32(partition ?? topic) : 0
+    for (const isPreferred of preferences) {
+      const member = isHashed ? this.#highestWeight(key, isPreferred) : this.#nextInTurn(isPreferred)
+      if (member !== null) return member
+    }
+    return null
   }
 
   /** @internal The index alone adds and removes, because it counts them. */
