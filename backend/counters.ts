@@ -24,4 +24,6 @@ export class BackendCounters {
   snapshots = 0
   /** Bytes of messages that are queued, in flight or retained, each counted once. */
   messageBytes = 0
+  /** Bytes of sessions and their Subscriptions, about; without messages. */
+  sessionBytes = 0
 }

@@ -11,6 +11,7 @@ import { BackendCounters } from './counters.ts'
 import { RetainedIndex } from './queue/retained-index.ts'
 import { FrontendLink } from './session/frontend-link.ts'
 import { Publication } from './publishing/publication.ts'
+import { bytesOfSession } from './session/session-bytes.ts'
 import type { Session } from './session/session.ts'
 import { Journal } from './shard/journal.ts'
 import { Shard, shardOf } from './shard/shard.ts'
@@ -132,6 +133,7 @@ export class Engine {
     shard.sessions.set(session.clientId, session)
     shard.byNumber.set(session.number, session)
     this.counters.sessionsTotal++
+    this.counters.sessionBytes += bytesOfSession(session.clientId)
   }
 
   forget(session: Session): void {
@@ -141,6 +143,7 @@ export class Engine {
     this.#sessions[session.handle % SLOTS] = null
     this.#freeHandles.push(session.handle)
     this.counters.sessionsTotal--
+    this.counters.sessionBytes -= bytesOfSession(session.clientId)
   }
 
   /**
@@ -176,8 +179,9 @@ export class Engine {
     if (--message.references === 0) this.counters.messageBytes -= message.storedBytes
   }
 
-  /** Memory that clients' messages hold is at its watermark, or the process as a whole is. */
+  /** Memory that clients' messages, sessions and Subscriptions hold is at its watermark, or the process as a whole is. */
   get isFull(): boolean {
-    return this.isUnderPressure || this.counters.messageBytes + this.journal.pendingBytes > this.watermarkBytes
+    const { messageBytes, sessionBytes } = this.counters
+    return this.isUnderPressure || messageBytes + sessionBytes + this.journal.pendingBytes > this.watermarkBytes
   }
 }

@@ -13,6 +13,7 @@ export function stateDump(engine: Engine): unknown {
     counters: {
       queuedMessages: engine.counters.queuedMessages,
       sessions: engine.counters.sessionsTotal,
+      sessionBytes: engine.counters.sessionBytes,
       wills: engine.counters.willMessages,
     },
   }
@@ -77,6 +78,7 @@ export function leftovers(engine: Engine): Record<string, number> {
     sessionsConnected: counters.sessionsConnected,
     queuedMessages: counters.queuedMessages,
     messageBytes: counters.messageBytes,
+    sessionBytes: counters.sessionBytes,
     willMessages: counters.willMessages,
     willBytes: counters.willBytes,
     retainedMessages: counters.retainedMessages,

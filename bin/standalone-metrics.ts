@@ -54,6 +54,7 @@ function registerStore(metrics: MetricsRegistry, engine: Engine): void {
   )
   metrics.gauge('millrace_queued_messages', 'Messages waiting in sessions', () => counters.queuedMessages)
   metrics.gauge('millrace_message_bytes', 'Bytes of messages that are queued, in flight or retained', () => counters.messageBytes)
+  metrics.gauge('millrace_session_bytes', 'Bytes of sessions and their Subscriptions, without messages', () => counters.sessionBytes)
   metrics.gauge('millrace_journal_pending_bytes', 'Bytes of journal records not stored yet', () => journal.pendingBytes)
   metrics.counterFrom('millrace_journal_commits_total', 'Group commits', () => journal.commits)
   metrics.counterFrom('millrace_journal_records_total', 'Journal records', () => journal.records)

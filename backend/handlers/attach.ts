@@ -15,6 +15,9 @@ export async function onAttach(engine: Engine, request: AttachRequest): Promise<
   if (before === undefined && engine.counters.sessionsTotal >= engine.settings.sessionsMax) {
     return { is: 'refused', reason: ReasonCode.QuotaExceeded, detail: 'no more sessions (sessionsMax)' }
   }
+  if (before === undefined && engine.isFull) {
+    return { is: 'refused', reason: ReasonCode.QuotaExceeded, detail: 'no memory for another session (memoryWatermarkPercent)' }
+  }
   if (before !== undefined && before.link !== null) takeOver(engine, before)
   const found = shard.sessions.get(request.clientId)
   if (found !== undefined && request.cleanStart) endSession(engine, found)

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { BackendRig, MIB, NEVER, type RigClient, type RigOptions } from '../backend-rig.contract.ts'
+import { leftovers } from '../state-dump.contract.ts'
 
 async function lastAnswer(client: RigClient): Promise<ReasonCode | undefined> {
   await client.rig.settle()
@@ -85,7 +86,7 @@ describe('QoS 2 from a client (§4.3.3)', () => {
 })
 
 describe('the memory watermark', () => {
-  /** Over the watermark, by what waits for `away`. */
+  /** Over the watermark, by what waits for `away`. No new session may begin now; `older`, of MQTT 3.1.1, may come back. */
   async function full(options: RigOptions = {}): Promise<{ rig: BackendRig; publisher: RigClient; watcher: RigClient; away: RigClient }> {
     const settings = { memoryBytesMax: MIB, memoryWatermarkPercent: 50, ...options.settings }
     const rig = await BackendRig.open({ ...options, settings })
@@ -95,9 +96,10 @@ describe('the memory watermark', () => {
     const watcher = await rig.connect('watcher')
     watcher.subscribe('a')
     const publisher = await rig.connect('publisher')
-    while (!rig.engine.isFull) publisher.publish('fill', 'x'.repeat(10_000), { qos: 1 })
+    const older = await rig.connect('older', { protocolVersion: 4, expirySeconds: NEVER })
+    while (rig.engine.counters.messageBytes <= rig.engine.watermarkBytes) older.publish('fill', 'x'.repeat(10_000), { qos: 1 })
+    older.detach()
     await rig.settle()
-    publisher.take()
     watcher.take()
     return { rig, publisher, watcher, away }
   }
@@ -129,7 +131,7 @@ describe('the memory watermark', () => {
 
   test('clients of MQTT 3.1.1 have no such code: they are taken, and frontends are told to stop reading', async () => {
     const { rig, watcher } = await full()
-    const older = await rig.connect('older', { protocolVersion: 4 })
+    const older = await rig.connect('older', { protocolVersion: 4, expirySeconds: NEVER })
     older.publish('a', 'm', { qos: 1 })
     expect(await lastAnswer(older)).toBe(ReasonCode.Success)
     expect(watcher.takePayloads()).toEqual(['m'])
@@ -143,7 +145,7 @@ describe('the memory watermark', () => {
     const after = await rig.restart()
     expect(after.engine.isFull).toBe(true)
     after.backend.tick()
-    await after.connect('older', { protocolVersion: 4 })
+    await after.connect('older', { protocolVersion: 4, expirySeconds: NEVER })
     expect(after.frontend.pressures).toEqual([true])
     after.backend.tick()
     expect(after.frontend.pressures).toEqual([true])
@@ -159,6 +161,48 @@ describe('the memory watermark', () => {
     publisher.publish('a', 'm', { qos: 1 })
     expect(await lastAnswer(publisher)).toBe(ReasonCode.Success)
     expect(away.clientId).toBe('away')
+  })
+
+  test('no new session begins, with 0x97; one that is there is taken up or begun anew', async () => {
+    const { rig } = await full()
+    expect(await rig.client('new').attach()).toMatchObject({ is: 'refused', reason: ReasonCode.QuotaExceeded })
+    expect((await rig.connect('away', { expirySeconds: NEVER })).sessionPresent).toBe(true)
+    expect((await rig.connect('watcher', { cleanStart: true })).sessionPresent).toBe(false)
+  })
+
+  test('further Subscriptions get 0x97, one that is there may be replaced', async () => {
+    const { rig, watcher } = await full()
+    watcher.subscribeAll([
+      ['b', {}],
+      ['a', { qos: 1 }],
+      ['$share/g/a', {}],
+    ])
+    await rig.settle()
+    const reasons = [ReasonCode.QuotaExceeded, ReasonCode.GrantedQoS1, ReasonCode.QuotaExceeded]
+    expect(watcher.take()).toMatchObject([{ is: 'subscribed', reasons }])
+  })
+
+  test('is reached by filters alone, which count exactly', async () => {
+    const rig = await BackendRig.open({ settings: { memoryBytesMax: MIB, memoryWatermarkPercent: 50 } })
+    const client = await rig.connect('c', { expirySeconds: NEVER })
+    const { counters } = rig.engine
+    const empty = counters.sessionBytes
+    const filters = Array.from({ length: 10 }, (_, i) => `${'x'.repeat(60_000)}/${i}`)
+    for (const filter of filters) {
+      client.subscribe(filter)
+      await rig.settle()
+    }
+    const reasons = client.take().flatMap(event => (event.is === 'subscribed' ? event.reasons : []))
+    expect(reasons.filter(reason => reason === ReasonCode.QuotaExceeded)).toHaveLength(5)
+    expect(counters.sessionBytes).toBeGreaterThan(600_000)
+    expect((await rig.restart()).engine.counters.sessionBytes).toBe(counters.sessionBytes)
+    client.unsubscribe(...filters)
+    await rig.settle()
+    expect(counters.sessionBytes).toBe(empty)
+    expect((await rig.restart()).engine.counters.sessionBytes).toBe(empty)
+    client.detach({ sessionExpirySeconds: 0 })
+    await rig.settle()
+    expect(leftovers(rig.engine)).toMatchObject({ sessionBytes: 0, indexNodes: 0 })
   })
 
   test('counts records that the store does not take', async () => {

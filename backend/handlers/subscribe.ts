@@ -2,6 +2,7 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
 import { cancelReplay, startReplay } from '../queue/retained-replay.ts'
+import { bytesOfSubscription } from '../session/session-bytes.ts'
 import type { Session, SessionSubscription } from '../session/session.ts'
 import { writeSubscribed, writeUnsubscribed } from '../shard/records.ts'
 
@@ -30,11 +31,9 @@ export function onSubscribe(engine: Engine, session: Session, ticket: number, re
 export function onUnsubscribe(engine: Engine, session: Session, ticket: number, filters: readonly ParsedFilter[]): void {
   const reasons: ReasonCode[] = []
   for (const filter of filters) {
-    const existed = session.subscriptions?.delete(filter.text) === true
+    const existed = forget(engine, session, filter)
     reasons.push(existed ? ReasonCode.Success : ReasonCode.NoSubscriptionExisted)
     if (!existed) continue
-    if (filter.group === null) engine.index.unsubscribe(session, filter.filter)
-    else engine.index.unsubscribeShared(session, filter.group, filter.filter)
     cancelReplay(session, filter.text)
     if (session.isJournalled) {
       writeUnsubscribed(engine.journal.writer(session.shard), session.number, filter.text)
@@ -51,8 +50,9 @@ export function refuseAll(engine: Engine, session: Session, ticket: number, filt
 
 function limitReached(engine: Engine, session: Session, filter: ParsedFilter): ReasonCode | null {
   const { subscriptions } = session
-  if (subscriptions === null || subscriptions.has(filter.text)) return null
-  return subscriptions.size >= engine.settings.subscriptionsPerSessionMax ? ReasonCode.QuotaExceeded : null
+  if (subscriptions?.has(filter.text) === true) return null
+  const isFull = engine.isFull || (subscriptions?.size ?? 0) >= engine.settings.subscriptionsPerSessionMax
+  return isFull ? ReasonCode.QuotaExceeded : null
 }
 
 function add(engine: Engine, session: Session, request: SubscriptionRequest): 'new' | 'replaced' {
@@ -67,9 +67,19 @@ function add(engine: Engine, session: Session, request: SubscriptionRequest): 'n
 export function remember(engine: Engine, session: Session, subscription: SessionSubscription): 'new' | 'replaced' {
   const { filter } = subscription
   session.subscriptions ??= new Map()
+  if (!session.subscriptions.has(filter.text)) engine.counters.sessionBytes += bytesOfSubscription(filter)
   session.subscriptions.set(filter.text, { filter, ...optionsOf(subscription) })
   if (filter.group === null) return engine.index.subscribe(session, filter.filter, subscription)
   return engine.index.subscribeShared(session, filter.group, filter.filter, subscription)
+}
+
+/** Takes a Subscription out of the session and the index; false when there was none. Also what recovery does. */
+export function forget(engine: Engine, session: Session, filter: ParsedFilter): boolean {
+  if (session.subscriptions?.delete(filter.text) !== true) return false
+  engine.counters.sessionBytes -= bytesOfSubscription(filter)
+  if (filter.group === null) engine.index.unsubscribe(session, filter.filter)
+  else engine.index.unsubscribeShared(session, filter.group, filter.filter)
+  return true
 }
 
 function optionsOf(from: SessionSubscription): Omit<SessionSubscription, 'filter'> {

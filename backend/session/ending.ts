@@ -7,6 +7,7 @@ import { endPublication } from '../publishing/collecting.ts'
 import { setRemainingExpiry } from '../publishing/publication.ts'
 import { AWAITING_PUBACK } from './packet-identifiers.ts'
 import { takeQueued } from './queue-limits.ts'
+import { bytesOfSubscription } from './session-bytes.ts'
 import { NEVER_EXPIRES, type Session } from './session.ts'
 import { publishWill } from './will.ts'
 
@@ -33,6 +34,7 @@ export function endSession(engine: Engine, session: Session): void {
 
 function removeSubscriptions(engine: Engine, session: Session): void {
   for (const { filter } of session.subscriptions?.values() ?? []) {
+    engine.counters.sessionBytes -= bytesOfSubscription(filter)
     if (filter.group === null) engine.index.unsubscribe(session, filter.filter)
     else engine.index.unsubscribeShared(session, filter.group, filter.filter)
   }

@@ -4,7 +4,7 @@ import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { parseTopicFilter } from '#shared/mqtt/topic.ts'
 import type { ParsedFilter } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
-import { remember } from '../handlers/subscribe.ts'
+import { forget, remember } from '../handlers/subscribe.ts'
 import { putRetained, removeRetained } from '../queue/retained-store.ts'
 import { Delivery } from '../session/delivery.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
@@ -174,9 +174,7 @@ class ShardReading {
   #onUnsubscribed(reader: ByteReader): void {
     const session = this.#shard.byNumber.get(reader.varint())
     const filter = parseStoredFilter(reader.text())
-    if (session?.subscriptions?.delete(filter.text) !== true) return
-    if (filter.group === null) this.#engine.index.unsubscribe(session, filter.filter)
-    else this.#engine.index.unsubscribeShared(session, filter.group, filter.filter)
+    if (session !== undefined) forget(this.#engine, session, filter)
   }
 
   #onEnqueued(reader: ByteReader): void {

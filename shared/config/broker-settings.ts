@@ -195,7 +195,7 @@ export const limitSettings = {
     min: 10,
     max: 100,
     unit: 'percent',
-    help: 'Share of memoryBytesMax at which PUBLISH packets are refused: QoS 1 and 2 with 0x97, QoS 0 dropped and counted; reading from publishers pauses.',
+    help: 'Share of memoryBytesMax at which PUBLISH packets are refused: QoS 1 and 2 with 0x97, QoS 0 dropped and counted; reading from publishers pauses. New sessions and new Subscriptions are refused with 0x97. Messages, sessions, Subscriptions and unstored records count.',
   }),
   memoryProfile: choice({
     values: ['Tiny', 'Low', 'Medium', 'High'],
