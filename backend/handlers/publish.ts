@@ -4,6 +4,7 @@ import type { Engine } from '../engine.ts'
 import { findsQueueFull, matchOf, offerToAll } from '../publishing/route.ts'
 import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
 import { endPublication } from '../publishing/collecting.ts'
+import { limitExpiry } from '../publishing/publication.ts'
 import type { Session } from '../session/session.ts'
 import { Record, writeNumbered } from '../shard/records.ts'
 import type { MatchResult } from '../subscription/match-cache.ts'
@@ -12,6 +13,7 @@ import type { MatchResult } from '../subscription/match-cache.ts'
 export function onPublish(engine: Engine, session: Session, ticket: number, message: Message): void {
   engine.counters.publishesReceived++
   engine.counters.payloadBytesReceived += message.payloadLength
+  limitExpiry(engine, message)
   if (message.qos === 0) return publishQos0(engine, session, message)
   const held = session.receivedQos2?.has(message.packetId) === true
   if (held) {

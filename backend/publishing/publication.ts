@@ -39,12 +39,15 @@ export class Publication {
   }
 }
 
-/** Wall time at which a message that came now expires (§3.3.2.3.3), the configured ceiling applied; Infinity for never. */
-export function expiresAtMs(engine: Engine, message: Message): number {
+/** The configured ceiling, imposed on a client's message when it comes in: whoever gets it at once or later sees the same interval. */
+export function limitExpiry(engine: Engine, message: Message): void {
   const ceiling = engine.settings.maxMessageExpirySeconds
-  if (message.expirySeconds < 0) return ceiling === null ? Infinity : engine.clock.wallMs() + ceiling * 1_000
-  const seconds = ceiling === null ? message.expirySeconds : Math.min(ceiling, message.expirySeconds)
-  return engine.clock.wallMs() + seconds * 1_000
+  if (ceiling !== null && (message.expirySeconds < 0 || message.expirySeconds > ceiling)) message.expirySeconds = ceiling
+}
+
+/** Wall time at which a message that came now expires (§3.3.2.3.3); Infinity for never. */
+export function expiresAtMs(engine: Engine, message: Message): number {
+  return message.expirySeconds < 0 ? Infinity : engine.clock.wallMs() + message.expirySeconds * 1_000
 }
 
 /** The Message Expiry Interval to send now: what was received less the time it waited [MQTT-3.3.2-6]. */

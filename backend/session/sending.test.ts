@@ -346,20 +346,27 @@ describe('Message Expiry Interval', () => {
     expect(sent).toMatchObject([{ payload: 'm', dup: true, expirySeconds: 0 }])
   })
 
-  test('maxMessageExpirySeconds is a ceiling, also for messages that carry none', async () => {
-    const { rig, subscriber, publisher } = await subscriberAndPublisher({}, { maxMessageExpirySeconds: 30 })
-    subscriber.detach()
-    publisher.publish('a', 'none', { qos: 1 })
-    publisher.publish('a', 'more', { qos: 1, expirySeconds: 60 })
-    publisher.publish('a', 'less', { qos: 1, expirySeconds: 20 })
-    await rig.settle()
-    const sent = await (await rig.connect('subscriber', { expirySeconds: NEVER })).drain()
-    expect(sent.map(({ payload, expirySeconds }) => [payload, expirySeconds])).toEqual([
-      ['none', 30],
-      ['more', 30],
-      ['less', 20],
-    ])
-  })
+  for (const qos of [0, 1, 2] as const) {
+    test(`QoS ${qos}: maxMessageExpirySeconds is a ceiling, also for messages that carry none, sent at once or from the queue`, async () => {
+      const { rig, subscriber, publisher } = await subscriberAndPublisher({}, { maxMessageExpirySeconds: 30 })
+      const publishThree = (): void => {
+        publisher.publish('a', 'none', { qos })
+        publisher.publish('a', 'more', { qos, expirySeconds: 60 })
+        publisher.publish('a', 'less', { qos, expirySeconds: 20 })
+      }
+      const limited = [
+        ['none', 30],
+        ['more', 30],
+        ['less', 20],
+      ]
+      publishThree()
+      expect((await subscriber.drain()).map(({ payload, expirySeconds }) => [payload, expirySeconds])).toEqual(limited)
+      subscriber.detach()
+      publishThree()
+      const sent = await (await rig.connect('subscriber', { expirySeconds: NEVER })).drain()
+      expect(sent.map(({ payload, expirySeconds }) => [payload, expirySeconds])).toEqual(qos === 0 ? [] : limited)
+    })
+  }
 
   test('holds over a restart', async () => {
     const { rig, subscriber, publisher } = await subscriberAndPublisher()

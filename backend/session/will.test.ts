@@ -113,6 +113,14 @@ describe('a Will', () => {
     expect(back.takePayloads()).toEqual(['gone'])
   })
 
+  test.each([0, 1] as const)('QoS %s: is under the ceiling of maxMessageExpirySeconds', async qos => {
+    rig = await BackendRig.open({ settings: { maxMessageExpirySeconds: 30 } })
+    watcher = await watch(rig)
+    for (const expirySeconds of [-1, 60, 20]) (await withWill(0, {}, { qos, expirySeconds })).detach()
+    await rig.settle()
+    expect(watcher.takeSent().map(sent => sent.expirySeconds)).toEqual([30, 30, 20])
+  })
+
   test('reaches the persistent sessions that are away, and is dropped and counted where the queue is full', async () => {
     const full = await BackendRig.open({ settings: { queueMessagesMax: 1 } })
     const away = await watch(full)

@@ -2,7 +2,7 @@ import type { WillRequest } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
 import { publishOwn } from '../publishing/route.ts'
 import { Record, writeOfSession } from '../shard/records.ts'
-import { setRemainingExpiry, expiresAtMs } from '../publishing/publication.ts'
+import { expiresAtMs, limitExpiry } from '../publishing/publication.ts'
 import type { Session } from './session.ts'
 
 /** The Will of a new connection replaces what the session had; one that waited for its delay is not sent [MQTT-3.1.3-9]. */
@@ -39,8 +39,8 @@ export function publishWill(engine: Engine, session: Session): void {
   if (will === null) return
   session.willTimer = engine.cancel(session.willTimer)
   const message = will.message.keep()
+  limitExpiry(engine, message)
   message.expiresAtMs = expiresAtMs(engine, message)
-  setRemainingExpiry(message, engine.clock.wallMs())
   publishOwn(engine, message)
   drop(engine, session)
   if (session.isRecorded) writeOfSession(engine.journal.writer(session.shard), Record.WillGone, session.number)
