@@ -22,8 +22,16 @@ export function openResourceDirectory(directory: string): ResourceFiles {
       secret: (name, key) => readIfThere(join(directory, 'secrets', name, key)),
     }
   } catch (error) {
-    throw new SettingsError([`flag --config: ${error instanceof Error ? error.message : String(error)}`])
+    throw new SettingsError([`flag --config: ${faultText(directory, error)}`])
   }
+}
+
+/** What is wrong with the directory itself, in words; faults of a file in it come with its name. */
+function faultText(directory: string, error: unknown): string {
+  const { code, path } = error as NodeJS.ErrnoException
+  if (path === directory && code === 'ENOENT') return `the directory ${directory} does not exist`
+  if (path === directory && code === 'ENOTDIR') return `${directory} is not a directory`
+  return error instanceof Error ? error.message : String(error)
 }
 
 function readIfThere(file: string): string | null {
