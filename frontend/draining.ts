@@ -27,7 +27,7 @@ export async function drainConnections(frontend: Frontend, { perSecond, withinMs
   const batch = Math.max(1, Math.ceil((perSecond * BATCH_MS) / 1_000), Math.ceil(frontend.counters.connectionsOpen / batches))
   while (frontend.counters.connectionsOpen > 0) {
     let left = batch
-    for (const connection of frontend.connections()) {
+    for (const connection of frontend.connections) {
       if (connection.phase === 'closing' || connection.phase === 'closed') continue
       if (left-- === 0) break
       disconnect(connection, reason, null, serverReference === '' ? undefined : serverReference)

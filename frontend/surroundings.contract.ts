@@ -322,7 +322,7 @@ export class Surroundings {
   pass(ms: number): void {
     for (let left = ms; left > 0; left -= TICK_MS) {
       this.clock.advance(Math.min(left, TICK_MS))
-      this.frontend.tick()
+      this.frontend.deadlines.tick()
       this.turn.run()
     }
   }

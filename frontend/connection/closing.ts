@@ -29,8 +29,8 @@ export function close(connection: Connection, end: ConnectionEnd): void {
 /** The session goes on without this connection. */
 export function release(connection: Connection, end: ConnectionEnd): void {
   const { frontend } = connection
-  connection.timer = frontend.cancel(connection.timer)
-  frontend.forgetUnauthenticated(connection)
+  frontend.deadlines.cancel(connection)
+  frontend.unauthenticated.remove(connection)
   if (connection.phase !== 'open') return
   connection.phase = 'closing'
   frontend.backend.detach(connection.session, connection.id, end)

@@ -254,7 +254,7 @@ describe('the end', () => {
     const client = await world.connect()
     client.transport.cut()
     client.transport.cut()
-    expect([world.backend.detached.length, world.frontend.counters.connectionsOpen, [...world.frontend.connections()].length]).toEqual([
+    expect([world.backend.detached.length, world.frontend.counters.connectionsOpen, [...world.frontend.connections].length]).toEqual([
       1, 0, 0,
     ])
     client.send(PINGREQ)
@@ -332,4 +332,20 @@ describe('much input at once', () => {
     expect(client.transport.bufferedBytes).toBeLessThan(256 * 1024)
     expect(client.transport.isPaused).toBe(true)
   })
+})
+
+test('[MQTT-3.1.2-22] the silence of one that was not read begins when it is read again', async () => {
+  const world = new Surroundings()
+  const client = (await world.connect(4, { keepAlive: 10 })).forget()
+  world.frontend.pressure(true)
+  client.send(publish(4, 1))
+  expect(client.transport.isPaused).toBe(true)
+  world.pass(14_000)
+  world.frontend.pressure(false)
+  world.frontend.acknowledged(client.connection.id, 0, ReasonCode.Success)
+  expect(client.transport.isPaused).toBe(false)
+  world.pass(14_000)
+  expect(client.connection.phase).toBe('open')
+  world.pass(2_000)
+  expect(client.connection.phase).not.toBe('open')
 })

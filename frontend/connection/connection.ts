@@ -100,7 +100,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   onBytes(bytes: Buffer): void {
     if (this.phase === 'closing' || this.phase === 'closed') return
     this.frontend.counters.bytesReceived += bytes.length
-    this.lastInputMs = this.frontend.nowMs
+    this.lastInputMs = this.frontend.deadlines.nowMs
     try {
       if (this.phase === 'awaitingConnect' && this.#input.heldBytes === 0 && bytes.length > 0) checkFirstByte(bytes)
       this.#input.feed(bytes, this.#packetBytesMax, this)
@@ -126,6 +126,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   /** Goes on reading after OnPacket asked to wait, once nothing is left to wait for. */
   resumeInput(): void {
     if (this.phase !== 'open' || !this.#input.isBlocked || this.#mustWait) return
+    // Whatever it sent meanwhile was not read: its silence begins now.
+    this.lastInputMs = this.frontend.deadlines.nowMs
     try {
       this.#input.resume(this.#packetBytesMax, this)
     } catch (error) {

@@ -40,7 +40,7 @@ async function subscribed(version: ProtocolVersion): Promise<FakeClient> {
   const world = new Surroundings()
   const client = (await world.connect(version)).forget()
   client.send(encodeSubscribe(version, 3, [{ filter: 'a' }, { filter: 'a#' }]))
-  const [connection] = world.frontend.connections()
+  const [connection] = world.frontend.connections
   world.frontend.subscribed(connection!.id, 0, [ReasonCode.Success, ReasonCode.TopicFilterInvalid])
   await world.settled()
   return client

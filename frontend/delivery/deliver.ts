@@ -63,7 +63,7 @@ export function deliver(frontend: Frontend, message: Message, recipients: Recipi
   const shared = count > 1 ? frontend.sharedFrames : null
   let payload: Buffer | null = null
   for (let i = 0; i < count; i++) {
-    const connection = frontend.connection(recipients.connections[i]!)
+    const connection = frontend.connections.get(recipients.connections[i]!)
     if (connection === null || connection.phase !== 'open') continue
     const flags = recipients.flags[i]!
     const packetId = recipients.packetIds[i]!

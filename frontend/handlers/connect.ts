@@ -118,9 +118,9 @@ function open(connection: Connection, packet: Connect, permit: Permit, reply: At
   connection.session = reply.session
   connection.permit = permit
   connection.topicAliasesMax = Math.min(packet.topicAliasMaximum, frontend.features.topicAliasesOutMax)
-  frontend.forgetUnauthenticated(connection)
+  frontend.unauthenticated.remove(connection)
   const keepAliveSeconds = grantedKeepAlive(packet, settings.serverKeepAliveSeconds)
-  frontend.startKeepAlive(connection, keepAliveSeconds)
+  frontend.deadlines.startKeepAlive(connection, keepAliveSeconds)
   const properties = connection.version === 5 ? connackProperties(connection, packet, keepAliveSeconds) : null
   connection.send(encodeConnack(connection.version, reply.sessionPresent, ReasonCode.Success, properties, connection.packetBytesMaxOut))
   // Sending may have found CONNACK too large for the client.
