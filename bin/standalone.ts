@@ -146,6 +146,7 @@ class Standalone implements RunningBroker {
         engine: listener.engine,
       })
     }
+    for (const { name, reason } of this.#settings.closedListeners) this.#log.warn('port_closed', { listener: name, reason })
     if (limits.sysTopicIntervalSeconds > 0) this.#publishSysTopics()
   }
 
@@ -203,7 +204,7 @@ class Standalone implements RunningBroker {
     this.#stopTicking = systemTimers.after(TICK_MS, () => {
       this.#tick()
       this.backend.tick()
-      this.frontend.tick()
+      this.frontend.deadlines.tick()
       this.#sinceMemoryCheckMs += TICK_MS
       if (this.#sinceMemoryCheckMs >= MEMORY_CHECK_MS) this.#checkMemory()
       this.#sinceSysTopicsMs += TICK_MS

@@ -55,6 +55,9 @@ function operatorText(error: unknown): string | null {
   return error instanceof Error && 'syscall' in error ? error.message : null
 }
 
+/** A terminal sends Ctrl-C to us and to the launcher or npm above us, which passes it on: within this time it is one and the same. */
+const SAME_SIGNAL_MS = 500
+
 /** How soon a broker started through npm notices that it was left alone. */
 const PARENT_CHECK_MS = 500
 
@@ -135,13 +138,16 @@ class Program {
   }
 
   #onSignals(stop: (signal: NodeJS.Signals) => void): void {
-    let isStopping = false
+    let stoppedMs: number | null = null
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => {
-        if (isStopping) process.exit(ExitCode.Failure)
+        if (stoppedMs !== null) {
+          if (systemClock.monotonicMs() - stoppedMs > SAME_SIGNAL_MS) process.exit(ExitCode.Failure)
+          return
+        }
         // Nothing was acknowledged yet, so nothing can be lost.
         if (this.#phase === 'starting') process.exit(ExitCode.Success)
-        isStopping = true
+        stoppedMs = systemClock.monotonicMs()
         stop(signal)
       })
     }

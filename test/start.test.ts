@@ -111,6 +111,14 @@ describe('millrace start', () => {
     expect(await broker.ended).toBe(0)
   })
 
+  test('a Ctrl-C that arrives twice, from the terminal and through the launcher, is one', async () => {
+    const broker = await start()
+    broker.child.kill('SIGINT')
+    broker.child.kill('SIGINT')
+    expect(await broker.ended).toBe(0)
+    expect(broker.err).toContain('"stopped"')
+  })
+
   test.runIf(existsSync(NODE_20))('under Node 20 signals reach the broker, and neither outlives the other', async () => {
     const drained = await start([], NODE_20)
     expect(drained.pid).not.toBe(drained.child.pid)
