@@ -3,13 +3,12 @@ import type { Turn } from '#shared/base/turn.ts'
 import { newMessage, type Message } from '#shared/mqtt/message.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { TopicCache } from '#shared/mqtt/topic.ts'
+import { parseTopicFilter, TopicCache } from '#shared/mqtt/topic.ts'
 import type { AttachReply, AttachRequest, ConnectionEnd, ConnectionId, SubscriptionRequest, WillRequest } from '#shared/rpc/backend-port.ts'
 import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
 import { RECIPIENT_DUP, RECIPIENT_QOS, RECIPIENT_RETAIN, type Recipients } from '#shared/rpc/recipients.ts'
 import { Backend } from './backend.ts'
 import type { BackendSettings } from './config.ts'
-import { parseStoredFilter } from './shard/recovery.ts'
 import type { ShardStore } from './store/shard-store.ts'
 import { LateStore } from './store/late-store.contract.ts'
 
@@ -332,7 +331,7 @@ export class RigClient {
       retainHandling: 0 as const,
       identifier: 0,
       ...options,
-      filter: parseStoredFilter(filter),
+      filter: parseTopicFilter(filter),
     }))
     this.rig.backend.subscribe(this.session, this.connection, ticket, PACKET_ID_OF_REQUESTS, requests)
     return ticket
@@ -340,7 +339,13 @@ export class RigClient {
 
   unsubscribe(...filters: string[]): number {
     const ticket = this.#nextTicket++
-    this.rig.backend.unsubscribe(this.session, this.connection, ticket, PACKET_ID_OF_REQUESTS, filters.map(parseStoredFilter))
+    this.rig.backend.unsubscribe(
+      this.session,
+      this.connection,
+      ticket,
+      PACKET_ID_OF_REQUESTS,
+      filters.map(filter => parseTopicFilter(filter)),
+    )
     return ticket
   }
 

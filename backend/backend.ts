@@ -1,21 +1,20 @@
-import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Message } from '#shared/mqtt/message.ts'
+import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 import type {
   AttachReply,
   AttachRequest,
   BackendPort,
   ConnectionEnd,
   ConnectionId,
-  ParsedFilter,
   SessionHandle,
   SubscriptionRequest,
 } from '#shared/rpc/backend-port.ts'
-import { ReasonCode as Reason } from '#shared/mqtt/reason-code.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { Engine, type EngineParts } from './engine.ts'
 import { onPuback, onPubcomp, onPubrec } from './handlers/acknowledge.ts'
 import { onAttach, onDetach, onOpened } from './handlers/attach.ts'
 import { onPublish, onRelease } from './handlers/publish.ts'
-import { onSubscribe, onUnsubscribe, refuseAll } from './handlers/subscribe.ts'
+import { onSubscribe, onUnsubscribe } from './handlers/subscribe.ts'
 import { runReplays } from './queue/retained-replay.ts'
 import { finishRecovery, recoverShard } from './shard/recovery.ts'
 import { Snapshotter } from './shard/snapshotter.ts'
@@ -49,7 +48,7 @@ export class Backend implements BackendPort {
   }
 
   async attach(request: AttachRequest): Promise<AttachReply> {
-    if (this.#failure !== null) return { is: 'refused', reason: Reason.ServerUnavailable, detail: 'the store failed' }
+    if (this.#failure !== null) return { is: 'refused', reason: ReasonCode.ServerUnavailable, detail: 'the store failed' }
     return onAttach(this.engine, request)
   }
 
@@ -91,16 +90,12 @@ export class Backend implements BackendPort {
     subscriptions: readonly SubscriptionRequest[],
   ): void {
     const session = this.engine.attached(handle, connection)
-    if (session === null) return
-    if (session.receivedQos2?.has(packetId) === true) refuseAll(this.engine, session, ticket, subscriptions.length)
-    else onSubscribe(this.engine, session, ticket, subscriptions)
+    if (session !== null) onSubscribe(this.engine, session, ticket, packetId, subscriptions)
   }
 
   unsubscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {
     const session = this.engine.attached(handle, connection)
-    if (session === null) return
-    if (session.receivedQos2?.has(packetId) === true) refuseAll(this.engine, session, ticket, filters.length)
-    else onUnsubscribe(this.engine, session, ticket, filters)
+    if (session !== null) onUnsubscribe(this.engine, session, ticket, packetId, filters)
   }
 
   writable(handle: SessionHandle, connection: ConnectionId, isWritable: boolean): void {
@@ -137,7 +132,7 @@ export class Backend implements BackendPort {
     this.#failure = error
     onFailure(error)
     for (const shard of this.engine.shards) {
-      for (const { link, connection } of shard.sessions.values()) link?.port.disconnect(connection, Reason.ServerBusy, 'the store failed')
+      for (const { link, connection } of shard.sessions.values()) link?.port.disconnect(connection, ReasonCode.ServerBusy, 'the store failed')
     }
   }
 }

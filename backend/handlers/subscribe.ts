@@ -1,15 +1,23 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { ParsedFilter, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
+import type { ParsedFilter } from '#shared/mqtt/topic.ts'
+import type { SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
 import { cancelReplay, startReplay } from '../queue/retained-replay.ts'
-import { bytesOfSubscription } from '../session/session-bytes.ts'
 import type { Session, SessionSubscription } from '../session/session.ts'
+import { forget, optionsOf, remember } from '../session/subscriptions.ts'
 import { writeSubscribed, writeUnsubscribed } from '../shard/records.ts'
 
 const GRANTED = [ReasonCode.Success, ReasonCode.GrantedQoS1, ReasonCode.GrantedQoS2] as const
 
 /** §3.8. See BackendPort.subscribe: the answer leaves once the Subscriptions are stored, Retained Messages follow it. */
-export function onSubscribe(engine: Engine, session: Session, ticket: number, requests: readonly SubscriptionRequest[]): void {
+export function onSubscribe(
+  engine: Engine,
+  session: Session,
+  ticket: number,
+  packetId: number,
+  requests: readonly SubscriptionRequest[],
+): void {
+  if (isHeldByQos2(session, packetId)) return refuseAll(engine, session, ticket, requests.length)
   const reasons: ReasonCode[] = []
   const replays: SessionSubscription[] = []
   for (const request of requests) {
@@ -28,7 +36,8 @@ export function onSubscribe(engine: Engine, session: Session, ticket: number, re
 }
 
 /** §3.10. See BackendPort.unsubscribe. */
-export function onUnsubscribe(engine: Engine, session: Session, ticket: number, filters: readonly ParsedFilter[]): void {
+export function onUnsubscribe(engine: Engine, session: Session, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {
+  if (isHeldByQos2(session, packetId)) return refuseAll(engine, session, ticket, filters.length)
   const reasons: ReasonCode[] = []
   for (const filter of filters) {
     const existed = forget(engine, session, filter)
@@ -43,7 +52,11 @@ export function onUnsubscribe(engine: Engine, session: Session, ticket: number, 
 }
 
 /** The Packet Identifier of the request means a QoS 2 message still (§2.2.1): nothing is done. */
-export function refuseAll(engine: Engine, session: Session, ticket: number, filters: number): void {
+function isHeldByQos2(session: Session, packetId: number): boolean {
+  return session.receivedQos2?.has(packetId) === true
+}
+
+function refuseAll(engine: Engine, session: Session, ticket: number, filters: number): void {
   const reasons = Array.from({ length: filters }, () => ReasonCode.PacketIdentifierInUse)
   answer(engine, session, ticket, reasons, () => {})
 }
@@ -61,29 +74,6 @@ function add(engine: Engine, session: Session, request: SubscriptionRequest): 'n
     writeSubscribed(engine.journal.writer(session.shard), { session: session.number, text: request.filter.text, ...optionsOf(request) })
   }
   return known
-}
-
-/** Puts a Subscription into the session and the index, replacing one with the same filter [MQTT-3.8.4-3]; also what recovery does. */
-export function remember(engine: Engine, session: Session, subscription: SessionSubscription): 'new' | 'replaced' {
-  const { filter } = subscription
-  session.subscriptions ??= new Map()
-  if (!session.subscriptions.has(filter.text)) engine.counters.sessionBytes += bytesOfSubscription(filter)
-  session.subscriptions.set(filter.text, { filter, ...optionsOf(subscription) })
-  if (filter.group === null) return engine.index.subscribe(session, filter.filter, subscription)
-  return engine.index.subscribeShared(session, filter.group, filter.filter, subscription)
-}
-
-/** Takes a Subscription out of the session and the index; false when there was none. Also what recovery does. */
-export function forget(engine: Engine, session: Session, filter: ParsedFilter): boolean {
-  if (session.subscriptions?.delete(filter.text) !== true) return false
-  engine.counters.sessionBytes -= bytesOfSubscription(filter)
-  if (filter.group === null) engine.index.unsubscribe(session, filter.filter)
-  else engine.index.unsubscribeShared(session, filter.group, filter.filter)
-  return true
-}
-
-function optionsOf(from: SessionSubscription): Omit<SessionSubscription, 'filter'> {
-  return { qos: from.qos, noLocal: from.noLocal, retainAsPublished: from.retainAsPublished, identifier: from.identifier }
 }
 
 function answer(engine: Engine, session: Session, ticket: number, reasons: readonly ReasonCode[], then: () => void): void {

@@ -7,8 +7,8 @@ import { endPublication } from '../publishing/collecting.ts'
 import { setRemainingExpiry } from '../publishing/publication.ts'
 import { AWAITING_PUBACK } from './packet-identifiers.ts'
 import { takeQueued } from './queue-limits.ts'
-import { bytesOfSubscription } from './session-bytes.ts'
 import { NEVER_EXPIRES, type Session } from './session.ts'
+import { forgetAll } from './subscriptions.ts'
 import { publishWill } from './will.ts'
 
 /** The session has no connection: it ends when its Session Expiry Interval has passed (§3.1.2.11.2). */
@@ -25,20 +25,11 @@ export function endSession(engine: Engine, session: Session): void {
   session.hasEnded = true
   session.timer = engine.cancel(session.timer)
   cancelReplays(engine, session)
-  removeSubscriptions(engine, session)
+  forgetAll(engine, session)
   engine.crowdedQueues.delete(session)
   if (session.isRecorded) writeOfSession(engine.journal.writer(session.shard), Record.SessionEnded, session.number)
   engine.forget(session)
   handOn(engine, session)
-}
-
-function removeSubscriptions(engine: Engine, session: Session): void {
-  for (const { filter } of session.subscriptions?.values() ?? []) {
-    engine.counters.sessionBytes -= bytesOfSubscription(filter)
-    if (filter.group === null) engine.index.unsubscribe(session, filter.filter)
-    else engine.index.unsubscribeShared(session, filter.group, filter.filter)
-  }
-  session.subscriptions = null
 }
 
 /**

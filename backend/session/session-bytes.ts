@@ -1,4 +1,4 @@
-import type { ParsedFilter } from '#shared/rpc/backend-port.ts'
+import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 
 /** Heap of a session with its places in the tables and an outbox, about, as measured on Node 24. */
 const SESSION_OVERHEAD_BYTES = 500

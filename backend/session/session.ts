@@ -1,6 +1,7 @@
 import type { TimerHandle } from '#shared/base/timer-wheel.ts'
 import type { Message } from '#shared/mqtt/message.ts'
-import type { ConnectionId, ParsedFilter } from '#shared/rpc/backend-port.ts'
+import type { ParsedFilter } from '#shared/mqtt/topic.ts'
+import type { ConnectionId } from '#shared/rpc/backend-port.ts'
 import type { FrontendLink } from './frontend-link.ts'
 import type { Outbox } from './outbox.ts'
 import type { RetainedReplay } from '../queue/retained-replay.ts'

@@ -2,9 +2,8 @@ import { ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import { Message } from '#shared/mqtt/message.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { parseTopicFilter } from '#shared/mqtt/topic.ts'
-import type { ParsedFilter } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
-import { forget, remember } from '../handlers/subscribe.ts'
+import { forget, remember } from '../session/subscriptions.ts'
 import { putRetained, removeRetained } from '../queue/retained-store.ts'
 import { Delivery } from '../session/delivery.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
@@ -158,7 +157,7 @@ class ShardReading {
 
   #onSubscribed(reader: ByteReader): void {
     const session = this.#shard.byNumber.get(reader.varint())
-    const filter = parseStoredFilter(reader.text())
+    const filter = parseTopicFilter(reader.text())
     const options = reader.u8()
     const identifier = reader.varint()
     if (session === undefined) return
@@ -173,7 +172,7 @@ class ShardReading {
 
   #onUnsubscribed(reader: ByteReader): void {
     const session = this.#shard.byNumber.get(reader.varint())
-    const filter = parseStoredFilter(reader.text())
+    const filter = parseTopicFilter(reader.text())
     if (session !== undefined) forget(this.#engine, session, filter)
   }
 
@@ -307,10 +306,4 @@ export function finishRecovery(engine: Engine): void {
 function noteDisconnected(engine: Engine, session: Session, nowMs: number): void {
   session.disconnectedAtMs = nowMs
   if (session.isPersistent) writeDetached(engine.journal.writer(session.shard), session.number, session.expirySeconds, nowMs)
-}
-
-/** A filter as the session subscribed with it; it was valid then. */
-export function parseStoredFilter(text: string): ParsedFilter {
-  const parsed = parseTopicFilter(text)
-  return { text, group: parsed.kind === 'shared' ? parsed.group : null, filter: parsed.filter }
 }

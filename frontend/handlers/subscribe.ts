@@ -1,8 +1,8 @@
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { decodeSubscribe, type RequestedSubscription } from '#shared/mqtt/subscribe-codec.ts'
-import { parseTopicFilter } from '#shared/mqtt/topic.ts'
-import type { ParsedFilter, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
+import { type ParsedFilter, parseTopicFilter } from '#shared/mqtt/topic.ts'
+import type { SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
 
@@ -51,8 +51,7 @@ function request(connection: Connection, subscription: RequestedSubscription, id
 /** Null when it is not a valid Topic Filter (§4.7, §4.8.2). */
 export function parseFilter(connection: Connection, text: string): ParsedFilter | null {
   try {
-    const parsed = parseTopicFilter(text, connection.frontend.settings.topicLevelsMax)
-    return { text, group: parsed.kind === 'shared' ? parsed.group : null, filter: parsed.filter }
+    return parseTopicFilter(text, connection.frontend.settings.topicLevelsMax)
   } catch (error) {
     if (error instanceof ProtocolError) return null
     throw error

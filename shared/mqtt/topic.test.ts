@@ -86,14 +86,14 @@ describe('parseTopicFilter', () => {
   test.each(['#', '+', 'a/+/b', '+/+', 'a/#', '/', '/#', '+/', '$SYS/#', '$share', '$shared/x', ' ', 'a//b'])(
     '[§4.7.1] accepts %j',
     filter => {
-      expect(parseTopicFilter(filter)).toEqual({ kind: 'plain', filter })
+      expect(parseTopicFilter(filter)).toEqual({ text: filter, group: null, filter })
     },
   )
 
   test('[§4.8.2] splits a Shared Subscription', () => {
-    expect(parseTopicFilter('$share/g/a/+/#')).toEqual({ kind: 'shared', group: 'g', filter: 'a/+/#' })
-    expect(parseTopicFilter('$share/g//')).toEqual({ kind: 'shared', group: 'g', filter: '/' })
-    expect(parseTopicFilter('$share/__proto__/a')).toEqual({ kind: 'shared', group: '__proto__', filter: 'a' })
+    expect(parseTopicFilter('$share/g/a/+/#')).toEqual({ text: '$share/g/a/+/#', group: 'g', filter: 'a/+/#' })
+    expect(parseTopicFilter('$share/g//')).toEqual({ text: '$share/g//', group: 'g', filter: '/' })
+    expect(parseTopicFilter('$share/__proto__/a')).toEqual({ text: '$share/__proto__/a', group: '__proto__', filter: 'a' })
   })
 
   test.each([
@@ -125,8 +125,8 @@ describe('parseTopicFilter', () => {
   })
 
   test('takes 128 levels, and as many behind a ShareName', () => {
-    expect(parseTopicFilter('/'.repeat(127)).kind).toBe('plain')
-    expect(parseTopicFilter(`$share/g/${'/'.repeat(127)}`).kind).toBe('shared')
+    expect(parseTopicFilter('/'.repeat(127)).group).toBeNull()
+    expect(parseTopicFilter(`$share/g/${'/'.repeat(127)}`).group).toBe('g')
   })
 })
 

@@ -165,10 +165,14 @@ export function sameBytes(a: Uint8Array, aStart: number, aEnd: number, b: Uint8A
   return true
 }
 
-/** A Topic Filter, its `$share/{ShareName}/` taken off (§4.8.2). */
-export type ParsedTopicFilter =
-  | { readonly kind: 'plain'; readonly filter: string }
-  | { readonly kind: 'shared'; readonly group: string; readonly filter: string }
+/** A Topic Filter as given (`text`) and what it means (§4.8.2). */
+export interface ParsedFilter {
+  readonly text: string
+  /** ShareName of a Shared Subscription, or null. */
+  readonly group: string | null
+  /** The filter to match with: `text` without `$share/{ShareName}/`. */
+  readonly filter: string
+}
 
 const SHARE_PREFIX = '$share/'
 
@@ -178,11 +182,11 @@ const SHARE_PREFIX = '$share/'
  *   [MQTT-4.7.3-3], a wildcard out of place [MQTT-4.7.1-1], [MQTT-4.7.1-2], more than `levelsMax` levels, a ShareName that is
  *   empty or holds a wildcard [MQTT-4.8.2-1], nothing after it [MQTT-4.8.2-2].
  */
-export function parseTopicFilter(filter: string, levelsMax: number = TOPIC_LEVELS_MAX): ParsedTopicFilter {
+export function parseTopicFilter(filter: string, levelsMax: number = TOPIC_LEVELS_MAX): ParsedFilter {
   if (filter.length > 65_535 || Buffer.byteLength(filter) > 65_535) throw filterError('MQTT-4.7.3-3', 'over 65,535 bytes')
   if (!filter.startsWith(SHARE_PREFIX)) {
     checkFilter(filter, levelsMax)
-    return { kind: 'plain', filter }
+    return { text: filter, group: null, filter }
   }
   const groupEnd = filter.indexOf('/', SHARE_PREFIX.length)
   if (groupEnd === -1) throw filterError('MQTT-4.8.2-2', 'no Topic Filter after the ShareName')
@@ -193,7 +197,7 @@ export function parseTopicFilter(filter: string, levelsMax: number = TOPIC_LEVEL
   const shared = filter.slice(groupEnd + 1)
   if (shared === '') throw filterError('MQTT-4.8.2-2', 'no Topic Filter after the ShareName')
   checkFilter(shared, levelsMax)
-  return { kind: 'shared', group, filter: shared }
+  return { text: filter, group, filter: shared }
 }
 
 function checkFilter(filter: string, levelsMax: number): void {

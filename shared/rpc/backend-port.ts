@@ -1,5 +1,6 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 import type { FrontendPort } from './frontend-port.ts'
 
 /**
@@ -96,12 +97,4 @@ export interface SubscriptionRequest {
   readonly retainHandling: 0 | 1 | 2
   /** Subscription Identifier, 0 for none. */
   readonly identifier: number
-}
-
-/** A Topic Filter as given (`text`) and what it means; `group` is the ShareName of a Shared Subscription or null (§4.8.2). */
-export interface ParsedFilter {
-  readonly text: string
-  readonly group: string | null
-  /** The filter to match with: `text` without `$share/<group>/`. */
-  readonly filter: string
 }
