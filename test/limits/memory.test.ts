@@ -43,37 +43,41 @@ async function receive(client: RawClient, count: number): Promise<Buffer[]> {
   return payloads
 }
 
-test('at the watermark MQTT 5 publishers get 0x97, older ones wait, and all goes on once the queue is read', async () => {
-  const broker = await startBroker('--memory-bytes-max', '240MiB')
-  const subscriber = await broker.connect(KEPT)
-  await subscriber.subscribe({ filter: 'q', qos: 1 })
-  await subscriber.disconnect()
+test(
+  'at the watermark MQTT 5 publishers get 0x97, older ones wait, and all goes on once the queue is read',
+  async () => {
+    const broker = await startBroker('--memory-bytes-max', '240MiB')
+    const subscriber = await broker.connect(KEPT)
+    await subscriber.subscribe({ filter: 'q', qos: 1 })
+    await subscriber.disconnect()
 
-  // Here before the memory is full: no session begins after that.
-  const older = await broker.connect({ version: 4 })
-  const publisher = await broker.connect()
-  const taken = await fill(publisher)
-  expect(taken).toBeGreaterThan(10)
-  expect(await broker.metric('millrace_message_bytes')).toBeLessThan(182 * MIB)
-  expect(await broker.metric('aio_broker_backpressure_packets_rejected_memory')).toBe(1)
-  expect(await broker.metric('millrace_publishes_refused_total'), 'counts the other limits').toBe(0)
-  // QoS 0 is dropped and counted; who is marked as important still gets through.
-  await publisher.publish({ topic: 'q', payload: 'x' })
-  expect(await broker.metric('aio_broker_qos0_messages_dropped', 'incoming')).toBe(1)
-  const important = { userProperty: [['$high_priority', 'true']] as [string, string][] }
-  expect((await publisher.publish({ topic: 'q', qos: 1, payload: 'urgent', properties: important }))?.reason).toBe(0)
+    // Here before the memory is full: no session begins after that.
+    const older = await broker.connect({ version: 4 })
+    const publisher = await broker.connect()
+    const taken = await fill(publisher)
+    expect(taken).toBeGreaterThan(10)
+    expect(await broker.metric('millrace_message_bytes')).toBeLessThan(182 * MIB)
+    expect(await broker.metric('aio_broker_backpressure_packets_rejected_memory')).toBe(1)
+    expect(await broker.metric('millrace_publishes_refused_total'), 'counts the other limits').toBe(0)
+    // QoS 0 is dropped and counted; who is marked as important still gets through.
+    await publisher.publish({ topic: 'q', payload: 'x' })
+    expect(await broker.metric('aio_broker_qos0_messages_dropped', 'incoming')).toBe(1)
+    const important = { userProperty: [['$high_priority', 'true']] as [string, string][] }
+    expect((await publisher.publish({ topic: 'q', qos: 1, payload: 'urgent', properties: important }))?.reason).toBe(0)
 
-  // An older publisher is not told anything; it is read no further.
-  const sent = await publishUntilPaused(older, publisher)
+    // An older publisher is not told anything; it is read no further.
+    const sent = await publishUntilPaused(older, publisher)
 
-  const back = await broker.connect(KEPT)
-  const payloads = await receive(back, taken + sent)
-  expect(payloads.filter(payload => payload.length === MIB)).toHaveLength(taken)
-  expect(payloads.slice(taken).map(String)).toEqual(['urgent', ...Array.from({ length: sent - 1 }, (_, i) => `older ${i + 1}`)])
-  // The queue has been read: publishers of every version go on once the garbage of the process is collected, and nothing is lost.
-  const publish = async (): Promise<unknown> => (await publisher.publish({ topic: 'q', qos: 1, payload: 'newer' }))?.reason
-  await expect.poll(publish, { timeout: COLLECTED_MS }).toBe(0)
-  await older.take('puback', sent)
-  expect((await receive(back, 2)).map(String).sort()).toEqual(['newer', `older ${sent}`])
-  await back.expectNothing()
-}, 2 * COLLECTED_MS)
+    const back = await broker.connect(KEPT)
+    const payloads = await receive(back, taken + sent)
+    expect(payloads.filter(payload => payload.length === MIB)).toHaveLength(taken)
+    expect(payloads.slice(taken).map(String)).toEqual(['urgent', ...Array.from({ length: sent - 1 }, (_, i) => `older ${i + 1}`)])
+    // The queue has been read: publishers of every version go on once the garbage of the process is collected, and nothing is lost.
+    const publish = async (): Promise<unknown> => (await publisher.publish({ topic: 'q', qos: 1, payload: 'newer' }))?.reason
+    await expect.poll(publish, { timeout: COLLECTED_MS }).toBe(0)
+    await older.take('puback', sent)
+    expect((await receive(back, 2)).map(String).sort()).toEqual(['newer', `older ${sent}`])
+    await back.expectNothing()
+  },
+  2 * COLLECTED_MS,
+)
