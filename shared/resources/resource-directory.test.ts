@@ -21,7 +21,7 @@ test('a directory that is missing, or none, is named in words', () => {
 
 test('YAML files come in order of their names, other files do not; a secret that is missing is null', () => {
   for (const name of ['b.yaml', 'a.YML', 'c.txt', '.d.yaml']) writeFileSync(join(directory, name), name)
-  const { yaml, secret } = openResourceDirectory(directory)
-  expect(yaml.map(({ text }) => text)).toEqual(['a.YML', 'b.yaml'])
-  expect(secret('server', 'tls.crt')).toBeNull()
+  const resources = openResourceDirectory(directory)
+  expect(resources.yaml.map(({ text }) => text)).toEqual(['a.YML', 'b.yaml'])
+  expect(resources.secret('server', 'tls.crt')).toBeNull()
 })
