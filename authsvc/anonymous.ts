@@ -1,7 +1,7 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { AuthenticationRequest, Authenticator, Permit, Verdict } from '#shared/rpc/authentication.ts'
 
-/** The Authentication Method of service account tokens, which a port without authentication ignores (decisions.md 2). */
+/** The Authentication Method of service account tokens, which a port without authentication ignores (docs/mqtt.md). */
 const SERVICE_ACCOUNT_METHOD = 'K8S-SAT'
 
 const EVERYTHING: Permit = { mayPublish: () => true, maySubscribe: () => true }

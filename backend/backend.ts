@@ -132,7 +132,8 @@ export class Backend implements BackendPort {
     this.#failure = error
     onFailure(error)
     for (const shard of this.engine.shards) {
-      for (const { link, connection } of shard.sessions.values()) link?.port.disconnect(connection, ReasonCode.ServerBusy, 'the store failed')
+      for (const { link, connection } of shard.sessions.values())
+        link?.port.disconnect(connection, ReasonCode.ServerBusy, 'the store failed')
     }
   }
 }

@@ -1,4 +1,4 @@
-/** What a backend counts: plain numbers, read by the metrics page and `$SYS` (hotpath.md: 9 ns instead of 400). */
+/** What a backend counts: plain numbers, read by the metrics page and `$SYS`, at 9 ns instead of 400. */
 export class BackendCounters {
   publishesReceived = 0
   publishesSent = 0

@@ -18,7 +18,7 @@ import { Shard, shardOf } from './shard/shard.ts'
 import type { ShardStore } from './store/shard-store.ts'
 import { SubscriptionIndex } from './subscription/subscription-index.ts'
 
-/** Topics whose match result is kept (hotpath.md 4); beyond it the least recently used are matched again. */
+/** Topics whose match result is kept; beyond it the least recently used are matched again. */
 const CACHED_TOPICS_MAX = 65_536
 const WHEEL_TICK_MS = 100
 /**
@@ -66,7 +66,7 @@ export class Engine {
   readonly crowdedQueues = new Set<Session>()
   /** Bytes of messages and of uncommitted records at which publishes are refused. */
   readonly watermarkBytes: number
-  /** The process is short of memory: publishes are refused (set from outside, architecture.md 10.8). */
+  /** The process is short of memory: publishes are refused (set from outside). */
   isUnderPressure = false
   /** Of Retained Messages that expire. */
   readonly retainedTimers = new Map<Message, TimerHandle>()

@@ -12,7 +12,7 @@ export interface SysFigures {
 }
 
 /**
- * The `$SYS` topics (decisions.md 30), under the names that operators know from other brokers. Retained in memory only, so that a
+ * The `$SYS` topics (docs/mqtt.md), under the names that operators know from other brokers. Retained in memory only, so that a
  * new Subscription gets them at once, and published to those that have one.
  */
 export function publishSysTopics(engine: Engine, figures: SysFigures, startedMs: number): void {

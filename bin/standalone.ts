@@ -28,7 +28,7 @@ export interface RunningBroker {
   readonly addresses: BrokerStatus['listeners']
   /** What keeps it from serving, one short text each. */
   waitingFor(): readonly string[]
-  /** What it cannot serve while it serves the rest: ports that stay closed (decisions.md 24). */
+  /** What it cannot serve while it serves the rest: ports that stay closed (docs/listeners.md). */
   impaired(): readonly string[]
   status(): Omit<BrokerStatus, 'version' | 'uptimeSeconds' | 'waitingFor' | 'listeners' | 'residentBytes'>
   /** Stops accepting, disconnects the clients, flushes and closes the store. Resolves when nothing is left to do. */

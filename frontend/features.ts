@@ -3,7 +3,7 @@ import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { FrontendSettings } from './config.ts'
 
-/** What this broker offers of MQTT: the whole, or less by configuration (decisions.md 28, retainedMessagesMax). Announced in CONNACK, and held to. */
+/** What this broker offers of MQTT: the whole, or less by configuration (docs/mqtt.md, retainedMessagesMax). Announced in CONNACK, and held to. */
 export interface Features {
   readonly maximumQoS: 1 | 2
   readonly hasRetain: boolean

@@ -87,7 +87,7 @@ function refusal(engine: Engine, session: Session, message: Message, result: Mat
   return null
 }
 
-/** Taken while others are refused (resources.md 2.4). */
+/** Taken while others are refused (docs/settings.md). */
 function isHighPriority(engine: Engine, message: Message): boolean {
   if (engine.settings.highPriorityMessagesBackpressureHandling === 'Reject') return false
   return message.propertiesLength > 0 && hasUserProperty(message, '$high_priority')

@@ -9,7 +9,7 @@ import type { SharedGroup } from '../subscription/shared-group.ts'
 import { endPublication } from './collecting.ts'
 import { offer, offerQos0 } from './offer.ts'
 
-/** Who gets messages on this topic, remembered with the Topic (hotpath.md 7). */
+/** Who gets messages on this topic, remembered with the Topic. */
 export function matchOf(engine: Engine, message: Message): MatchResult<Session> {
   const { topic } = message
   const known = (topic.resolved as RememberedResult<Session> | undefined)?.result
@@ -40,7 +40,7 @@ export function offerToAll(engine: Engine, origin: Session | null, result: Match
   return receivers
 }
 
-/** One member of the group gets the publication that is under way (decisions.md 31); false when there is none that can. */
+/** One member of the group gets the publication that is under way (docs/mqtt.md); false when there is none that can. */
 export function offerToGroup(engine: Engine, group: SharedGroup<Session>): boolean {
   const { message } = engine.publication
   const partition = message.propertiesLength > 0 ? userProperty(message, '$partition') : undefined

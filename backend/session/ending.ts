@@ -33,7 +33,7 @@ export function endSession(engine: Engine, session: Session): void {
 }
 
 /**
- * Messages of Shared Subscriptions that this member did not acknowledge go to another one (decisions.md 31), except a
+ * Messages of Shared Subscriptions that this member did not acknowledge go to another one (docs/mqtt.md), except a
  * QoS 2 message that was sent: it may have arrived [MQTT-4.8.2-5]. All others go with the session [MQTT-3.1.2-5].
  */
 function handOn(engine: Engine, session: Session): void {

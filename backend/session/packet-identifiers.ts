@@ -13,7 +13,7 @@ const PACKET_ID_MAX = 65_535
 
 /**
  * Packet Identifiers of messages from the Server to one Client: given out in turn, found by `id & mask` in a few
- * nanoseconds (hotpath.md 5), never used twice at once [MQTT-2.2.1-4]. A slot holds the Delivery when the message must
+ * nanoseconds, never used twice at once [MQTT-2.2.1-4]. A slot holds the Delivery when the message must
  * survive the connection, or null when only the identifier matters (a session that ends with its connection).
  */
 export class PacketIdentifiers {

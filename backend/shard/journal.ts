@@ -29,7 +29,7 @@ class Commit {
 }
 
 /**
- * Group commit (architecture.md 5): the records of one event-loop turn, of all shards, go to the store in one call at
+ * Group commit (ARCHITECTURE.md): the records of one event-loop turn, of all shards, go to the store in one call at
  * the end of the turn; what waits for them runs when the store has answered. Commits complete in the order made.
  */
 export class Journal {

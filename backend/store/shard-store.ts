@@ -1,5 +1,5 @@
 /**
- * What a shard must remember (architecture.md 5). The owner keeps a shard in memory; the store holds, per shard, one
+ * What a shard must remember (ARCHITECTURE.md). The owner keeps a shard in memory; the store holds, per shard, one
  * snapshot and the log of entries that came after it. Engines: lmdb, memory, later redis; one conformance suite.
  *
  * Entries and chunks are opaque bytes here: their layout is backend/shard/records.ts's. They are absolute

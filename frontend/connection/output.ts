@@ -35,7 +35,7 @@ function tierOf(bytes: number): number {
 }
 
 /**
- * The packets of one turn to one client, gathered so that they cost one write (hotpath.md 2). While the socket is slow the
+ * The packets of one turn to one client, gathered so that they cost one write. While the socket is slow the
  * buffers lent to it come back on drain, and what the following turns bring is gathered until then: a buffer for each turn would
  * hold many times the bytes that are in it.
  */

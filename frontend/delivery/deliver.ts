@@ -12,7 +12,7 @@ const COPIED_FRAME_MAX = 16 * 1024
 const SHAPES = 32
 const SHAPE_IS_V5 = 16
 
-/** Frames of the message being delivered, each encoded once and copied for every further receiver (hotpath.md 3). */
+/** Frames of the message being delivered, each encoded once and copied for every further receiver. */
 export class SharedFrames {
   readonly #bytes = Buffer.allocUnsafeSlow(SHAPES * COPIED_FRAME_MAX)
   readonly #lengths = new Int32Array(SHAPES)

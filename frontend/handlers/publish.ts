@@ -68,7 +68,7 @@ function mayPublish(connection: Connection, topic: Topic): boolean {
   return true
 }
 
-/** Not authorized: MQTT 5 says so, older versions cannot (decisions.md 21). The message goes nowhere. */
+/** Not authorized: MQTT 5 says so, older versions cannot (docs/mqtt.md). The message goes nowhere. */
 function refuse(connection: Connection, qos: number, packetId: number): void {
   connection.frontend.counters.authorizationDenied++
   connection.frontend.log.warn('publish_denied', { client: connection.clientId, listener: connection.listener })

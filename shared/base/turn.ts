@@ -1,4 +1,4 @@
-/** Work that is collected while an event-loop turn runs and done once at its end (hotpath.md 7: batch, never delay). */
+/** Work that is collected while an event-loop turn runs and done once at its end: batch, never delay. */
 export interface Turn {
   /** Runs `flush` once at the end of the current turn. A second call before that is one comparison. */
   request(): void

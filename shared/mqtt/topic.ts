@@ -2,7 +2,7 @@ import { ProtocolError } from './protocol-error.ts'
 import { ReasonCode } from './reason-code.ts'
 import { isMqttUtf8 } from './utf8.ts'
 
-/** Levels that a Topic Name or Topic Filter may have unless the caller says otherwise (decisions.md 30). */
+/** Levels that a Topic Name or Topic Filter may have unless the caller says otherwise (docs/mqtt.md). */
 export const TOPIC_LEVELS_MAX = 128
 
 /** Topics of the broker itself begin so: clients read them, never write them. */

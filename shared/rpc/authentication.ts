@@ -1,6 +1,6 @@
 import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 
-/** What the frontend forwards of a CONNECT to have it judged (architecture.md 4). */
+/** What the frontend forwards of a CONNECT to have it judged (ARCHITECTURE.md). */
 export interface AuthenticationRequest {
   readonly listener: string
   readonly remoteAddress: string

@@ -4,7 +4,7 @@ import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 import type { FrontendPort } from './frontend-port.ts'
 
 /**
- * What a frontend may ask of a backend: the only way from one to the other (architecture.md 7). In the standalone shape
+ * What a frontend may ask of a backend: the only way from one to the other (ARCHITECTURE.md). In the standalone shape
  * these are function calls; over a link each becomes a frame. Hence values that can be written down, no callbacks into state;
  * `frontend` in AttachRequest is the link itself.
  *
