@@ -187,7 +187,7 @@ describe('usage', () => {
     ['strat', 2, 'millrace: there is no command strat; did you mean start?; commands: start, pki,'],
     ['--start', 2, 'millrace: there is no flag --start'],
     ['start --mqt x', 2, 'millrace start: flag --mqt: there is no such flag; did you mean --mqtt?'],
-    ['start --config nowhere', 2, 'millrace start: flag --config: ENOENT'],
+    ['start --config nowhere', 2, 'millrace start: flag --config: the directory'],
     ['pki', 2, 'millrace pki: a directory is missing'],
     ['bench nonsense', 2, 'unknown scenario nonsense'],
     ['cluster', 2, 'millrace cluster: not available in this version'],
