@@ -9,7 +9,7 @@ export class BackendCounters {
   willMessages = 0
   willBytes = 0
   expiredMessages = 0
-  /** Oldest message of a full queue, dropped to admit a new one (DropOldest). */
+  /** Dropped because a queue was full: the oldest, to admit a new one (DropOldest), or a message that nobody is left to refuse to: a Will, one handed on. */
   queueDropped = 0
   /** Refused with QuotaExceeded: a queue, the retained store or memory was full. */
   refusedQueueFull = 0

@@ -29,7 +29,7 @@ function registerTraffic(metrics: MetricsRegistry, engine: Engine, frontend: Fro
     { labels: [['limit', 'queue']], value: counters.refusedQueueFull },
     { labels: [['limit', 'retained']], value: counters.refusedRetainedFull },
   ])
-  metrics.counterFrom('millrace_queue_messages_dropped_total', 'Messages dropped by DropOldest', () => counters.queueDropped)
+  metrics.counterFrom('millrace_queue_messages_dropped_total', 'Messages dropped because a queue was full', () => counters.queueDropped)
   metrics.counterFrom(
     'millrace_too_large_dropped_total',
     "Messages larger than the client's Maximum Packet Size",

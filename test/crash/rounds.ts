@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { BrokerProcess } from './broker-process.ts'
 import { Ledger } from './ledger.ts'
 import { Load } from './load.ts'
-import { SeededRandom } from './seeded-random.ts'
+import { SeededRandom } from '#shared/testing/seeded-random.ts'
 import { Stage } from './stage.ts'
 
 /** Few shards, so that their logs grow enough for snapshots to be taken under load. */

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { BrokerProcess } from './broker-process.ts'
 import { Client, type ClientObserver, type ClientOptions } from './client.ts'
 import { Inbox, type Ledger } from './ledger.ts'
-import type { SeededRandom } from './seeded-random.ts'
+import type { SeededRandom } from '#shared/testing/seeded-random.ts'
 
 /** What all parts of the load share. */
 export class Stage {
