@@ -67,19 +67,19 @@ export class Backend implements BackendPort {
     if (session !== null) onRelease(this.engine, session, ticket, packetId)
   }
 
-  puback(handle: SessionHandle, connection: ConnectionId, packetId: number): boolean {
+  puback(handle: SessionHandle, connection: ConnectionId, packetId: number): void {
     const session = this.engine.attached(handle, connection)
-    return session === null || onPuback(this.engine, session, packetId)
+    if (session !== null) onPuback(this.engine, session, packetId)
   }
 
-  pubrec(handle: SessionHandle, connection: ConnectionId, packetId: number, reason: ReasonCode): boolean {
+  pubrec(handle: SessionHandle, connection: ConnectionId, packetId: number, reason: ReasonCode): void {
     const session = this.engine.attached(handle, connection)
-    return session === null || onPubrec(this.engine, session, packetId, reason)
+    if (session !== null) onPubrec(this.engine, session, packetId, reason)
   }
 
-  pubcomp(handle: SessionHandle, connection: ConnectionId, packetId: number): boolean {
+  pubcomp(handle: SessionHandle, connection: ConnectionId, packetId: number): void {
     const session = this.engine.attached(handle, connection)
-    return session === null || onPubcomp(this.engine, session, packetId)
+    if (session !== null) onPubcomp(this.engine, session, packetId)
   }
 
   subscribe(

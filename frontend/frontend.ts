@@ -114,9 +114,9 @@ export class Frontend implements FrontendPort {
     this.connections.get(id)?.settle(ticket, ReasonCode.Success, reasons)
   }
 
-  released(id: ConnectionId, packetId: number): void {
+  released(id: ConnectionId, packetId: number, reason: ReasonCode): void {
     const connection = this.connections.get(id)
-    if (connection !== null && connection.phase === 'open') connection.sendAck(PacketType.PUBREL, packetId, ReasonCode.Success)
+    if (connection !== null && connection.phase === 'open') connection.sendAck(PacketType.PUBREL, packetId, reason)
   }
 
   pressure(isFull: boolean): void {

@@ -1,4 +1,4 @@
-import { isFailure, type ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Engine } from '../engine.ts'
 import { finish } from '../session/finish.ts'
 import { pump } from '../session/sending.ts'
@@ -6,43 +6,35 @@ import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/p
 import type { Session } from '../session/session.ts'
 import { Record, writeNumbered } from '../shard/records.ts'
 
-/** PUBACK from the client (§3.4), whatever its reason: the message is not sent again. False when the identifier is not in use so. */
-export function onPuback(engine: Engine, session: Session, packetId: number): boolean {
-  if (session.outbox?.ids.phase(packetId) !== AWAITING_PUBACK) return false
-  complete(engine, session, packetId)
-  return true
+/** PUBACK from the client (§3.4), whatever its reason: the message is not sent again. */
+export function onPuback(engine: Engine, session: Session, packetId: number): void {
+  if (session.outbox?.ids.phase(packetId) === AWAITING_PUBACK) complete(engine, session, packetId)
 }
 
-/** PUBREC from the client (§3.5). */
-export function onPubrec(engine: Engine, session: Session, packetId: number, reason: ReasonCode): boolean {
+/** PUBREC from the client (§3.5). For an identifier that is not in use PUBREL says so, that the receiver can let it go (§4.3.3). */
+export function onPubrec(engine: Engine, session: Session, packetId: number, reason: ReasonCode): void {
   const phase = session.outbox?.ids.phase(packetId)
-  if (phase !== AWAITING_PUBREC && phase !== AWAITING_PUBCOMP) return false
-  if (isFailure(reason)) {
-    complete(engine, session, packetId)
-    return true
+  const { port } = session.link!
+  if (phase !== AWAITING_PUBREC && phase !== AWAITING_PUBCOMP) {
+    if (!isFailure(reason)) port.released(session.connection, packetId, ReasonCode.PacketIdentifierNotFound)
+    return
   }
+  if (isFailure(reason)) return complete(engine, session, packetId)
   const { ids } = session.outbox!
   ids.setPhase(packetId, AWAITING_PUBCOMP)
   const delivery = ids.delivery(packetId)
-  const { port } = session.link!
-  if (delivery === null || !session.isJournalled) {
-    port.released(session.connection, packetId)
-    return true
-  }
+  if (delivery === null || !session.isJournalled) return port.released(session.connection, packetId, ReasonCode.Success)
   // Stored first: after a restart the message must not be sent again to a receiver that PUBREL has made forget it.
   writeNumbered(engine.journal.writer(session.shard), Record.Received, session.number, delivery.sequence)
   const { connection } = session
   engine.journal.whenStored(() => {
-    if (session.connection === connection && session.link !== null) port.released(connection, packetId)
+    if (session.connection === connection && session.link !== null) port.released(connection, packetId, ReasonCode.Success)
   })
-  return true
 }
 
 /** PUBCOMP from the client (§3.7). */
-export function onPubcomp(engine: Engine, session: Session, packetId: number): boolean {
-  if (session.outbox?.ids.phase(packetId) !== AWAITING_PUBCOMP) return false
-  complete(engine, session, packetId)
-  return true
+export function onPubcomp(engine: Engine, session: Session, packetId: number): void {
+  if (session.outbox?.ids.phase(packetId) === AWAITING_PUBCOMP) complete(engine, session, packetId)
 }
 
 function complete(engine: Engine, session: Session, packetId: number): void {

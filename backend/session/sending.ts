@@ -1,3 +1,4 @@
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { RECIPIENT_DUP, RECIPIENT_RETAIN } from '#shared/rpc/recipients.ts'
 import type { Engine } from '../engine.ts'
 import { setRemainingExpiry } from '../publishing/publication.ts'
@@ -86,7 +87,7 @@ export function sendAfterCommit(engine: Engine, session: Session, delivery: Deli
 
 function send(engine: Engine, session: Session, outbox: Outbox, delivery: Delivery, nowMs: number): void {
   const link = session.link!
-  if (outbox.ids.phase(delivery.packetId) === AWAITING_PUBCOMP) return link.port.released(session.connection, delivery.packetId)
+  if (outbox.ids.phase(delivery.packetId) === AWAITING_PUBCOMP) return link.port.released(session.connection, delivery.packetId, ReasonCode.Success)
   const { message } = delivery
   setRemainingExpiry(message, nowMs)
   const flags = delivery.qos | (delivery.retain ? RECIPIENT_RETAIN : 0) | (delivery.sent ? RECIPIENT_DUP : 0)

@@ -1,6 +1,4 @@
 import { Ack, decodeAck } from '#shared/mqtt/ack-codec.ts'
-import { PacketType } from '#shared/mqtt/packet-type.ts'
-import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
 
@@ -12,12 +10,10 @@ export function onPuback(connection: Connection, bytes: Buffer, start: number, e
   connection.frontend.backend.puback(connection.session, connection.id, ack.packetId)
 }
 
-/** PUBREC (§3.5). An identifier that is not in use is answered with PUBREL 0x92, so that the receiver can let it go (§4.3.3). */
+/** PUBREC (§3.5). */
 export function onPubrec(connection: Connection, bytes: Buffer, start: number, end: number): void {
   decodeAck(bytes, start, end, connection.version, ack)
-  const { packetId, reason } = ack
-  const isKnown = connection.frontend.backend.pubrec(connection.session, connection.id, packetId, reason)
-  if (!isKnown && !isFailure(reason)) connection.sendAck(PacketType.PUBREL, packetId, ReasonCode.PacketIdentifierNotFound)
+  connection.frontend.backend.pubrec(connection.session, connection.id, ack.packetId, ack.reason)
 }
 
 /** PUBREL (§3.6): PUBCOMP follows once the backend has stored that the identifier is free. */

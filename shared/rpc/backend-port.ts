@@ -27,12 +27,12 @@ export interface BackendPort {
   /** PUBREL of a QoS 2 publish (§3.6): answered by `acknowledged` (Success or PacketIdentifierNotFound) once stored. */
   release(session: SessionHandle, connection: ConnectionId, ticket: number, packetId: number): void
 
-  /** PUBACK (§3.4) for a message delivered. False: the Packet Identifier is not in use that way. */
-  puback(session: SessionHandle, connection: ConnectionId, packetId: number): boolean
+  /** PUBACK (§3.4) for a message delivered. One for a Packet Identifier that is not in use that way is ignored. */
+  puback(session: SessionHandle, connection: ConnectionId, packetId: number): void
   /** PUBREC (§3.5). A failure reason ends the delivery; otherwise `released` follows when PUBREL may be sent. */
-  pubrec(session: SessionHandle, connection: ConnectionId, packetId: number, reason: ReasonCode): boolean
-  /** PUBCOMP (§3.7). */
-  pubcomp(session: SessionHandle, connection: ConnectionId, packetId: number): boolean
+  pubrec(session: SessionHandle, connection: ConnectionId, packetId: number, reason: ReasonCode): void
+  /** PUBCOMP (§3.7); ignored as PUBACK is. */
+  pubcomp(session: SessionHandle, connection: ConnectionId, packetId: number): void
 
   /**
    * §3.8. Answered by `subscribed` with one reason for each filter, once stored; Retained Messages follow. PacketIdentifierInUse for all

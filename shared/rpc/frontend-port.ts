@@ -11,8 +11,8 @@ export interface FrontendPort {
   acknowledged(connection: ConnectionId, ticket: number, reason: ReasonCode): void
   /** Answer to `subscribe` and `unsubscribe`: one reason for each filter, in order. */
   subscribed(connection: ConnectionId, ticket: number, reasons: readonly ReasonCode[]): void
-  /** PUBREL may be sent: the PUBREC is stored (§4.3.3). */
-  released(connection: ConnectionId, packetId: number): void
+  /** PUBREL may be sent: Success, the PUBREC is stored (§4.3.3); PacketIdentifierNotFound, it was for no message of ours. */
+  released(connection: ConnectionId, packetId: number, reason: ReasonCode): void
   /** Publishes are refused for lack of memory (true) or taken again (false): stop reading those who cannot be told so. */
   pressure(isFull: boolean): void
   /** The connection must go: taken over, or the backend cannot serve it any more. */

@@ -15,16 +15,19 @@ export class Recipients {
   count = 0
   connections: Float64Array = new Float64Array(INITIAL)
   packetIds: Uint16Array = new Uint16Array(INITIAL)
+  /** Number of the delivery within its session, growing with each QoS 1 and 2 message; 0: it is not told apart (QoS 0). */
+  sequences: Float64Array = new Float64Array(INITIAL)
   flags: Uint8Array = new Uint8Array(INITIAL)
   /** Subscription Identifiers of the matching subscriptions (§3.3.2.3.8), null for none. */
   readonly identifiers: (readonly number[] | null)[] = []
 
-  add(connection: ConnectionId, flags: number, packetId: number, identifiers: readonly number[] | null): void {
+  add(connection: ConnectionId, flags: number, packetId: number, identifiers: readonly number[] | null, sequence = 0): void {
     const at = this.count++
     if (at === this.connections.length) this.#grow()
     this.connections[at] = connection
     this.flags[at] = flags
     this.packetIds[at] = packetId
+    this.sequences[at] = sequence
     this.identifiers[at] = identifiers
   }
 
@@ -40,6 +43,9 @@ export class Recipients {
     const packetIds = new Uint16Array(size)
     packetIds.set(this.packetIds)
     this.packetIds = packetIds
+    const sequences = new Float64Array(size)
+    sequences.set(this.sequences)
+    this.sequences = sequences
     const flags = new Uint8Array(size)
     flags.set(this.flags)
     this.flags = flags

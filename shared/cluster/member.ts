@@ -1,0 +1,29 @@
+import type { Role } from '#shared/rpc/link.ts'
+
+/** A process of the cluster as it is registered. */
+export interface Member {
+  readonly role: Role
+  readonly id: string
+  readonly instance: string
+  /** Where backends take links: `host:port` or `unix:PATH`; empty for the others. */
+  readonly address: string
+  /** It is draining: it gets no shards and gives those it has to others. */
+  readonly isLeaving: boolean
+}
+
+/** The list of living processes, kept in Redis. A member that has not been heard of for the lease is not in it. */
+export interface Registry {
+  /**
+   * Registers this process or says that it lives, and answers who does. A process that could not do so for the lease, measured from before
+   * the call by the monotonic clock, must take itself for dead (ARCHITECTURE.md).
+   * @throws when Redis cannot be reached: try again
+   */
+  heartbeat(self: Member): Promise<readonly Member[]>
+  /** The process is known to be dead (its port refuses): others need not wait for its lease. Only that very instance is removed. */
+  evict(id: string, instance: string): Promise<void>
+  /** This process is leaving. */
+  leave(self: Member): Promise<void>
+}
+
+export const HEARTBEAT_MS = 1_000
+export const LEASE_MS = 3_000
