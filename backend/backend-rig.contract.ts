@@ -305,16 +305,16 @@ export class RigClient {
     return this.#nextTicket++
   }
 
-  puback(packetId: number): boolean {
-    return this.rig.backend.puback(this.session, this.connection, packetId)
+  puback(packetId: number): void {
+    this.rig.backend.puback(this.session, this.connection, packetId)
   }
 
-  pubrec(packetId: number, reason: ReasonCode = ReasonCode.Success): boolean {
-    return this.rig.backend.pubrec(this.session, this.connection, packetId, reason)
+  pubrec(packetId: number, reason: ReasonCode = ReasonCode.Success): void {
+    this.rig.backend.pubrec(this.session, this.connection, packetId, reason)
   }
 
-  pubcomp(packetId: number): boolean {
-    return this.rig.backend.pubcomp(this.session, this.connection, packetId)
+  pubcomp(packetId: number): void {
+    this.rig.backend.pubcomp(this.session, this.connection, packetId)
   }
 
   subscribe(filter: string, options: SubscribeOptions = {}): number {

@@ -11,7 +11,7 @@ import type { BackendSettings } from '../config.ts'
 import type { Session } from '../session/session.ts'
 import { openKeepingStore, type KeepingStore } from '../store/memory/memory-store.ts'
 import type { ShardStore } from '../store/shard-store.ts'
-import { shardOf } from './shard.ts'
+import { shardOf } from '#shared/cluster/shard.ts'
 
 const SHARDS = 2
 

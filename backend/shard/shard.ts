@@ -1,4 +1,3 @@
-import { hash32 } from '#shared/base/hash.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import type { Delivery } from '../session/delivery.ts'
 import type { Session } from '../session/session.ts'
@@ -36,9 +35,4 @@ export class Shard {
     this.receivingSessions.splice(index, 1)
     return true
   }
-}
-
-/** The shard of a Client Identifier or Topic Name. Stable for ever: stored data depends on it. */
-export function shardOf(key: string, shards: number): number {
-  return hash32(key) % shards
 }

@@ -26,7 +26,7 @@ export interface ShardStore {
    * `level`. Calls take effect in the order made; several may be under way at once. The bytes are the store's after
    * the call. Rejects with StoreError `full`, `failed`, `closed`; then nothing of this and of any later call was stored,
    * and every later call rejects too until the store is opened anew. What waits is held in memory: the caller limits it
-   * by limiting the commits under way.
+   * by limiting the commits under way. Entries of a ClusterStore are durable together only within one shard.
    */
   commit(entries: readonly ShardEntry[]): Promise<void>
 
@@ -41,6 +41,53 @@ export interface ShardStore {
 
   /** Waits for what is under way, flushes and closes; later calls reject with `closed`. Closing again is harmless. */
   close(): Promise<void>
+}
+
+/**
+ * A store that several backends share: each shard has one owner at a time, and each ownership an epoch. Before `commit`, `beginSnapshot` and
+ * `logBytes` of a shard it must be claimed. Redis out of reach: calls wait and try again until `close`, unless said otherwise.
+ */
+export interface ClusterStore extends ShardStore {
+  /** Who was the last to claim the shard, and whether it has let it go. Null: nobody ever did. */
+  ownerOf(shard: number): Promise<ShardOwner | null>
+  /**
+   * Makes this process the owner, with an epoch above every one before; from then on the store refuses whatever an older owner sends.
+   * `after` is the epoch that the caller has seen (0: none): null when somebody else was faster. Stored at the promised level.
+   */
+  claim(shard: number, after: number): Promise<number | null>
+  /** Lets the shard go, after its last commit was answered: `ownerOf` says so to others. Its entries stay. */
+  release(shard: number): Promise<void>
+  /**
+   * Called when the store refused something of ours because somebody else has claimed the shard: before the commit resolves, whose
+   * entries of that shard were not stored. Whoever listens must see to it that nothing is acknowledged for it (ARCHITECTURE.md). From
+   * then on the store passes over entries of the shard until it is claimed again.
+   */
+  onFenced: ((shard: number) => void) | null
+  /** Reads a shard that need not be owned, in steps: see ShardReading. */
+  read(shard: number): ShardReading
+  /**
+   * Called when entries that were answered as stored are missing in the store (a failover at level `stored`): the owner, whose memory has
+   * everything, writes a snapshot at once; until it is finished, commits of the shard wait.
+   */
+  onIncomplete: ((shard: number) => void) | null
+}
+
+export interface ShardOwner {
+  readonly epoch: number
+  /** Member id and instance (shared/cluster/member.ts). */
+  readonly id: string
+  readonly instance: string
+  readonly isReleased: boolean
+}
+
+/** A reader of one shard that goes on where it stopped: most of it before the shard is taken over, the rest after. */
+export interface ShardReading {
+  /**
+   * Everything that is stored now and was not visited before: the first time the snapshot and the log, then only the log. Answers false
+   * when the place where it stopped is gone (a snapshot has replaced it): begin with another reading.
+   * @throws {StoreError} corrupt, newerFormat, closed
+   */
+  readOn(visit: (kind: 'snapshot' | 'log', bytes: Uint8Array) => void): Promise<boolean>
 }
 
 export interface ShardEntry {
@@ -60,8 +107,11 @@ export interface SnapshotWriter {
   abandon(): Promise<void>
 }
 
-/** memory: nothing survives the process. stored: survives the process. fsynced: survives the machine. */
-export type DurabilityLevel = 'memory' | 'stored' | 'fsynced'
+/**
+ * memory: nothing survives the process. stored: in the store, survives the process. replicated: in as many copies of the store as
+ * redundancyFactor says. fsynced: survives the machine.
+ */
+export type DurabilityLevel = 'memory' | 'stored' | 'replicated' | 'fsynced'
 
 export type StoreFault = 'corrupt' | 'newerFormat' | 'locked' | 'mismatch' | 'full' | 'failed' | 'closed'
 
