@@ -2,6 +2,7 @@ import { ManualClock } from '#shared/base/clock.ts'
 import type { Turn } from '#shared/base/turn.ts'
 import { newMessage, type Message } from '#shared/mqtt/message.ts'
 import { Property } from '#shared/mqtt/property.ts'
+import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from './session/packet-identifiers.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { parseTopicFilter, TopicCache } from '#shared/mqtt/topic.ts'
 import type { AttachReply, AttachRequest, ConnectionEnd, ConnectionId, SubscriptionRequest, WillRequest } from '#shared/rpc/backend-port.ts'
@@ -29,7 +30,7 @@ export type FrontendEvent =
   | Sent
   | { readonly is: 'acknowledged'; readonly ticket: number; readonly reason: ReasonCode }
   | { readonly is: 'subscribed'; readonly ticket: number; readonly reasons: readonly ReasonCode[] }
-  | { readonly is: 'released'; readonly packetId: number }
+  | { readonly is: 'released'; readonly packetId: number; readonly reason: ReasonCode }
   | { readonly is: 'disconnect'; readonly reason: ReasonCode }
 
 /** Remembers what it is told, by connection. */
@@ -68,8 +69,8 @@ export class RecordingFrontend implements FrontendPort {
     this.of(connection).push({ is: 'subscribed', ticket, reasons })
   }
 
-  released(connection: ConnectionId, packetId: number): void {
-    this.of(connection).push({ is: 'released', packetId })
+  released(connection: ConnectionId, packetId: number, reason: ReasonCode): void {
+    this.of(connection).push({ is: 'released', packetId, reason })
   }
 
   pressure(isFull: boolean): void {
@@ -305,16 +306,27 @@ export class RigClient {
     return this.#nextTicket++
   }
 
-  puback(packetId: number): void {
+  /** This and the next two: whether the Packet Identifier was in use that way. */
+  puback(packetId: number): boolean {
+    const phase = this.#phase(packetId)
     this.rig.backend.puback(this.session, this.connection, packetId)
+    return phase === AWAITING_PUBACK
   }
 
-  pubrec(packetId: number, reason: ReasonCode = ReasonCode.Success): void {
+  pubrec(packetId: number, reason: ReasonCode = ReasonCode.Success): boolean {
+    const phase = this.#phase(packetId)
     this.rig.backend.pubrec(this.session, this.connection, packetId, reason)
+    return phase === AWAITING_PUBREC || phase === AWAITING_PUBCOMP
   }
 
-  pubcomp(packetId: number): void {
+  pubcomp(packetId: number): boolean {
+    const phase = this.#phase(packetId)
     this.rig.backend.pubcomp(this.session, this.connection, packetId)
+    return phase === AWAITING_PUBCOMP
+  }
+
+  #phase(packetId: number): number | undefined {
+    return this.rig.engine.attached(this.session, this.connection)?.outbox?.ids.phase(packetId)
   }
 
   subscribe(filter: string, options: SubscribeOptions = {}): number {

@@ -147,8 +147,6 @@ export class FakeBackend implements BackendPort {
     this.attached.push(request)
     return Promise.resolve({ is: 'attached', session: request.connection, sessionPresent: false })
   }
-  /** What `pubrec` answers. */
-  knowsIdentifiers = true
   onPublish: (published: Published) => void = () => {}
 
   detach(_session: number, connection: number, end: ConnectionEnd): void {
@@ -165,19 +163,16 @@ export class FakeBackend implements BackendPort {
     this.calls.push(['release', ticket, packetId])
   }
 
-  puback(_session: number, _connection: number, packetId: number): boolean {
+  puback(_session: number, _connection: number, packetId: number): void {
     this.calls.push(['puback', packetId])
-    return true
   }
 
-  pubrec(_session: number, _connection: number, packetId: number, reason: ReasonCode): boolean {
+  pubrec(_session: number, _connection: number, packetId: number, reason: ReasonCode): void {
     this.calls.push(['pubrec', packetId, reason])
-    return this.knowsIdentifiers
   }
 
-  pubcomp(_session: number, _connection: number, packetId: number): boolean {
+  pubcomp(_session: number, _connection: number, packetId: number): void {
     this.calls.push(['pubcomp', packetId])
-    return true
   }
 
   subscribe(_session: number, _connection: number, ticket: number, packetId: number, subscriptions: readonly unknown[]): void {

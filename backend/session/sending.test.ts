@@ -41,7 +41,7 @@ describe('the window of Receive Maximum', () => {
       else {
         subscriber.pubrec(first[0]!.packetId)
         await rig.settle()
-        expect(subscriber.take()).toEqual([{ is: 'released', packetId: first[0]!.packetId }])
+        expect(subscriber.take()).toEqual([{ is: 'released', packetId: first[0]!.packetId, reason: ReasonCode.Success }])
         subscriber.pubcomp(first[0]!.packetId)
       }
       await rig.settle()
@@ -144,7 +144,7 @@ describe('QoS 2 to a persistent session', () => {
     rig.endTurn()
     expect(subscriber.take()).toEqual([])
     await rig.settle()
-    expect(subscriber.take()).toEqual([{ is: 'released', packetId: sent!.packetId }])
+    expect(subscriber.take()).toEqual([{ is: 'released', packetId: sent!.packetId, reason: ReasonCode.Success }])
   })
 
   test('a PUBREC that was stored is answered by PUBREL alone after a restart; one that was not, by the message again', async () => {
@@ -159,7 +159,7 @@ describe('QoS 2 to a persistent session', () => {
     const after = await rig.restart()
     const again = await after.connect('subscriber', { expirySeconds: NEVER })
     expect(again.take()).toEqual([
-      { is: 'released', packetId: stored!.packetId },
+      { is: 'released', packetId: stored!.packetId, reason: ReasonCode.Success },
       { ...notStored!, dup: true },
     ])
   })
@@ -192,8 +192,10 @@ describe('acknowledgements that do not fit', () => {
     expect(subscriber.pubrec(two!.packetId), 'repeated: PUBREL goes again').toBe(true)
     await rig.settle()
     expect(subscriber.take()).toEqual([
-      { is: 'released', packetId: two!.packetId },
-      { is: 'released', packetId: two!.packetId },
+      { is: 'released', packetId: 99, reason: ReasonCode.PacketIdentifierNotFound },
+      { is: 'released', packetId: one!.packetId, reason: ReasonCode.PacketIdentifierNotFound },
+      { is: 'released', packetId: two!.packetId, reason: ReasonCode.Success },
+      { is: 'released', packetId: two!.packetId, reason: ReasonCode.Success },
     ])
     expect(subscriber.pubcomp(two!.packetId)).toBe(true)
     expect(sessionOf(rig, 'subscriber').outbox).toMatchObject({ inWindow: 0, isIdle: true, queuedBytes: 0 })

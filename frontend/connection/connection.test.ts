@@ -82,7 +82,7 @@ describe('answers', () => {
     for (const id of [client.connection.id, 0, -1, 1e15]) {
       world.frontend.acknowledged(id, 0, ReasonCode.Success)
       world.frontend.subscribed(id, 0, [])
-      world.frontend.released(id, 1)
+      world.frontend.released(id, 1, ReasonCode.Success)
       world.frontend.disconnect(id, ReasonCode.SessionTakenOver, '')
     }
     const next = (await world.connect()).forget()

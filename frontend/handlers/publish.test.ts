@@ -215,7 +215,6 @@ describe('acknowledgements from the client', () => {
     const client = await connect(world)
     const pubrec = (packetId: number, reason: number): Buffer => Buffer.from([0x50, 3, 0, packetId, reason])
     client.send(Buffer.from([0x40, 2, 0, 1]), pubrec(2, 0), Buffer.from([0x70, 2, 0, 3]))
-    world.backend.knowsIdentifiers = false
     client.send(pubrec(4, 0), pubrec(5, ReasonCode.UnspecifiedError))
     expect(world.backend.calls).toEqual([
       ['puback', 1],
@@ -224,8 +223,10 @@ describe('acknowledgements from the client', () => {
       ['pubrec', 4, 0],
       ['pubrec', 5, ReasonCode.UnspecifiedError],
     ])
+    world.frontend.released(client.connection.id, 4, ReasonCode.PacketIdentifierNotFound)
+    world.turn.run()
     expect(answers(client)).toEqual([['pubrel', 4, ReasonCode.PacketIdentifierNotFound]])
-    world.frontend.released(client.connection.id, 2)
+    world.frontend.released(client.connection.id, 2, ReasonCode.Success)
     world.turn.run()
     expect(answers(client.forget())).toEqual([])
   })
