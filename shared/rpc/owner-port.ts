@@ -102,6 +102,8 @@ export interface ResumedSession {
 
 export interface OutstandingDelivery {
   readonly packetId: number
+  /** Of Recipients.sequences: the message that the identifier stands for. */
+  readonly sequence: number
   /** sent: waits for PUBACK or PUBREC. received: PUBREC has come, PUBREL has not gone. released: PUBREL has gone. */
   readonly phase: 'sent' | 'received' | 'released'
 }
