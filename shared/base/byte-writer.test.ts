@@ -4,12 +4,14 @@ import { ByteReader, ByteReaderError } from './byte-reader.ts'
 import { ByteWriter } from './byte-writer.ts'
 
 type Field =
-  | { readonly kind: 'u8' | 'varint' | 'f64'; readonly value: number }
+  | { readonly kind: 'u8' | 'u16' | 'u32' | 'varint' | 'f64'; readonly value: number }
   | { readonly kind: 'bytes'; readonly value: Uint8Array }
   | { readonly kind: 'text'; readonly value: string }
 
 const field: fc.Arbitrary<Field> = fc.oneof(
   fc.record({ kind: fc.constant('u8' as const), value: fc.integer({ min: 0, max: 255 }) }),
+  fc.record({ kind: fc.constant('u16' as const), value: fc.integer({ min: 0, max: 0xffff }) }),
+  fc.record({ kind: fc.constant('u32' as const), value: fc.integer({ min: 0, max: 0xffff_ffff }) }),
   fc.record({ kind: fc.constant('varint' as const), value: fc.oneof(fc.maxSafeNat(), fc.integer({ min: 0, max: 300 })) }),
   fc.record({ kind: fc.constant('f64' as const), value: fc.oneof(fc.double({ noNaN: true }), fc.constant(Infinity)) }),
   fc.record({ kind: fc.constant('bytes' as const), value: fc.uint8Array({ maxLength: 600 }) }),
@@ -65,12 +67,74 @@ describe('ByteWriter and ByteReader', () => {
     expect([new ByteReader(one).text(), new ByteReader(writer.take()).text()]).toEqual(['one', 'two'])
   })
 
+  test('`take` goes on with the buffer that it is given', () => {
+    const writer = new ByteWriter(4)
+    writer.u8(1)
+    const next = Buffer.alloc(2, 0xff)
+    expect([...writer.take(next)]).toEqual([1])
+    expect(writer.capacity).toBe(2)
+    writer.u8(7)
+    expect(next[0]).toBe(7)
+    writer.raw(Buffer.from([8, 9]))
+    expect([...writer.written()]).toEqual([7, 8, 9])
+  })
+
+  test('four bytes that get their value later', () => {
+    const writer = new ByteWriter(1)
+    writer.u8(1)
+    writer.u32(0)
+    writer.raw(Buffer.from('abc'))
+    writer.patchU32At(1, 0xffff_fffe)
+    const reader = new ByteReader(writer.take())
+    expect([reader.u8(), reader.u32(), reader.buffer.toString('utf8', reader.skip(3), reader.end), reader.done]).toEqual([
+      1,
+      0xffff_fffe,
+      'abc',
+      true,
+    ])
+    expect(() => reader.u32()).toThrow(ByteReaderError)
+    expect(() => reader.skip(1)).toThrow(ByteReaderError)
+  })
+
+  test('a reader that goes on with a part of another buffer stays within that part', () => {
+    const reader = new ByteReader(Buffer.alloc(0))
+    const bytes = written([{ kind: 'text', value: 'abc' }])
+    reader.reset(Buffer.concat([Buffer.alloc(3, 0xff), bytes, Buffer.alloc(3, 0xff)]), 3, 3 + bytes.length)
+    expect(reader.remaining).toBe(4)
+    expect(reader.text()).toBe('abc')
+    expect(reader.done).toBe(true)
+    for (const read of [() => reader.u8(), () => reader.u32(), () => reader.f64(), () => reader.skip(1)])
+      expect(read).toThrow(ByteReaderError)
+  })
+
   test('a reader stays within the view it is given', () => {
     const bytes = written([{ kind: 'text', value: 'abc' }])
     const around = Buffer.concat([Buffer.alloc(3, 0xff), bytes, Buffer.alloc(3, 0xff)])
     const reader = new ByteReader(around.subarray(3, 3 + bytes.length))
     expect(reader.text()).toBe('abc')
     expect(() => reader.u8()).toThrow(ByteReaderError)
+  })
+
+  test('`reset` reads a range of another buffer, with positions in that buffer', () => {
+    const reader = new ByteReader(Buffer.alloc(0))
+    reader.reset(Buffer.from([9, 9, 7, 1, 2, 9]), 2, 5)
+    expect([reader.u8(), reader.remaining, reader.skip(2), reader.done]).toEqual([7, 2, 3, true])
+    expect(() => reader.u8()).toThrow(ByteReaderError)
+    expect(() => reader.skip(1)).toThrow(ByteReaderError)
+  })
+
+  test('`raw` has no length before it, and `room` is written by its caller', () => {
+    const writer = new ByteWriter(1)
+    writer.raw(Buffer.from('abcd'), 1, 3)
+    writer.raw(Buffer.alloc(40, 'x'), 0, 30)
+    const into = writer.room(300)
+    into[writer.length++] = 0x21
+    expect(writer.take().toString()).toBe(`bc${'x'.repeat(30)}!`)
+  })
+
+  test('eight bytes of a varint may still be over 2^53', () => {
+    const reader = new ByteReader(Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x10]))
+    expect(() => reader.varint()).toThrow(ByteReaderError)
   })
 
   test('every truncation is a ByteReaderError, never a wrong value at the end', () => {
@@ -86,7 +150,7 @@ describe('ByteWriter and ByteReader', () => {
   })
 
   test('any bytes end in values or in a ByteReaderError, and never out of range', () => {
-    const kinds = fc.array(fc.constantFrom<Field['kind']>('u8', 'varint', 'f64', 'bytes', 'text'), { maxLength: 20 })
+    const kinds = fc.array(fc.constantFrom<Field['kind']>('u8', 'u16', 'u32', 'varint', 'f64', 'bytes', 'text'), { maxLength: 20 })
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), kinds, (bytes, order) => {
         const reader = new ByteReader(bytes)

@@ -15,6 +15,22 @@ export class ByteWriter {
     this.#bytes[this.length++] = value
   }
 
+  /** Least significant byte first. */
+  u16(value: number): void {
+    if (this.length + 2 > this.#bytes.length) this.#reserve(2)
+    this.#bytes[this.length++] = value
+    this.#bytes[this.length++] = value >>> 8
+  }
+
+  /** Least significant byte first. */
+  u32(value: number): void {
+    if (this.length + 4 > this.#bytes.length) this.#reserve(4)
+    this.#bytes[this.length++] = value
+    this.#bytes[this.length++] = value >>> 8
+    this.#bytes[this.length++] = value >>> 16
+    this.#bytes[this.length++] = value >>> 24
+  }
+
   varint(value: number): void {
     if (this.length + 8 > this.#bytes.length) this.#reserve(8)
     while (value >= 0x80) {
@@ -31,8 +47,13 @@ export class ByteWriter {
   }
 
   bytes(from: Uint8Array, start = 0, end = from.length): void {
+    this.varint(end - start)
+    this.raw(from, start, end)
+  }
+
+  /** Without a length before them. */
+  raw(from: Uint8Array, start = 0, end = from.length): void {
     const size = end - start
-    this.varint(size)
     if (this.length + size > this.#bytes.length) this.#reserve(size)
     if (size <= SMALL_COPY) for (let i = start; i < end; i++) this.#bytes[this.length++] = from[i]!
     else {
@@ -45,10 +66,37 @@ export class ByteWriter {
     this.bytes(Buffer.from(value, 'utf8'))
   }
 
-  /** Hands over what was written and starts anew with an empty buffer of a similar size. */
-  take(): Buffer {
+  /**
+   * For a layout whose size is known and that writes many fields: the buffer, with room for `size` bytes from `length` on. The caller
+   * writes there and adds what it wrote to `length` before anything else is appended.
+   */
+  room(size: number): Buffer {
+    if (this.length + size > this.#bytes.length) this.#reserve(size)
+    return this.#bytes
+  }
+
+  /** Sets the value of an earlier `u32`: of what must have its place before its value is known. */
+  patchU32At(at: number, value: number): void {
+    this.#bytes.writeUInt32LE(value, at)
+  }
+
+  /** A view of what was written, valid until more is. */
+  written(): Buffer {
+    return this.#bytes.subarray(0, this.length)
+  }
+
+  /** Bytes that fit without a larger buffer. */
+  get capacity(): number {
+    return this.#bytes.length
+  }
+
+  /**
+   * Hands over what was written and starts anew with an empty buffer.
+   * @param next the buffer to go on with, whatever is in it; without one, a fresh one of a similar size
+   */
+  take(next?: Buffer): Buffer {
     const taken = this.#bytes.subarray(0, this.length)
-    this.#bytes = Buffer.allocUnsafe(Math.max(MIN_FRESH_BYTES, Math.min(this.length, MAX_FRESH_BYTES)))
+    this.#bytes = next ?? Buffer.allocUnsafe(Math.max(MIN_FRESH_BYTES, Math.min(this.length, MAX_FRESH_BYTES)))
     this.length = 0
     return taken
   }
