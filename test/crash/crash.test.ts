@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { Inbox } from './ledger.ts'
+import { Inbox } from '../cast/ledger.ts'
 import { crash } from './rounds.ts'
 
 let dataDirectory = ''

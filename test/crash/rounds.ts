@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BrokerProcess } from './broker-process.ts'
-import { Ledger } from './ledger.ts'
-import { Load } from './load.ts'
+import { Ledger } from '../cast/ledger.ts'
+import { Load, lostTexts } from '../cast/load.ts'
 import { SeededRandom } from '#shared/testing/seeded-random.ts'
-import { Stage } from './stage.ts'
+import { Stage } from '../cast/stage.ts'
+import { WillClients } from './will-clients.ts'
 
 /** Few shards, so that their logs grow enough for snapshots to be taken under load. */
 const FLAGS = ['--shards', '2', '--sys-topic-interval-seconds', '0']
@@ -44,14 +45,15 @@ export interface RoundResult {
 export async function crash(plan: CrashPlan): Promise<RoundResult[]> {
   const random = new SeededRandom(plan.seed)
   const broker = new BrokerProcess(plan.dataDirectory, [...FLAGS, ...(plan.flags ?? [])])
-  const stage = new Stage(broker, new Ledger(), random)
-  const load = new Load(stage)
+  const stage = new Stage({ address: () => broker, orderedBy: 'topic' }, new Ledger(), random)
+  const wills = new WillClients(stage)
+  const load = new Load(stage, wills)
   const results: RoundResult[] = []
   try {
     await broker.start()
     await load.prepare()
     for (let round = 1; round <= plan.rounds; round++) {
-      const result = await crashOnce(stage, load, plan, round)
+      const result = await crashOnce({ broker, stage, load, wills }, plan, round)
       results.push(result)
       plan.onRound?.(result)
     }
@@ -62,17 +64,26 @@ export async function crash(plan: CrashPlan): Promise<RoundResult[]> {
   return results
 }
 
-async function crashOnce(stage: Stage, load: Load, plan: CrashPlan, round: number): Promise<RoundResult> {
-  const { broker, ledger, random } = stage
+interface Crash {
+  readonly broker: BrokerProcess
+  readonly stage: Stage
+  readonly load: Load
+  readonly wills: WillClients
+}
+
+async function crashOnce({ broker, stage, load, wills }: Crash, plan: CrashPlan, round: number): Promise<RoundResult> {
+  const { ledger, random } = stage
   const before = { delivered: load.delivered, repeated: load.repeated, refused: ledger.refused }
   const known = { duplicates: load.duplicates.length, disordered: load.disordered.length, violations: ledger.violations.length }
   let snapshots = 0
-  await load.begin()
+  await wills.connect()
+  load.begin()
   await stage.pause(50, plan.loadMsMax)
-  await load.leaveSome()
+  await wills.leave()
   await stage.pause(0, 300)
   snapshots += await broker.metric('millrace_snapshots_total')
-  load.beforeKill()
+  load.writersStayAway()
+  wills.beforeKill()
   await broker.kill()
   let kills = 1
   if (random.chance(0.4)) {
@@ -85,18 +96,20 @@ async function crashOnce(stage: Stage, load: Load, plan: CrashPlan, round: numbe
   const startMs = performance.now()
   await broker.start()
   const recoveryMs = Math.round(performance.now() - startMs)
-  await load.afterRestart()
+  await load.checkRetained('after the crash')
+  await wills.afterRestart()
+  await load.writersReturn()
   await sleep(random.int(100, plan.loadMsMax / 3))
-  const { lost, owed } = await load.finish(round % ROUNDS_ASLEEP === 0 || round === plan.rounds)
+  const outcome = await load.finish(round % ROUNDS_ASLEEP === 0 || round === plan.rounds)
   snapshots += await broker.metric('millrace_snapshots_total')
   return {
     round,
     kills,
-    acknowledged: owed,
+    acknowledged: outcome.owed.length,
     refused: ledger.refused - before.refused,
     delivered: load.delivered - before.delivered,
     repeated: load.repeated - before.repeated,
-    lost,
+    lost: lostTexts(outcome),
     duplicates: load.duplicates.slice(known.duplicates),
     disordered: load.disordered.slice(known.disordered),
     violations: ledger.violations.slice(known.violations),

@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Client, ClientOptions } from './client.ts'
-import { Inbox } from './ledger.ts'
-import type { Stage } from './stage.ts'
+import { missingWills, type WillNumber, wrongWills } from '../cast/checker.ts'
+import type { Client, ClientOptions } from '../cast/client.ts'
+import { Inbox } from '../cast/ledger.ts'
+import type { Wills } from '../cast/load.ts'
+import type { Stage } from '../cast/stage.ts'
 
 const HOUR_SECONDS = 3_600
 
@@ -70,7 +72,7 @@ const PARTS: readonly WillPart[] = [
 ]
 
 /** Clients whose Wills a crash must not lose, repeat, or set free. One Will of each in every round. */
-export class WillClients {
+export class WillClients implements Wills {
   readonly watcher: Client
   readonly inbox: Inbox
   readonly #stage: Stage
@@ -78,8 +80,8 @@ export class WillClients {
   #round = 0
   #killedAtMs = 0
   /** Wills that must have come, and those that must not. */
-  #owed: { topic: string; number: number }[] = []
-  #forbidden: { topic: string; number: number }[] = []
+  #owed: WillNumber[] = []
+  #forbidden: WillNumber[] = []
 
   constructor(stage: Stage) {
     this.#stage = stage
@@ -153,17 +155,15 @@ export class WillClients {
 
   /** Wills owed that have not come by the deadline. */
   async missing(deadlineMs: number): Promise<string[]> {
-    const late = (): { topic: string; number: number }[] => this.#owed.filter(will => this.inbox.times(will) === 0)
-    while (late().length > 0 && performance.now() < deadlineMs) await sleep(20)
-    const missing = late().map(({ topic, number }) => `${topic} ${number} did not come`)
+    while (missingWills(this.#owed, this.inbox).length > 0 && performance.now() < deadlineMs) await sleep(20)
+    const missing = missingWills(this.#owed, this.inbox)
     this.#owed = []
     return missing
   }
 
   /** Wills that came although their clients had left in order or were back in time, or that came again. */
   wrong(): string[] {
-    const freed = this.#forbidden.filter(will => this.inbox.times(will) > 0).map(({ topic, number }) => `${topic} ${number} came`)
-    return [...freed, ...this.inbox.duplicates.map(name => `${name} came twice`)]
+    return wrongWills(this.#forbidden, this.inbox)
   }
 
   /** A delayed Will of a client that the crash cut off counts its delay from the crash at the earliest (§3.1.3.2.2). */

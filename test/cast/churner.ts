@@ -1,14 +1,7 @@
+import type { ChurnHistory, Span } from './checker.ts'
 import type { Client } from './client.ts'
-import type { Inbox, Publication } from './ledger.ts'
+import type { Inbox } from './ledger.ts'
 import type { Stage } from './stage.ts'
-
-/** A span in which a Subscription stood or may have stood, in ticks of the ledger; Infinity: not yet. */
-interface Span {
-  readonly subscribeAt: number
-  subackAt: number
-  unsubscribeAt: number
-  unsubackAt: number
-}
 
 /** A persistent session that subscribes and unsubscribes all the time: what SUBACK or UNSUBACK confirmed must hold after a crash. */
 export class Churner {
@@ -41,7 +34,8 @@ export class Churner {
     const filter = `${this.#topics}#`
     if (last !== undefined && last.unsubackAt === Infinity && last.subackAt !== Infinity) {
       last.unsubscribeAt = Math.min(last.unsubscribeAt, ledger.tick())
-      if ((await this.client.unsubscribe(filter)) !== null) last.unsubackAt = ledger.tick()
+      const reasons = await this.client.unsubscribe(filter)
+      if (reasons !== null && reasons.every(reason => reason < 0x80)) last.unsubackAt = ledger.tick()
       return
     }
     const span: Span =
@@ -49,22 +43,11 @@ export class Churner {
         ? last
         : { subscribeAt: ledger.tick(), subackAt: Infinity, unsubscribeAt: Infinity, unsubackAt: Infinity }
     if (span !== last) this.#spans.push(span)
-    if ((await this.client.subscribe({ filter, qos: 2 })) !== null) span.subackAt = ledger.tick()
+    const reasons = await this.client.subscribe({ filter, qos: 2 })
+    if (reasons !== null && reasons.every(reason => reason < 0x80)) span.subackAt = ledger.tick()
   }
 
-  /** Acknowledged while the Subscription stood without doubt, and not here. */
-  missing(publications: readonly Publication[]): Publication[] {
-    return publications.filter(({ topic, number, sentAt, acknowledgedAt }) => {
-      if (!topic.startsWith(this.#topics) || acknowledgedAt === null || this.inbox.has({ topic, number })) return false
-      return this.#spans.some(span => span.subackAt < sentAt && acknowledgedAt < span.unsubscribeAt)
-    })
-  }
-
-  /** Published while there was no Subscription without doubt, and here nevertheless. */
-  surplus(publications: readonly Publication[]): Publication[] {
-    return publications.filter(({ topic, number, sentAt, acknowledgedAt }) => {
-      if (!topic.startsWith(this.#topics) || acknowledgedAt === null || !this.inbox.has({ topic, number })) return false
-      return this.#spans.every(span => acknowledgedAt < span.subscribeAt || span.unsubackAt < sentAt)
-    })
+  get history(): ChurnHistory {
+    return { name: this.client.options.clientId, topics: this.#topics, spans: this.#spans, inbox: this.inbox }
   }
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CHURNERS, type PublisherPart } from './cast.ts'
+import { CHURNERS, type PublisherPart } from './parts.ts'
 import type { Client } from './client.ts'
 import type { Stage } from './stage.ts'
 
@@ -35,7 +35,7 @@ export class Publisher {
     const { ledger, random } = this.#stage
     const publication = ledger.begin(this.#topic(), random.pick(this.#part.qos))
     const { topic, qos, number } = publication
-    const payload = `${number} `.padEnd(random.int(12, this.#part.payloadBytesMax), '.')
+    const payload = `${number} ${qos} `.padEnd(random.int(12, this.#part.payloadBytesMax), '.')
     void this.client.publish({ topic, qos, payload }).then(outcome => {
       if (outcome === 'unknown') return
       if (outcome < 0x80) ledger.acknowledge(publication)

@@ -6,9 +6,18 @@ export interface Publication {
   readonly number: number
   readonly qos: 1 | 2
   readonly sentAt: number
+  /** Monotonic milliseconds, as `acknowledgedMs`. */
+  readonly sentMs: number
   /** When PUBACK or PUBCOMP came without failure; null until then. */
   acknowledgedAt: number | null
+  acknowledgedMs: number | null
 }
+
+/**
+ * What keeps its order towards a session: all messages of a topic, which one process can promise, or those with the same QoS
+ * as well, which is what MQTT asks for [MQTT-4.6.0-6].
+ */
+export type OrderedBy = 'topic' | 'topicAndQos'
 
 /** Everything that was published, and the order of all that happened. */
 export class Ledger {
@@ -26,13 +35,22 @@ export class Ledger {
   begin(topic: string, qos: 1 | 2): Publication {
     const number = (this.#counts.get(topic) ?? 0) + 1
     this.#counts.set(topic, number)
-    const publication: Publication = { topic, number, qos, sentAt: this.tick(), acknowledgedAt: null }
+    const publication: Publication = {
+      topic,
+      number,
+      qos,
+      sentAt: this.tick(),
+      sentMs: performance.now(),
+      acknowledgedAt: null,
+      acknowledgedMs: null,
+    }
     this.publications.push(publication)
     return publication
   }
 
   acknowledge(publication: Publication): void {
     publication.acknowledgedAt = this.tick()
+    publication.acknowledgedMs = performance.now()
     this.acknowledged++
   }
 
@@ -48,7 +66,8 @@ export class Ledger {
 
 /** What one application received: how often each number of each topic. */
 export class Inbox {
-  readonly #topics = new Map<string, { readonly times: Map<number, number>; last: number }>()
+  readonly #topics = new Map<string, { readonly times: Map<number, number>; readonly last: number[] }>()
+  readonly #orderedBy: OrderedBy
   /** Different messages. */
   delivered = 0
   /** QoS 1 messages that came again, which they may. */
@@ -58,9 +77,14 @@ export class Inbox {
   /** First deliveries that came after a later one of their topic [MQTT-4.6.0-6]. */
   disordered: string[] = []
 
-  receive(topic: string, number: number, qos: number): void {
+  constructor(orderedBy: OrderedBy = 'topic') {
+    this.#orderedBy = orderedBy
+  }
+
+  /** @param publishedQos that of the publisher, when it is higher than the QoS of the delivery */
+  receive(topic: string, number: number, qos: number, publishedQos = qos): void {
     let known = this.#topics.get(topic)
-    if (known === undefined) this.#topics.set(topic, (known = { times: new Map(), last: 0 }))
+    if (known === undefined) this.#topics.set(topic, (known = { times: new Map(), last: [0, 0, 0] }))
     const times = (known.times.get(number) ?? 0) + 1
     known.times.set(number, times)
     if (times > 1) {
@@ -69,15 +93,13 @@ export class Inbox {
       return
     }
     this.delivered++
-    if (number < known.last) this.disordered.push(`${topic} ${number} after ${known.last}`)
-    known.last = Math.max(known.last, number)
+    const line = this.#orderedBy === 'topic' ? 0 : publishedQos
+    const last = known.last[line]!
+    if (number < last) this.disordered.push(`${topic} ${number} after ${last}`)
+    known.last[line] = Math.max(last, number)
   }
 
   has({ topic, number }: { readonly topic: string; readonly number: number }): boolean {
     return this.#topics.get(topic)?.times.has(number) === true
-  }
-
-  times({ topic, number }: { readonly topic: string; readonly number: number }): number {
-    return this.#topics.get(topic)?.times.get(number) ?? 0
   }
 }

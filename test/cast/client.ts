@@ -8,6 +8,22 @@ import { Outgoing, type PublishOutcome } from './outgoing.ts'
 const RECONNECT_MS = 20
 const NEVER_SECONDS = 0xffff_ffff
 
+/** Where a broker takes connections. */
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** A Network Connection that ended although the client did not end it. */
+export interface LostConnection {
+  readonly port: number
+  /** CONNACK came at this time (monotonic milliseconds); null: never. */
+  readonly openedMs: number | null
+  readonly closedMs: number
+  /** Of the DISCONNECT or of the refusing CONNACK that came before, if one did. */
+  readonly reason: number | null
+}
+
 export interface ClientOptions {
   readonly clientId: string
   readonly version: 4 | 5
@@ -22,6 +38,8 @@ export interface ClientOptions {
   readonly mayBeKnown?: boolean
   /** Milliseconds to wait before an acknowledgement; asked for each. */
   readonly ackDelayMs?: () => number
+  /** Gives up a connection on which no CONNACK came in time; without it, a client waits as long as the connection stands. */
+  readonly connackTimeoutMs?: number
 }
 
 /** What happens to a client is told to these. */
@@ -30,6 +48,8 @@ export interface ClientObserver {
   received(client: Client, packet: Received, topic: string): void
   /** The broker broke MQTT or a promise. */
   violation(client: Client, what: string): void
+  /** When given, the client takes being refused or sent away as a fact of life: each connection lost is told here and is no violation. */
+  lost?(client: Client, connection: LostConnection): void
 }
 
 /** A client of MQTT 3.1.1 or 5 that keeps its Session State across connections, and comes back by itself while it is wanted. */
@@ -41,7 +61,7 @@ export class Client {
   sessionPresent = false
   readonly outgoing: Outgoing
   readonly incoming: Incoming
-  readonly #address: () => { host: string; port: number }
+  readonly #address: () => Address
   readonly #observer: ClientObserver
   #socket: Socket | null = null
   #pending: Buffer = Buffer.alloc(0)
@@ -55,10 +75,14 @@ export class Client {
   #pings: ((isAnswered: boolean) => void)[] = []
   #acks: { bytes: Buffer; packetId: number; isLast: boolean }[] = []
   #isAcknowledging = false
+  /** The present connection ends by the client's own will. */
+  #isLeaving = false
+  #openedMs: number | null = null
+  #toldReason: number | null = null
   #opened: (() => void)[] = []
   #closed: (() => void)[] = []
 
-  constructor(options: ClientOptions, address: () => { host: string; port: number }, observer: ClientObserver) {
+  constructor(options: ClientOptions, address: () => Address, observer: ClientObserver) {
     this.options = options
     this.#address = address
     this.#observer = observer
@@ -93,6 +117,7 @@ export class Client {
 
   /** Cuts the connection without DISCONNECT; a wanted client comes back. */
   async drop(): Promise<void> {
+    this.#isLeaving = true
     this.#socket?.destroy()
     await this.closed()
   }
@@ -100,6 +125,7 @@ export class Client {
   /** DISCONNECT 0x00 and stays away; returns when the broker has closed. */
   async disconnect(): Promise<void> {
     this.#isWanted = false
+    this.#isLeaving = true
     this.#socket?.write(packets.disconnect())
     await this.closed()
   }
@@ -153,8 +179,12 @@ export class Client {
 
   /** One Network Connection from beginning to end. */
   async #connectOnce(): Promise<void> {
-    const socket = connectTcp({ ...this.#address(), noDelay: true })
+    const { host, port } = this.#address()
+    const socket = connectTcp({ host, port, noDelay: true })
     this.#socket = socket
+    this.#isLeaving = false
+    this.#openedMs = null
+    this.#toldReason = null
     this.#pending = Buffer.alloc(0)
     this.#aliases.clear()
     socket.on('connect', () => {
@@ -163,8 +193,20 @@ export class Client {
     })
     socket.on('data', (bytes: Buffer) => this.#onBytes(socket, bytes))
     socket.on('error', () => undefined)
+    const { connackTimeoutMs } = this.options
+    const timer = connackTimeoutMs === undefined ? null : setTimeout(() => this.#onConnackTimeout(), connackTimeoutMs)
     await new Promise<void>(resolve => socket.once('close', () => resolve()))
+    if (timer !== null) clearTimeout(timer)
+    if (!this.#isLeaving) {
+      this.#observer.lost?.(this, { port, openedMs: this.#openedMs, closedMs: performance.now(), reason: this.#toldReason })
+    }
     this.#onClosed()
+  }
+
+  #onConnackTimeout(): void {
+    if (this.#isOpen) return
+    this.#isLeaving = true
+    this.#socket?.destroy()
   }
 
   #onClosed(): void {
@@ -230,7 +272,9 @@ export class Client {
       case 'pingresp':
         return this.#pings.shift()?.(true)
       case 'disconnect':
-        if (packet.reason !== 0x8e && packet.reason !== 0x8b) this.#observer.violation(this, `DISCONNECT 0x${packet.reason.toString(16)}`)
+        this.#toldReason = packet.reason
+        if (packet.reason !== 0x8e && packet.reason !== 0x8b && this.#observer.lost === undefined)
+          this.#observer.violation(this, `DISCONNECT 0x${packet.reason.toString(16)}`)
         return
       default:
         return this.#onAnswer(packet)
@@ -249,7 +293,8 @@ export class Client {
 
   #onConnack(sessionPresent: boolean, reason: number): void {
     if (reason !== 0) {
-      this.#observer.violation(this, `CONNACK 0x${reason.toString(16)}`)
+      this.#toldReason = reason
+      if (this.#observer.lost === undefined) this.#observer.violation(this, `CONNACK 0x${reason.toString(16)}`)
       this.#socket?.destroy()
       return
     }
@@ -260,6 +305,7 @@ export class Client {
     this.#isSessionKnown = isPersistent && this.options.sessionExpirySeconds === undefined
     this.sessionPresent = sessionPresent
     this.#isOpen = true
+    this.#openedMs = performance.now()
     this.incoming.restart(sessionPresent)
     if (sessionPresent || this.#connectsSent === 1) for (const bytes of this.outgoing.resumed()) this.#socket!.write(bytes)
     else this.outgoing.forget()

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { SubscriberPart } from './cast.ts'
+import type { SessionHistory } from './checker.ts'
+import type { SubscriberPart } from './parts.ts'
 import type { Client } from './client.ts'
 import type { Inbox, Publication } from './ledger.ts'
 import type { Stage } from './stage.ts'
@@ -52,9 +53,9 @@ export class Subscriber {
     await this.#stage.pause(20, 200)
   }
 
-  /** Which of `owed` have not come. */
-  missing(owed: readonly Publication[]): Publication[] {
-    return owed.filter(publication => publication.acknowledgedAt !== null && this.part.wants(publication) && !this.inbox.has(publication))
+  /** What it has to show for `owed`. */
+  history(owed: readonly Publication[]): SessionHistory {
+    return { name: this.part.options.clientId, owed, wants: this.part.wants, inbox: this.inbox }
   }
 
   /** Online, quick, and all its QoS 2 exchanges over. */

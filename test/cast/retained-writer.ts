@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type RetainedHistory, retainedDifferences } from './checker.ts'
 import type { Client } from './client.ts'
 import type { Stage } from './stage.ts'
 
@@ -6,12 +7,10 @@ const TOPICS = 4
 /** Of one topic at a time, so that a crash finds several unacknowledged. */
 const INFLIGHT_PER_TOPIC_MAX = 3
 
-/** Payloads that a topic's Retained Message was given, in order; null clears it. */
-interface History {
-  readonly topic: string
+interface Topic extends RetainedHistory {
   readonly payloads: (string | null)[]
-  /** Index of the last one acknowledged. */
   acknowledged: number
+  readonly qos: readonly (1 | 2)[]
   inflight: number
 }
 
@@ -19,7 +18,7 @@ interface History {
 export class RetainedWriter {
   readonly client: Client
   readonly #stage: Stage
-  readonly #topics: History[]
+  readonly #topics: Topic[]
   #count = 0
 
   constructor(stage: Stage, clientId: string, version: 4 | 5) {
@@ -29,6 +28,8 @@ export class RetainedWriter {
       topic: `kept/${clientId}/${at}`,
       payloads: [null],
       acknowledged: 0,
+      // Where only messages of one QoS keep their order, a topic that had both would have no last one.
+      qos: stage.scenery.orderedBy === 'topic' ? [1, 2] : [at % 2 === 0 ? 1 : 2],
       inflight: 0,
     }))
   }
@@ -45,29 +46,23 @@ export class RetainedWriter {
     while (this.client.outgoing.size > 0) await sleep(10)
   }
 
-  #write(history: History): void {
+  #write(history: Topic): void {
     const { random } = this.#stage
     const payload = random.chance(0.3) ? null : `${history.topic} ${++this.#count}`.padEnd(random.int(1, 2_000), '.')
     const at = history.payloads.push(payload) - 1
     history.inflight++
-    void this.client.publish({ topic: history.topic, qos: random.pick([1, 2]), retain: true, payload: payload ?? '' }).then(outcome => {
-      history.inflight--
-      // Of two with different QoS the later may be answered first; then it speaks for the former, which came before it.
-      if (outcome !== 'unknown' && outcome < 0x80) history.acknowledged = Math.max(history.acknowledged, at)
-    })
+    void this.client
+      .publish({ topic: history.topic, qos: random.pick(history.qos), retain: true, payload: payload ?? '' })
+      .then(outcome => {
+        history.inflight--
+        // Of two with different QoS the later may be answered first; then it speaks for the former, which came before it.
+        if (outcome !== 'unknown' && outcome < 0x80) history.acknowledged = Math.max(history.acknowledged, at)
+      })
   }
 
   /** Where `found` (payload by topic) is neither the last acknowledged state nor a later one. */
   differences(found: ReadonlyMap<string, string>): string[] {
-    return this.#topics.flatMap(({ topic, payloads, acknowledged }) => {
-      const payload = found.get(topic) ?? null
-      if (payloads.includes(payload, acknowledged)) return []
-      const name = (text: string | null | undefined): string =>
-        text === null ? 'nothing' : text === undefined ? 'unknown' : text.slice(0, 24)
-      return [
-        `${topic} holds ${name(payload)}, acknowledged was ${name(payloads[acknowledged])}, sent ${payloads.length - 1 - acknowledged} after it`,
-      ]
-    })
+    return retainedDifferences(this.#topics, found)
   }
 }
 

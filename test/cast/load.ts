@@ -1,19 +1,40 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { publishers, subscribers, workers } from './cast.ts'
+import { type History, type Missing, missing, missingText, unwanted } from './checker.ts'
 import { Churner } from './churner.ts'
 import type { Inbox, Publication } from './ledger.ts'
+import { publishers, subscribers, workers } from './parts.ts'
 import { Publisher } from './publisher.ts'
 import { readRetained, RetainedWriter } from './retained-writer.ts'
 import type { Stage } from './stage.ts'
 import { Subscriber } from './subscriber.ts'
-import { WillClients } from './will-clients.ts'
 
 /** What is owed and does not come is lost after so long without any progress. */
 const PATIENCE_MS = 10_000
 /** For what must not come. */
 const QUIET_MS = 150
 
-/** All clients of the crash test, and what the broker owes them. */
+/** Clients with a Will: when they go, and so which Wills are due, depends on what is done to the broker. */
+export interface Wills {
+  readonly inbox: Inbox
+  /** Who receives them. */
+  readonly watcher: { stop(): Promise<void> }
+  /** Before the first message. */
+  prepare(): Promise<void>
+  /** Wills owed that have not come by the deadline. */
+  missing(deadlineMs: number): Promise<string[]>
+  /** Wills that must not have come. */
+  wrong(): string[]
+}
+
+/** What a round of load found. */
+export interface Outcome {
+  readonly lost: readonly Missing[]
+  readonly lostWills: readonly string[]
+  /** Publishes that were acknowledged. */
+  readonly owed: readonly Publication[]
+}
+
+/** All clients of the tests that break the broker, and what it owes them. */
 export class Load {
   readonly #stage: Stage
   readonly #publishers: readonly Publisher[]
@@ -21,19 +42,19 @@ export class Load {
   readonly #workers: readonly Subscriber[]
   readonly #churners: readonly Churner[]
   readonly #writers: readonly RetainedWriter[]
-  readonly #wills: WillClients
+  readonly #wills: Wills
   /** Of rounds before, for sessions that were asleep. */
   readonly #unread: Publication[] = []
   #running: Promise<unknown> = Promise.resolve()
 
-  constructor(stage: Stage) {
+  constructor(stage: Stage, wills: Wills) {
     this.#stage = stage
     this.#publishers = publishers.map(part => new Publisher(stage, part))
     this.#subscribers = subscribers.map(part => new Subscriber(stage, part))
     this.#workers = workers.map(part => new Subscriber(stage, part))
     this.#churners = [new Churner(stage, 'c0', 5), new Churner(stage, 'c1', 4)]
     this.#writers = [new RetainedWriter(stage, 'r0', 5), new RetainedWriter(stage, 'r1', 4)]
-    this.#wills = new WillClients(stage)
+    this.#wills = wills
   }
 
   get #receivers(): readonly Subscriber[] {
@@ -47,33 +68,23 @@ export class Load {
     await Promise.all([...this.#publishers, ...this.#churners, ...this.#writers].map(({ client }) => client.start()))
   }
 
-  async begin(): Promise<void> {
-    await this.#wills.connect()
+  begin(): void {
     this.#stage.isLoaded = true
     const parts = [...this.#publishers, ...this.#receivers, ...this.#churners, ...this.#writers]
     this.#running = Promise.all(parts.map(part => part.run()))
   }
 
-  /** Some of those with a Will go before the crash. */
-  async leaveSome(): Promise<void> {
-    await this.#wills.leave()
-  }
-
-  /** Those whose return would hide what the crash left behind stay away until `afterRestart`. */
-  beforeKill(): void {
+  /** Those whose return would hide what a crash left behind stay away until `writersReturn`. */
+  writersStayAway(): void {
     for (const { client } of this.#writers) client.leaveBehind()
-    this.#wills.beforeKill()
   }
 
-  /** Looks at what the crash left behind, then lets everybody back. */
-  async afterRestart(): Promise<void> {
-    await this.#checkRetained('after the crash')
-    await this.#wills.afterRestart()
+  async writersReturn(): Promise<void> {
     await Promise.all(this.#writers.map(({ client }) => client.start()))
   }
 
   /** The load ends, what is on its way arrives. Answers what never did. */
-  async finish(isEveryoneAwake: boolean): Promise<{ lost: string[]; owed: number }> {
+  async finish(isEveryoneAwake: boolean): Promise<Outcome> {
     this.#stage.isLoaded = false
     await this.#running
     const awake = this.#receivers.filter(({ part }) => isEveryoneAwake || part.presence !== 'hibernating')
@@ -81,19 +92,20 @@ export class Load {
     await Promise.all([...awake, ...this.#churners, ...this.#writers, ...this.#publishers].map(({ client }) => client.start()))
     await this.#answered()
     const lost = await this.#arrived(awake)
-    lost.push(...(await this.#wills.missing(performance.now() + PATIENCE_MS)))
+    const lostWills = await this.#wills.missing(performance.now() + PATIENCE_MS)
     await sleep(QUIET_MS)
     await Promise.all(awake.map(({ client }) => client.ping()))
-    await this.#checkRetained('when all was acknowledged')
-    this.#checkUnwanted()
-    const { publications } = this.#stage.ledger
-    const owed = publications.filter(({ acknowledgedAt }) => acknowledgedAt !== null).length
+    await this.checkRetained('when all was acknowledged')
+    const history = this.#history(awake)
+    for (const what of [...unwanted(history), ...this.#wills.wrong().map(each => `watcher: ${each}`)])
+      this.#stage.ledger.violations.push(what)
+    const publications = [...this.#stage.ledger.publications]
     if (isEveryoneAwake) this.#unread.length = 0
     else this.#unread.push(...publications)
     this.#stage.ledger.forget()
     if (isEveryoneAwake) await Promise.all(awake.filter(({ part }) => part.presence === 'hibernating').map(({ client }) => client.stop()))
     await Promise.all(awake.filter(({ part }) => part.presence === 'absent').map(({ client }) => client.stop()))
-    return { lost, owed }
+    return { lost, lostWills, owed: publications.filter(({ acknowledgedAt }) => acknowledgedAt !== null) }
   }
 
   /** Everybody goes, and stays away. */
@@ -119,7 +131,15 @@ export class Load {
    * crash and gets the first when its publisher sends both again; a Subscription that comes and goes may begin between them.
    */
   get disordered(): string[] {
-    return this.#subscribers.flatMap(({ inbox }) => inbox.disordered)
+    return this.#subscribers.flatMap(({ inbox, part }) => inbox.disordered.map(what => `${what} to ${part.options.clientId}`))
+  }
+
+  /** Compares what is retained with what its writers were told. */
+  async checkRetained(when: string): Promise<void> {
+    const found = await readRetained(this.#stage)
+    for (const writer of this.#writers) {
+      for (const difference of writer.differences(found)) this.#stage.ledger.violation('retained', `${when}: ${difference}`)
+    }
   }
 
   get #inboxes(): readonly Inbox[] {
@@ -136,13 +156,13 @@ export class Load {
   }
 
   /** Waits for what is owed as long as something still comes. */
-  async #arrived(awake: readonly Subscriber[]): Promise<string[]> {
-    let missing = this.#missing(awake)
+  async #arrived(awake: readonly Subscriber[]): Promise<Missing[]> {
+    let absent = missing(this.#history(awake))
     let delivered = this.delivered
     let deadlineMs = performance.now() + PATIENCE_MS
-    while (missing.length > 0 && performance.now() < deadlineMs) {
+    while (absent.length > 0 && performance.now() < deadlineMs) {
       await sleep(25)
-      missing = this.#missing(awake)
+      absent = missing(this.#history(awake))
       if (this.delivered > delivered) deadlineMs = performance.now() + PATIENCE_MS
       ;({ delivered } = this)
     }
@@ -150,46 +170,23 @@ export class Load {
       if (await each.settle(performance.now() + PATIENCE_MS)) continue
       this.#stage.ledger.violation(each.part.options.clientId, `${each.client.incoming.held} QoS 2 messages are never released`)
     }
-    return missing
+    return absent
   }
 
-  #missing(awake: readonly Subscriber[]): string[] {
+  #history(awake: readonly Subscriber[]): History {
     const { publications } = this.#stage.ledger
-    const name = (to: string, { topic, number, qos }: Publication): string => `${topic} ${number} (QoS ${qos}) to ${to}`
-    const ofSubscribers = awake.flatMap(each => {
-      const owed = each.part.presence === 'hibernating' ? [...this.#unread, ...publications] : publications
-      return each.missing(owed).map(publication => name(each.part.options.clientId, publication))
-    })
-    const ofGroup = publications
-      .filter(each => each.topic.startsWith('jobs/') && each.acknowledgedAt !== null && !this.#workers.some(({ inbox }) => inbox.has(each)))
-      .map(each => name('the group', each))
-    const ofChurners = this.#churners.flatMap(each =>
-      each.missing(publications).map(publication => name(each.client.options.clientId, publication)),
-    )
-    return [...ofSubscribers, ...ofGroup, ...ofChurners]
+    return {
+      publications,
+      sessions: awake.map(each => each.history(each.part.presence === 'hibernating' ? [...this.#unread, ...publications] : publications)),
+      group: this.#workers.map(({ inbox }) => inbox),
+      churners: this.#churners.map(({ history }) => history),
+    }
   }
+}
 
-  /** What must not have come. */
-  #checkUnwanted(): void {
-    const { ledger } = this.#stage
-    for (const churner of this.#churners) {
-      for (const { topic, number } of churner.surplus(ledger.publications))
-        ledger.violation(churner.client.options.clientId, `${topic} ${number} came after UNSUBACK`)
-    }
-    for (const what of this.#wills.wrong()) ledger.violation('watcher', what)
-    for (const publication of ledger.publications) {
-      const takers = this.#workers.filter(({ inbox }) => inbox.has(publication))
-      if (publication.qos === 2 && takers.length > 1)
-        ledger.violation('the group', `${publication.topic} ${publication.number} went to ${takers.length} members`)
-    }
-  }
-
-  async #checkRetained(when: string): Promise<void> {
-    const found = await readRetained(this.#stage)
-    for (const writer of this.#writers) {
-      for (const difference of writer.differences(found)) this.#stage.ledger.violation('retained', `${when}: ${difference}`)
-    }
-  }
+/** The sentences of a report. */
+export function lostTexts({ lost, lostWills }: Outcome): string[] {
+  return [...lost.map(missingText), ...lostWills]
 }
 
 function sum(numbers: readonly number[]): number {
