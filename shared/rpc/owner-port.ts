@@ -61,7 +61,8 @@ export interface OwnerPort {
 
   /**
    * From another backend: a message that its shard `fromShard` has stored and keeps until this is answered by `handedOver`. Done once
-   * for each (fromShard, sequence) and target, however often it comes; from one shard in the order of their sequences.
+   * for each (fromShard, sequence) and target, however often it comes; from one shard in the order of their sequences. `sequence` 0: a
+   * message of QoS 0, not stored and not answered.
    */
   handOver(fromShard: number, sequence: number, target: HandOverTarget, message: Message): void
 
