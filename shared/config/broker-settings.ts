@@ -255,25 +255,8 @@ export const limitSettings = {
   }),
 } as const
 
-/** Where a standalone broker listens, what it stores where, and what it says. */
-export const standaloneSettings = {
-  config: path({
-    default: null,
-    placeholder: 'DIR',
-    help: 'Directory of YAML resources (Broker, BrokerListener, Secret). Ports then come from there; flags add to them.',
-  }),
-  data: path({ default: './data', placeholder: 'DIR', help: 'Directory of the lmdb store; made when missing.' }),
-  store: choice({
-    values: ['lmdb', 'memory'],
-    default: 'lmdb',
-    explain: given => (/^rediss?:/i.test(given) ? 'redis is not available in this version' : null),
-    help: 'lmdb keeps sessions, queues and Retained Messages on disk; memory forgets them when the process ends.',
-  }),
-  durability: choice({
-    values: ['stored', 'fsynced'],
-    default: 'fsynced',
-    help: 'What an acknowledgement promises with lmdb. stored: the message survives the process. fsynced: it survives the machine.',
-  }),
+/** Where clients come in. */
+export const portSettings = {
   mqtt: addresses({
     default: [],
     defaultText: '127.0.0.1:1883',
@@ -306,13 +289,17 @@ export const standaloneSettings = {
     defaultText: '127.0.0.1:8080',
     help: 'Admin API and status page.',
   }),
+  allowAnonymousRemote: toggle({
+    help: 'Lets ports without authentication (MQTT, and the admin API) bind to other addresses than loopback.',
+  }),
+} as const
+
+/** What every process has. */
+export const processSettings = {
   metrics: address({
     default: { host: '127.0.0.1', port: 9600 },
     defaultText: '127.0.0.1:9600',
     help: '/metrics, /livez and /readyz.',
-  }),
-  allowAnonymousRemote: toggle({
-    help: 'Lets ports without authentication (MQTT, and the admin API) bind to other addresses than loopback.',
   }),
   logLevel: choice({
     values: ['trace', 'debug', 'info', 'warn', 'error'],
@@ -326,6 +313,33 @@ export const standaloneSettings = {
     unit: 'lines/s',
     help: 'Log lines of one event that clients can cause; further ones are counted and summed up in one line.',
   }),
+} as const
+
+export const configSetting = {
+  config: path({
+    default: null,
+    placeholder: 'DIR',
+    help: 'Directory of YAML resources (Broker, BrokerListener, Secret). Ports then come from there; flags add to them.',
+  }),
+} as const
+
+/** Where a standalone broker listens, what it stores where, and what it says. */
+export const standaloneSettings = {
+  ...configSetting,
+  data: path({ default: './data', placeholder: 'DIR', help: 'Directory of the lmdb store; made when missing.' }),
+  store: choice({
+    values: ['lmdb', 'memory'],
+    default: 'lmdb',
+    explain: given => (/^rediss?:/i.test(given) ? 'redis is not available in this version' : null),
+    help: 'lmdb keeps sessions, queues and Retained Messages on disk; memory forgets them when the process ends.',
+  }),
+  durability: choice({
+    values: ['stored', 'fsynced'],
+    default: 'fsynced',
+    help: 'What an acknowledgement promises with lmdb. stored: the message survives the process. fsynced: it survives the machine.',
+  }),
+  ...portSettings,
+  ...processSettings,
 } as const
 
 /** Limits as the engine reads them: `packetBytesMax` is within its profile, `memoryBytesMax` is never 0. */

@@ -1,21 +1,17 @@
 import { readFileSync } from 'node:fs'
-import { createSecureContext } from 'node:tls'
 import { openResourceDirectory, type ResourceFiles } from '../resources/resource-directory.ts'
-import { readResources, type RequestedPort, type Resources } from '../resources/read-resources.ts'
-import { type Address, addressText, isLoopback } from './address.ts'
+import { readResources, type Resources } from '../resources/read-resources.ts'
 import {
   type BrokerLimits,
   type BrokerSettings,
-  type ClosedListener,
-  type ListenerSettings,
+  configSetting,
   limitSettings,
   PACKET_BYTES_BY_PROFILE,
   standaloneSettings,
-  type TlsSettings,
 } from './broker-settings.ts'
+import { readPorts } from './listeners.ts'
 import { defaultMemoryBytes, type MachineMemory, machineMemory } from './memory.ts'
-import { type Environment, flagName, isGiven, mistypedVariables, readFlags, resolveSettings } from './read-settings.ts'
-import type { ValuesOf } from './setting.ts'
+import { type Environment, type GivenFlags, mistypedVariables, readFlags, resolveSettings } from './read-settings.ts'
 import { SettingsError } from './settings-error.ts'
 import type { SettingsGroup } from './settings-page.ts'
 
@@ -26,19 +22,15 @@ export const START_SETTINGS: readonly SettingsGroup[] = [
 ]
 
 const allSettings = { ...standaloneSettings, ...limitSettings }
-type Values = ValuesOf<typeof allSettings>
-
-const DEFAULT_MQTT: Address = { host: '127.0.0.1', port: 1883 }
-const DEFAULT_WS: Address = { host: '127.0.0.1', port: 8083 }
 
 /** What the outside world gives. Tests hand in their own. */
 export interface Surroundings {
   readonly environment: Environment
   readonly memory: MachineMemory
   /** @throws an error that names the file */
-  readFile(path: string): string
+  readFile: (path: string) => string
   /** @throws {SettingsError} */
-  openResources(directory: string): ResourceFiles
+  openResources: (directory: string) => ResourceFiles
 }
 
 /** The machine's. `environment` is `process.env`, which `bin/` alone reads. */
@@ -57,21 +49,12 @@ export interface Loaded {
  * @throws {SettingsError} with one line for every fault of flags, environment and files
  */
 export function loadBrokerSettings(args: readonly string[], surroundings: Surroundings): Loaded {
-  const { environment } = surroundings
+  const { environment, readFile } = surroundings
   const flags = readFlags(allSettings, args)
-  // The directory must be known before its values can take part.
-  const { config } = resolveSettings({ config: standaloneSettings.config }, flags, environment)
+  const resources = openConfig(flags, surroundings)
   const faults: string[] = []
-  const resources = config === null ? null : readResources(surroundings.openResources(config), faults)
-  if (faults.length > 0) throw new SettingsError(faults)
   const values = resolveSettings(allSettings, flags, environment, resources?.values)
-  const { listeners, closedListeners } = new Listeners(values, resources, surroundings, faults).all({
-    mqtt: config === null && !isGiven('mqtt', flags, environment),
-    ws: config === null && !isGiven('ws', flags, environment),
-  })
-  if (values.admin !== null && !values.allowAnonymousRemote && !isLoopback(values.admin.host)) {
-    faults.push(remoteFault(`flag ${flagName('admin')}`, values.admin))
-  }
+  const { listeners, closedListeners, admin } = readPorts({ values, flags, environment, resources, readFile }, faults)
   if (faults.length > 0) throw new SettingsError(faults)
   return {
     settings: {
@@ -80,7 +63,7 @@ export function loadBrokerSettings(args: readonly string[], surroundings: Surrou
       durability: values.durability,
       listeners,
       closedListeners,
-      admin: values.admin,
+      admin,
       metrics: values.metrics,
       logLevel: values.logLevel,
       logLinesPerSecond: values.logLinesPerSecond,
@@ -90,7 +73,21 @@ export function loadBrokerSettings(args: readonly string[], surroundings: Surrou
   }
 }
 
-function resolveLimits(values: Values, memory: MachineMemory): BrokerLimits {
+/**
+ * The resources of `--config`, whose values take part; null without it.
+ * @throws {SettingsError} every fault of the files
+ */
+export function openConfig(flags: GivenFlags, { environment, openResources }: Surroundings): Resources | null {
+  const { config } = resolveSettings(configSetting, flags, environment)
+  if (config === null) return null
+  const faults: string[] = []
+  const resources = readResources(openResources(config), faults)
+  if (faults.length > 0) throw new SettingsError(faults)
+  return resources
+}
+
+/** Limits as `BrokerLimits` has them. */
+export function resolveLimits(values: BrokerLimits, memory: MachineMemory): BrokerLimits {
   const limits = Object.fromEntries(
     Object.keys(limitSettings).map(name => [name, values[name as keyof BrokerLimits]]),
   ) as unknown as BrokerLimits
@@ -98,136 +95,5 @@ function resolveLimits(values: Values, memory: MachineMemory): BrokerLimits {
     ...limits,
     packetBytesMax: Math.min(limits.packetBytesMax, PACKET_BYTES_BY_PROFILE[limits.memoryProfile]),
     memoryBytesMax: limits.memoryBytesMax === 0 ? defaultMemoryBytes(memory) : limits.memoryBytesMax,
-  }
-}
-
-function remoteFault(where: string, address: Address): string {
-  return `${where}: ${addressText(address)} can be reached from other machines and this version has no authentication; bind to 127.0.0.1, or allow it with --allow-anonymous-remote`
-}
-
-/** Ports from flags and from resources. */
-class Listeners {
-  readonly #values: Values
-  readonly #resources: Resources | null
-  readonly #surroundings: Surroundings
-  readonly #faults: string[]
-
-  constructor(values: Values, resources: Resources | null, surroundings: Surroundings, faults: string[]) {
-    this.#values = values
-    this.#resources = resources
-    this.#surroundings = surroundings
-    this.#faults = faults
-  }
-
-  all(defaults: { readonly mqtt: boolean; readonly ws: boolean }): Pick<BrokerSettings, 'listeners' | 'closedListeners'> {
-    const { mqtt, ws, mqtts, wss } = this.#values
-    const tls = mqtts.length + wss.length > 0 ? this.#tlsOfFlags() : null
-    const listeners = [
-      ...this.#ofFlags('mqtt', 'Mqtt', defaults.mqtt ? [DEFAULT_MQTT] : mqtt, null),
-      ...this.#ofFlags('ws', 'WebSockets', defaults.ws ? [DEFAULT_WS] : ws, null),
-      ...this.#ofFlags('mqtts', 'Mqtt', mqtts, tls),
-      ...this.#ofFlags('wss', 'WebSockets', wss, tls),
-    ]
-    const closedListeners: ClosedListener[] = []
-    for (const requested of this.#resources?.ports ?? []) {
-      const found = this.#ofResource(requested)
-      if ('reason' in found) closedListeners.push(found)
-      else listeners.push(found)
-    }
-    if (listeners.length + closedListeners.length === 0)
-      this.#faults.push('no port to listen on: give --mqtt or --ws, or a BrokerListener in --config')
-    return { listeners, closedListeners }
-  }
-
-  #ofFlags(
-    flag: 'mqtt' | 'ws' | 'mqtts' | 'wss',
-    protocol: 'Mqtt' | 'WebSockets',
-    addresses: readonly Address[],
-    tls: TlsSettings | null,
-  ): ListenerSettings[] {
-    const { proxyProtocol, websocketEngine } = this.#values
-    return addresses.map(address => {
-      this.#checkReach(`flag ${flagName(flag)}`, address, tls)
-      return {
-        name: `${flagName(flag)} ${addressText(address)}`,
-        ...address,
-        protocol,
-        tls,
-        proxyProtocol: proxyProtocol.length > 0 ? { trustedSources: proxyProtocol } : null,
-        websocketEngine,
-      }
-    })
-  }
-
-  /** A client certificate is an authentication of sorts; without one, nobody knows who comes from another machine. */
-  #checkReach(where: string, address: Address, tls: TlsSettings | null): void {
-    const isOpen = tls === null || tls.clientCertificate === 'none'
-    if (isOpen && !this.#values.allowAnonymousRemote && !isLoopback(address.host)) this.#faults.push(remoteFault(where, address))
-  }
-
-  #tlsOfFlags(): TlsSettings | null {
-    const { tlsCert, tlsKey, tlsClientCa } = this.#values
-    if (tlsCert === null || tlsKey === null) {
-      this.#faults.push('flags --mqtts and --wss: need --tls-cert FILE and --tls-key FILE')
-      return null
-    }
-    const cert = this.#readPem('tlsCert', tlsCert)
-    const key = this.#readPem('tlsKey', tlsKey)
-    const clientCa = tlsClientCa === null ? null : this.#readPem('tlsClientCa', tlsClientCa)
-    if (cert === null || key === null || (tlsClientCa !== null && clientCa === null)) return null
-    const tls: TlsSettings = { cert, key, clientCa, clientCertificate: clientCa === null ? 'none' : 'require' }
-    const fault = tlsFault(tls)
-    if (fault !== null) this.#faults.push(`flags --tls-cert, --tls-key: ${fault}`)
-    return tls
-  }
-
-  #readPem(name: 'tlsCert' | 'tlsKey' | 'tlsClientCa', path: string): string | null {
-    try {
-      return this.#surroundings.readFile(path)
-    } catch (error) {
-      this.#faults.push(`flag ${flagName(name)}: ${error instanceof Error ? error.message : String(error)}`)
-      return null
-    }
-  }
-
-  #ofResource({ name, where, port }: RequestedPort): ListenerSettings | ClosedListener {
-    const host = port.host ?? (this.#values.allowAnonymousRemote ? '0.0.0.0' : '127.0.0.1')
-    const address: Address = { host, port: port.port }
-    const closed = (reason: string): ClosedListener => ({ name, ...address, reason })
-    if (port.authenticationRef !== undefined) return closed('authentication is not available in this version')
-    const tls = port.tls === undefined ? null : this.#tlsOfResource(port.tls)
-    if (typeof tls === 'string') return closed(tls)
-    this.#checkReach(where, address, tls)
-    return {
-      name,
-      ...address,
-      protocol: port.protocol ?? 'Mqtt',
-      tls,
-      proxyProtocol: port.proxyProtocol ?? null,
-      websocketEngine: port.websocketEngine ?? this.#values.websocketEngine,
-    }
-  }
-
-  /** The certificate, or why there is none. */
-  #tlsOfResource(tls: NonNullable<RequestedPort['port']['tls']>): TlsSettings | string {
-    if (tls.mode === 'Automatic' || tls.manual === undefined)
-      return 'tls.mode Automatic needs cert-manager and is not available in this version'
-    const name = tls.manual.secretRef
-    const cert = this.#resources?.secret(name, 'tls.crt') ?? null
-    const key = this.#resources?.secret(name, 'tls.key') ?? null
-    if (cert === null || key === null) return `secret ${name} has no ${cert === null ? 'tls.crt' : 'tls.key'}`
-    const found: TlsSettings = { cert, key, clientCa: null, clientCertificate: 'none' }
-    const fault = tlsFault(found)
-    return fault === null ? found : `secret ${name}: ${fault}`
-  }
-}
-
-/** Why OpenSSL does not take the files; its messages hold nothing of the key. */
-function tlsFault(tls: TlsSettings): string | null {
-  try {
-    createSecureContext({ cert: tls.cert, key: tls.key, ...(tls.clientCa !== null && { ca: tls.clientCa }) })
-    return null
-  } catch (error) {
-    return `certificate and key cannot be used: ${error instanceof Error ? error.message : String(error)}`
   }
 }

@@ -38,6 +38,11 @@ export function readFlags(declared: Settings, args: readonly string[]): GivenFla
       if (inline === undefined && flag.startsWith('--') && args[index + 1]?.startsWith('-') === false) index++
       continue
     }
+    if (declared[name]!.isSecret) {
+      faults.push(`flag ${flag}: a command line is no place for a secret; set ${variableName(name)} in the environment`)
+      if (inline === undefined) index++
+      continue
+    }
     let value = inline
     if (value === undefined) {
       const isSwitch = declared[name]!.placeholder === ''

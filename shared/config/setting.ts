@@ -21,6 +21,8 @@ export interface Setting<T> {
   /** Word for the value in `--flag WORD`; empty for a flag that takes none. */
   readonly placeholder: string
   readonly repeatable: boolean
+  /** Only from the environment: a command line can be read by everybody on the machine. */
+  readonly isSecret: boolean
   /** From a flag or an environment variable; a repeatable one is called with all its texts. */
   parse(texts: readonly string[]): T | Refusal
   /** From YAML, where numbers and booleans have a type. */
@@ -125,6 +127,31 @@ export function text(
   return scalar(options, options.default, allowed, options.placeholder, { parse: check, fromYaml: check })
 }
 
+/** Text that no flag takes and no page shows; null where none is given. */
+export function secret(options: Common): Setting<string | null> {
+  const read = (value: unknown): string | Refusal => (typeof value === 'string' ? value : new Refusal('expected text'))
+  return {
+    ...scalar<string | null>({ ...options, default: null }, 'none', 'text', 'TEXT', { parse: read, fromYaml: read }),
+    isSecret: true,
+  }
+}
+
+/** A value with a syntax of its own. `read` must not repeat in its Refusal what may hold a secret. */
+export function parsed<T, D extends T | null>(
+  options: Common & {
+    readonly default: D
+    readonly allowed: string
+    readonly placeholder: string
+    readonly read: (text: string) => T | Refusal
+  },
+): Setting<T | D> {
+  const { allowed, placeholder, read } = options
+  return scalar<T | D>(options, 'none', allowed, placeholder, {
+    parse: read,
+    fromYaml: value => (typeof value === 'string' ? read(value) : new Refusal(`expected ${allowed}`)),
+  })
+}
+
 /** A path; with null for a default, one that is given or not. */
 export function path<D extends string | null>(
   options: Common & { readonly default: D; readonly placeholder: string },
@@ -192,6 +219,7 @@ function scalar<T>(
     allowed,
     placeholder,
     repeatable: false,
+    isSecret: false,
     parse: texts => (texts.length === 1 ? readers.parse(texts[0]!) : new Refusal('given more than once')),
     fromYaml: value => readers.fromYaml(value),
   }
@@ -220,6 +248,7 @@ function list<T, U>(
     allowed,
     placeholder,
     repeatable: true,
+    isSecret: false,
     parse: texts => all(texts.flatMap(given => given.split(',')).map(given => given.trim())),
     fromYaml: value => all(Array.isArray(value) ? value : [value]),
   }

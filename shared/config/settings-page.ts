@@ -15,7 +15,8 @@ export function flagsHelp(groups: readonly SettingsGroup[]): string {
 }
 
 function flagHelp([name, setting]: readonly [string, Setting<unknown>]): string {
-  const head = `  ${flagName(name)}${setting.placeholder === '' ? '' : ` ${setting.placeholder}`}`
+  const flag = `${flagName(name)}${setting.placeholder === '' ? '' : ` ${setting.placeholder}`}`
+  const head = `  ${setting.isSecret ? `${variableName(name)} (environment only)` : flag}`
   const text = `${setting.help}${setting.placeholder === '' ? '' : ` (${setting.defaultText})`}`
   return `${head}\n${wrap(text)}\n`
 }
@@ -42,7 +43,8 @@ export function settingsPage(groups: readonly SettingsGroup[]): string {
 Written by \`npm run settings\` from the declarations in \`shared/config/broker-settings.ts\`; change them there.
 
 A flag wins over its environment variable, that over YAML, that over the default. A flag that may be repeated takes its
-values separated by commas in the environment. In YAML a limit stands in the Broker resource, either under the field that
+values separated by commas in the environment. What has no flag is a secret: the command line of a process can be read by
+everybody on the machine. In YAML a limit stands in the Broker resource, either under the field that
 the table names or as \`spec.millrace.<name>\`, the name being the flag's in camel case (\`--connections-max\`:
 \`connectionsMax\`). Bytes may be written as \`64Mi\`, \`64MiB\` or \`64M\`, powers of 1024.
 
@@ -50,7 +52,7 @@ ${sections.join('\n')}`
 }
 
 function pageRow([name, setting]: readonly [string, Setting<unknown>]): string {
-  const flag = `\`${flagName(name)}${setting.placeholder === '' ? '' : ` ${setting.placeholder}`}\``
+  const flag = setting.isSecret ? '–' : `\`${flagName(name)}${setting.placeholder === '' ? '' : ` ${setting.placeholder}`}\``
   const cells = [flag, `\`${variableName(name)}\``, setting.defaultText, setting.allowed, setting.help]
   return `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |`
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { limitSettings, standaloneSettings } from '../config/broker-settings.ts'
-import { checked, metadata, oneOf, settingField } from './field.ts'
+import { frontendSettings, linkSettings, persistenceSettings } from '../config/role-settings.ts'
+import { checked, metadata, oneOf, settingField, wholeNumber } from './field.ts'
 import type { YamlDocument } from './yaml-document.ts'
 import { Refusal } from '../config/setting.ts'
 
@@ -27,6 +28,20 @@ const clients = z.strictObject({
   maxKeepAliveSeconds: settingField(limitSettings.serverKeepAliveSeconds).optional(),
 })
 
+/** How many pods there are is for whoever starts them; replicas, partitions and workers of backends are taken and say nothing to a process. */
+const cardinality = z.strictObject({
+  frontend: z
+    .strictObject({ replicas: wholeNumber(1, 16).optional(), workers: settingField(frontendSettings.workers).optional() })
+    .optional(),
+  backendChain: z
+    .strictObject({
+      partitions: wholeNumber(1, 16).optional(),
+      redundancyFactor: settingField(persistenceSettings.redundancyFactor).optional(),
+      workers: wholeNumber(1, 16).optional(),
+    })
+    .optional(),
+})
+
 /** Extension: every limit under its own name. */
 const extension = z.strictObject(
   Object.fromEntries(Object.entries(limitSettings).map(([name, setting]) => [name, settingField<unknown>(setting).optional()])),
@@ -39,8 +54,14 @@ export const brokerSchema = z.strictObject({
   status: unused,
   spec: z
     .strictObject({
-      advanced: z.strictObject({ clients: clients.optional(), encryptInternalTraffic: unused, internalCerts: unused }).optional(),
-      cardinality: unused,
+      advanced: z
+        .strictObject({
+          clients: clients.optional(),
+          encryptInternalTraffic: settingField(linkSettings.encryptInternalTraffic).optional(),
+          internalCerts: unused,
+        })
+        .optional(),
+      cardinality: cardinality.optional(),
       diagnostics: z
         .looseObject({ logs: z.looseObject({ level: settingField(standaloneSettings.logLevel).optional() }).optional() })
         .optional(),
@@ -63,6 +84,9 @@ const FIELDS: readonly (readonly [path: readonly string[], setting: string])[] =
   [['advanced', 'clients', 'subscriberQueueLimit', 'strategy'], 'queueStrategy'],
   [['advanced', 'clients', 'maxReceiveMaximum'], 'inflightMax'],
   [['advanced', 'clients', 'maxKeepAliveSeconds'], 'serverKeepAliveSeconds'],
+  [['advanced', 'encryptInternalTraffic'], 'encryptInternalTraffic'],
+  [['cardinality', 'frontend', 'workers'], 'workers'],
+  [['cardinality', 'backendChain', 'redundancyFactor'], 'redundancyFactor'],
   [['diagnostics', 'logs', 'level'], 'logLevel'],
   [['highPriorityMessagesBackpressureHandling'], 'highPriorityMessagesBackpressureHandling'],
   [['memoryProfile'], 'memoryProfile'],
