@@ -9,6 +9,8 @@ export interface Member {
   readonly address: string
   /** It is draining: it gets no shards and gives those it has to others. */
   readonly isLeaving: boolean
+  /** What it counts, for totals over the cluster: a few numbers (FIGURES_MAX), as old as its last heartbeat. */
+  readonly figures?: ReadonlyMap<string, number>
 }
 
 /** The list of living processes, kept in Redis. A member that has not been heard of for the lease is not in it. */
@@ -24,6 +26,9 @@ export interface Registry {
   /** This process is leaving. */
   leave(self: Member): Promise<void>
 }
+
+/** Figures of one member that are passed on; further ones are not. */
+export const FIGURES_MAX = 64
 
 export const HEARTBEAT_MS = 1_000
 export const LEASE_MS = 3_000
