@@ -8,8 +8,8 @@ const PAIRS_MAX = 2 ** 21
  * The backend of each shard, by the list of backends alone: whoever has the same list, in whatever order, has the same answer. Shares
  * differ by at most one. Each pair of shard and backend has a weight; pairs are taken by weight until every shard is placed, passing over
  * backends that have their share. (Plain rendezvous hashing moves a little less when the list changes, but of 32 shards one of four
- * backends then has 13 and another 4.) With one of three backends more or less, 4 % more of 1,024 shards move than must, 20 % more of 32; with one of
- * seven 13 % and 70 % (rendezvous.test.ts). Takes n log n for n pairs: 2 ms for 1,024 shards and 8 backends.
+ * backends then has 13 and another 4.) When a fourth backend joins, 4 % more of 1,024 shards move than must, 20 % more of 32; when an eighth
+ * joins, 13 % and 70 % (rendezvous.test.ts). Takes n log n for n pairs: 2 ms for 1,024 shards and 8 backends.
  * @param backendIds each once; empty when there is none: then nobody owns anything
  * @returns for each shard the id, or '' when there is no backend
  */

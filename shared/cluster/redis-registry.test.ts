@@ -1,0 +1,143 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { parseRedisUrl, type RedisUrl } from '#shared/config/redis-url.ts'
+import { Refusal } from '#shared/config/setting.ts'
+import { RecordingLog } from '#shared/telemetry/log.ts'
+import { type RedisServer, startRedis, until } from '#shared/testing/redis-server.ts'
+import { encodeMember } from './member-codec.ts'
+import { LEASE_MS, type Member } from './member.ts'
+import { RedisRegistry } from './redis-registry.ts'
+import { describeRegistry, member } from './registry.contract.ts'
+
+const KEY = 'millrace:one:{members}'
+
+let server: RedisServer
+const open: RedisRegistry[] = []
+beforeAll(async () => {
+  server = await startRedis()
+})
+afterAll(async () => await server.dispose())
+beforeEach(async () => {
+  for (const registry of open.splice(0)) registry.close()
+  await server.command('FLUSHALL')
+})
+
+function urlOf(text: string): RedisUrl {
+  const url = parseRedisUrl(text)
+  if (url instanceof Refusal) throw new Error('not a URL')
+  return url
+}
+
+function openRegistry(clusterName: string, log = new RecordingLog()): RedisRegistry {
+  const registry = new RedisRegistry({ url: urlOf(server.url), clusterName, log })
+  open.push(registry)
+  return registry
+}
+
+async function connected(registry: RedisRegistry, self: Member): Promise<readonly Member[]> {
+  let members: readonly Member[] = []
+  await until(async () => {
+    members = await registry.heartbeat(self)
+    return true
+  }, 'the registry answers')
+  return members
+}
+
+/** Moves what is stored into the past, which is the same as waiting. */
+async function age(ms: number): Promise<void> {
+  for (const key of (await server.command('KEYS', '*')) as string[]) {
+    const entries = (await server.command('HGETALL', key)) as string[]
+    for (let at = 0; at < entries.length; at += 2) {
+      const [expiry, ...rest] = entries[at + 1]!.split(' ')
+      await server.command('HSET', key, entries[at]!, [Number(expiry) - ms, ...rest].join(' '))
+    }
+  }
+}
+
+describeRegistry('Redis', () =>
+  Promise.resolve({
+    open: name => {
+      const registry = openRegistry(name)
+      let isConnected = false
+      return {
+        heartbeat: async self => {
+          const members = await (isConnected ? registry.heartbeat(self) : connected(registry, self))
+          isConnected = true
+          return members
+        },
+        evict: (id, instance) => registry.evict(id, instance),
+        leave: self => registry.leave(self),
+      }
+    },
+    pass: age,
+    dispose: () => Promise.resolve(),
+  }),
+)
+
+describe('what else is in Redis', () => {
+  test.each([
+    ['no form of ours', 'backend:x', 'garbage'],
+    ['an empty one', 'backend:x', ''],
+    ['not JSON', 'backend:x', '9999999999999 1 x {'],
+    ['JSON of something else', 'backend:x', '9999999999999 1 x 7'],
+    ['a member under the name of another', 'backend:x', `9999999999999 3 y-1 ${encodeMember(member('y'))}`],
+    ['a length beyond its end', 'backend:x', `9999999999999 99999999999999999999 x ${encodeMember(member('x'))}`],
+    ['a very long one', 'backend:x', `9999999999999 3 x-1 ${encodeMember(member('x', { address: 'a'.repeat(100_000) }))}`],
+    ['an unknown role', 'other:x', '9999999999999 1 x {"role":"other","id":"x","instance":"x","address":"","isLeaving":false}'],
+  ])('%s is passed over and logged once', async (_what, field, value) => {
+    const log = new RecordingLog()
+    const registry = openRegistry('one', log)
+    await server.command('HSET', KEY, field, value)
+    expect(await connected(registry, member('a'))).toEqual([member('a')])
+    expect(await registry.heartbeat(member('a'))).toEqual([member('a')])
+    expect(log.events).toEqual(['registry_entry_ignored'])
+    await registry.evict('x', 'x')
+  })
+
+  test('a clock that was set back does not keep the dead alive', async () => {
+    const registry = openRegistry('one')
+    await connected(registry, member('a'))
+    await registry.heartbeat(member('b'))
+    await age(-3_600_000)
+    expect(await registry.heartbeat(member('b'))).toHaveLength(2)
+    await age(LEASE_MS + 100)
+    expect(await registry.heartbeat(member('b'))).toEqual([member('b')])
+  })
+
+  test('a key of another type is an error, not a crash', async () => {
+    const registry = openRegistry('one')
+    await connected(registry, member('a'))
+    await server.command('DEL', KEY)
+    await server.command('SET', KEY, 'text')
+    await expect(registry.heartbeat(member('a'))).rejects.toThrow('WRONGTYPE')
+  })
+
+  test('a cluster that is gone leaves nothing behind for long', async () => {
+    await connected(openRegistry('one'), member('a'))
+    expect(Number(await server.command('PTTL', KEY))).toBeGreaterThan(0)
+  })
+})
+
+describe('Redis out of reach', () => {
+  test('heartbeats are rejected, and answered again when it is back', async () => {
+    const log = new RecordingLog()
+    const registry = openRegistry('one', log)
+    await connected(registry, member('a'))
+    await server.kill()
+    await expect(registry.heartbeat(member('a'))).rejects.toThrow(/./)
+    await until(() => log.events.includes('registry_connection_failed'), 'the fault is logged')
+    await server.start()
+    expect(await connected(registry, member('a'))).toEqual([member('a')])
+  })
+
+  test('a Redis that takes commands and does not answer is out of reach too', async () => {
+    const registry = openRegistry('one')
+    await connected(registry, member('a'))
+    server.pause()
+    try {
+      await expect(registry.heartbeat(member('a'))).rejects.toThrow(/./)
+    } finally {
+      server.resume()
+    }
+    expect(await connected(registry, member('a'))).toEqual([member('a')])
+  })
+})
