@@ -33,11 +33,17 @@ export class ByteWriter {
 
   varint(value: number): void {
     if (this.length + 8 > this.#bytes.length) this.#reserve(8)
-    while (value >= 0x80) {
+    while (value >= 0x8000_0000) {
       this.#bytes[this.length++] = (value % 128) | 0x80
-      value = value < 0x8000_0000 ? value >>> 7 : Math.floor(value / 128)
+      value = Math.floor(value / 128)
     }
-    this.#bytes[this.length++] = value
+    // From here on without the remainder of doubles, which costs as much as all the rest.
+    let rest = value | 0
+    while (rest >= 0x80) {
+      this.#bytes[this.length++] = (rest & 0x7f) | 0x80
+      rest >>>= 7
+    }
+    this.#bytes[this.length++] = rest
   }
 
   /** A double: wall times and Infinity. */

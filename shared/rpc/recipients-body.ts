@@ -12,8 +12,8 @@ const HAS_IDENTIFIERS = 0b01_0000
 const HAS_HIGH = 0b10_0000
 const FLAGS_LIMIT = 0b100_0000
 const BYTES_MIN = 5
-/** Flags, connection, Packet Identifier, sequence and the high part of the connection; identifiers are written apart. */
-const BYTES_MAX = 5 + 2 + 8 + 4
+/** Without what HAS_IDENTIFIERS and HAS_HIGH announce. */
+const BYTES_MAX = BYTES_MIN + 2 + 8
 const HIGH = 2 ** 32
 
 /** In one frame: more go in several, so that what a reader keeps for the arrays stays bounded. */
@@ -27,37 +27,46 @@ export function writeRecipients(writer: ByteWriter, recipients: Recipients, star
   let at = writer.length
   for (let i = start; i < end; i++) {
     const connection = connections[i]!
+    const low = connection >>> 0
     const own = identifiers[i]!
     const isWide = connection >= HIGH
     into[at] = flags[i]! | (own === null ? 0 : HAS_IDENTIFIERS) | (isWide ? HAS_HIGH : 0)
-    into[at + 1] = connection
-    into[at + 2] = (connection >>> 0) >>> 8
-    into[at + 3] = (connection >>> 0) >>> 16
-    into[at + 4] = (connection >>> 0) >>> 24
-    at += 5
-    if ((flags[i]! & RECIPIENT_QOS) === 0 && own === null && !isWide) continue
+    into[at + 1] = low
+    into[at + 2] = low >>> 8
+    into[at + 3] = low >>> 16
+    into[at + 4] = low >>> 24
+    at += BYTES_MIN
+    if ((flags[i]! & RECIPIENT_QOS) !== 0) {
+      into[at] = packetIds[i]!
+      into[at + 1] = packetIds[i]! >>> 8
+      at = putVarint(into, at + 2, sequences[i]!)
+    }
+    if (own === null && !isWide) continue
     writer.length = at
-    writeRest(writer, flags[i]!, packetIds[i]!, sequences[i]!, isWide ? highOf(connection) : 0, own)
+    if (isWide) writer.varint(highOf(connection))
+    if (own !== null) writeIdentifiers(writer, own)
     into = writer.room((end - i) * BYTES_MAX)
     at = writer.length
   }
   writer.length = at
 }
 
-function writeRest(
-  writer: ByteWriter,
-  flags: number,
-  packetId: number,
-  sequence: number,
-  high: number,
-  identifiers: readonly number[] | null,
-): void {
-  if ((flags & RECIPIENT_QOS) !== 0) {
-    writer.u16(packetId)
-    writer.varint(sequence)
+/** As ByteWriter.varint, into bytes that are there. Answers the offset behind it. */
+function putVarint(into: Buffer, at: number, value: number): number {
+  while (value >= 0x8000_0000) {
+    into[at++] = (value % 128) | 0x80
+    value = Math.floor(value / 128)
   }
-  if (high !== 0) writer.varint(high)
-  if (identifiers === null) return
+  let rest = value | 0
+  while (rest >= 0x80) {
+    into[at++] = (rest & 0x7f) | 0x80
+    rest >>>= 7
+  }
+  into[at++] = rest
+  return at
+}
+
+function writeIdentifiers(writer: ByteWriter, identifiers: readonly number[]): void {
   writer.varint(identifiers.length)
   for (const identifier of identifiers) writer.varint(identifier)
 }
