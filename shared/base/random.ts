@@ -6,4 +6,10 @@ export interface Random {
   uuid(): string
 }
 
-export const systemRandom: Random = { uuid: () => randomUUID() }
+/** Randomness for spreading things in time or over places; guessing it does no harm. */
+export interface Fractions {
+  /** From 0 to below 1. */
+  fraction(): number
+}
+
+export const systemRandom: Random & Fractions = { uuid: () => randomUUID(), fraction: () => Math.random() }
