@@ -143,7 +143,7 @@ const memberChange = fc
 const handOverTarget = fc.oneof(
   fc.record({ is: fc.constant('shards' as const), shards: shardList, origin: fc.oneof(clientId, fc.constant('')) }),
   fc
-    .record({ is: fc.constant('member' as const), shard, clientId, ofGroup: group })
+    .record({ is: fc.constant('member' as const), shard, clientId: fc.oneof(clientId, fc.constant('')), ofGroup: group })
     .map(({ ofGroup, ...rest }) => ({ ...rest, ...ofGroup })),
 )
 

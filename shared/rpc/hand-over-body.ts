@@ -36,7 +36,8 @@ export function readHandOverTarget(reader: ByteReader, shardCount: number, level
     return { is: 'shards', shards: readShardList(reader, shardCount) ?? [], origin: readMqttText(reader) }
   }
   const shard = readShard(reader, shardCount)
-  const clientId = readClientId(reader)
+  // Empty: for the group itself.
+  const clientId = readMqttText(reader)
   const { groupName, groupFilter } = readGroup(reader, levelsMax)
   return { is: 'member', shard, clientId, groupName, groupFilter }
 }
