@@ -1,16 +1,6 @@
 import type { ByteReader } from '#shared/base/byte-reader.ts'
 import type { ByteWriter } from '#shared/base/byte-writer.ts'
-import {
-  readBelow,
-  readClientId,
-  readGroup,
-  readMqttText,
-  readShard,
-  readShardList,
-  writeGroup,
-  writeShard,
-  writeShardList,
-} from './body-fields.ts'
+import { readBelow, readGroup, readMqttText, readShard, readShardList, writeGroup, writeShard, writeShardList } from './body-fields.ts'
 import type { HandOverTarget } from './owner-port.ts'
 
 const SHARDS = 0
