@@ -10,6 +10,8 @@ import type {
   SubscriptionRequest,
 } from '#shared/rpc/backend-port.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { ClusterNode, ClusterParts } from './cluster/cluster-node.ts'
+import { Hosting } from './cluster/hosting.ts'
 import { Engine, type EngineParts } from './engine.ts'
 import { onPuback, onPubcomp, onPubrec } from './handlers/acknowledge.ts'
 import { onAttach, onDetach, onOpened } from './handlers/attach.ts'
@@ -17,9 +19,13 @@ import { onPublish, onRelease } from './handlers/publish.ts'
 import { onSubscribe, onUnsubscribe } from './handlers/subscribe.ts'
 import { runReplays } from './queue/retained-replay.ts'
 import { finishRecovery, recoverShard } from './shard/recovery.ts'
+import type { Shard } from './shard/shard.ts'
 import { Snapshotter } from './shard/snapshotter.ts'
 
-/** Owns all shards of its store and answers frontends. Calls for a session that the connection does not hold (any more) do nothing. */
+/**
+ * Owns shards and answers frontends: all shards of its store, by function calls (`open`), or those that it is given, over links (`join`). Calls for a session that the
+ * connection does not hold (any more) do nothing.
+ */
 export class Backend implements BackendPort {
   readonly engine: Engine
   readonly #snapshotter: Snapshotter
@@ -36,10 +42,20 @@ export class Backend implements BackendPort {
    */
   static async open(parts: EngineParts): Promise<Backend> {
     const backend = new Backend(parts)
+    for (const shard of backend.engine.shards) shard.phase = 'serving'
     await Promise.all(backend.engine.shards.map(shard => recoverShard(backend.engine, shard)))
     finishRecovery(backend.engine)
     await backend.engine.journal.settled()
     return backend
+  }
+
+  /** One of several: owns nothing yet. @param mayServe ShardOwnership.mayServe */
+  static join(parts: EngineParts & { readonly cluster: ClusterParts }, mayServe: (shard: number) => boolean): ClusterBackend {
+    const backend = new Backend(parts)
+    const node = backend.engine.cluster!
+    const hosting = new Hosting(backend.engine, node, backend.#snapshotter, mayServe)
+    parts.cluster.store.onIncomplete = shard => backend.#writeAgain(backend.engine.shards[shard]!)
+    return { backend, node, hosting }
   }
 
   /** Why it serves nobody any more, or null. */
@@ -49,7 +65,7 @@ export class Backend implements BackendPort {
 
   async attach(request: AttachRequest): Promise<AttachReply> {
     if (this.#failure !== null) return { is: 'refused', reason: ReasonCode.ServerUnavailable, detail: 'the store failed' }
-    return onAttach(this.engine, request)
+    return onAttach(this.engine, request, this.engine.link(request.frontend), false)
   }
 
   detach(handle: SessionHandle, connection: ConnectionId, end: ConnectionEnd): void {
@@ -64,7 +80,7 @@ export class Backend implements BackendPort {
 
   release(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number): void {
     const session = this.engine.attached(handle, connection)
-    if (session !== null) onRelease(this.engine, session, ticket, packetId)
+    if (session !== null) onRelease(this.engine, session, ticket, packetId, false)
   }
 
   puback(handle: SessionHandle, connection: ConnectionId, packetId: number): void {
@@ -95,7 +111,7 @@ export class Backend implements BackendPort {
 
   unsubscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {
     const session = this.engine.attached(handle, connection)
-    if (session !== null) onUnsubscribe(this.engine, session, ticket, packetId, filters)
+    if (session !== null) onUnsubscribe(this.engine, session, ticket, packetId, filters, false)
   }
 
   writable(handle: SessionHandle, connection: ConnectionId, isWritable: boolean): void {
@@ -109,12 +125,14 @@ export class Backend implements BackendPort {
   readonly endTurn = (): void => {
     this.engine.catchUp()
     runReplays(this.engine)
+    this.engine.cluster?.endTurn()
     this.engine.journal.flush()
   }
 
   /** A few times a second: whatever is due by the clock. */
   tick(): void {
     this.engine.turnWheel()
+    this.engine.cluster?.tick()
     this.#snapshotter.check()
     const isFull = this.engine.isFull
     for (const link of this.engine.links) link.tellPressure(isFull)
@@ -127,6 +145,15 @@ export class Backend implements BackendPort {
     await this.engine.store.close()
   }
 
+  /** The store has lost what it had answered as stored: our memory has it. */
+  #writeAgain(shard: Shard): void {
+    if (!shard.isServing) return
+    this.engine.log.warn('shard_written_again', { shard: shard.number })
+    this.#snapshotter.writeNow(shard).catch((error: unknown) => {
+      this.engine.log.error('snapshot_failed', { shard: shard.number, error: String(error) })
+    })
+  }
+
   /** Fails closed: no client may go on believing that what it sends is taken (docs/durability.md). */
   #fail(error: Error, onFailure: (error: Error) => void): void {
     this.#failure = error
@@ -136,4 +163,11 @@ export class Backend implements BackendPort {
         link?.port.disconnect(connection, ReasonCode.ServerBusy, 'the store failed')
     }
   }
+}
+
+/** A backend of a cluster: its engine, what it shares with the others, and how shards come and go. */
+export interface ClusterBackend {
+  readonly backend: Backend
+  readonly node: ClusterNode
+  readonly hosting: Hosting
 }

@@ -16,6 +16,8 @@ export class BackendCounters {
   refusedRetainedFull = 0
   refusedMemory = 0
   qos0DroppedIncoming = 0
+  /** QoS 0 for a connection whose link takes no more. */
+  qos0DroppedOutgoing = 0
   sessionsConnected = 0
   sessionsTotal = 0
   takeovers = 0

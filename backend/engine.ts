@@ -6,7 +6,9 @@ import type { TopicCache } from '#shared/mqtt/topic.ts'
 import { shardOf } from '#shared/cluster/shard.ts'
 import type { ConnectionId, SessionHandle } from '#shared/rpc/backend-port.ts'
 import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
+import type { Shards } from '#shared/rpc/shards.ts'
 import type { Log } from '#shared/telemetry/log.ts'
+import { ClusterNode, type ClusterParts } from './cluster/cluster-node.ts'
 import type { BackendSettings } from './config.ts'
 import { BackendCounters } from './counters.ts'
 import { RetainedIndex } from './queue/retained-index.ts'
@@ -39,6 +41,8 @@ export interface EngineParts {
   readonly topics: TopicCache
   readonly log: Log
   readonly onFailure: (error: Error) => void
+  /** One of several backends; left out: the only one, which has all shards. */
+  readonly cluster?: ClusterParts
 }
 
 /** The state of one backend: its shards, and the indexes over all of them. Handlers act on it. */
@@ -76,6 +80,11 @@ export class Engine {
   readonly #sessions: (Session | null)[] = []
   readonly #freeHandles: SessionHandle[] = []
   readonly #links = new Map<FrontendPort, FrontendLink>()
+  readonly cluster: ClusterNode | null
+  /** Of each shard, whether the publish under way is for it: when it was last marked. Meaningful while `isRestricted`. */
+  readonly #addressed: Float64Array
+  #addressing = 0
+  isRestricted = false
 
   constructor(parts: EngineParts) {
     this.settings = parts.settings
@@ -88,19 +97,59 @@ export class Engine {
     this.journal = new Journal(parts.store, parts.turn, parts.onFailure)
     this.#wheel = new TimerWheel(WHEEL_TICK_MS, parts.clock.monotonicMs())
     this.shards = Array.from({ length: parts.store.shardCount }, (_, number) => new Shard(number))
+    this.#addressed = new Float64Array(this.shards.length)
+    this.cluster = parts.cluster === undefined ? null : new ClusterNode(this, parts.cluster)
   }
 
   shardFor(key: string): Shard {
     return this.shards[shardOf(key, this.shards.length)]!
   }
 
-  link(port: FrontendPort): FrontendLink {
-    let link = this.#links.get(port)
-    if (link !== undefined) return link
-    link = new FrontendLink(port)
-    this.#links.set(port, link)
+  /** The publish that begins is for these shards alone. Answers those that are not ours, null when all are. */
+  addressShards(shards: Shards): number[] | null {
+    this.isRestricted = true
+    const mark = ++this.#addressing
+    let moved: number[] | null = null
+    for (let i = 0; i < shards.count; i++) {
+      const number = shards.numbers[i]!
+      if (this.shards[number]?.phase === 'serving') this.#addressed[number] = mark
+      else (moved ??= []).push(number)
+    }
+    return moved
+  }
+
+  /** The same for shards that are known to be ours. */
+  address(shards: readonly Shard[]): void {
+    this.isRestricted = true
+    this.#addressing++
+    for (const { number } of shards) this.#addressed[number] = this.#addressing
+  }
+
+  /** The restricted publish is over. */
+  addressAll(): void {
+    this.isRestricted = false
+  }
+
+  isAddressed(shard: number): boolean {
+    return this.#addressed[shard] === this.#addressing
+  }
+
+  addLink(link: FrontendLink): void {
+    this.#links.set(link.port, link)
     // Memory may be full already, of what was recovered.
     link.tellPressure(this.isFull)
+  }
+
+  removeLink(link: FrontendLink): void {
+    this.#links.delete(link.port)
+  }
+
+  /** The link of a frontend in this process. */
+  link(port: FrontendPort): FrontendLink {
+    const known = this.#links.get(port)
+    if (known !== undefined) return known
+    const link = new FrontendLink(port, '')
+    this.addLink(link)
     return link
   }
 

@@ -1,33 +1,45 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { AttachReply, AttachRequest, ConnectionEnd } from '#shared/rpc/backend-port.ts'
+import type { AttachReply, AttachRequest, ConnectionEnd, ConnectionId } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
+import type { FrontendLink } from '../session/frontend-link.ts'
 import { pump } from '../session/sending.ts'
 import { Session } from '../session/session.ts'
 import { cancelWill, connectionWillDue, setWill } from '../session/will.ts'
 import { writeDetached, writeSession } from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
 
-/** CONNECT accepted by the frontend (§3.1.4). See BackendPort.attach. */
-export async function onAttach(engine: Engine, request: AttachRequest): Promise<AttachReply> {
+/** CONNECT accepted by the frontend at the other end of `link` (§3.1.4). See BackendPort.attach; `isRetry`: see OwnerPort. */
+export async function onAttach(engine: Engine, request: AttachRequest, link: FrontendLink, isRetry: boolean): Promise<AttachReply> {
   const shard = engine.shardFor(request.clientId)
   const before = shard.sessions.get(request.clientId)
+  if (before !== undefined && isRetry && isOf(before, link, request.connection)) return repeat(engine, before, request, link)
   if (before === undefined && engine.counters.sessionsTotal >= engine.settings.sessionsMax) {
     return { is: 'refused', reason: ReasonCode.QuotaExceeded, detail: 'no more sessions (sessionsMax)' }
   }
   if (before === undefined && engine.isFull) {
     return { is: 'refused', reason: ReasonCode.QuotaExceeded, detail: 'no memory for another session (memoryWatermarkPercent)' }
   }
-  if (before !== undefined && before.link !== null) takeOver(engine, before)
+  if (before?.isConnected === true) takeOver(engine, before)
   const found = shard.sessions.get(request.clientId)
   if (found !== undefined && request.cleanStart) endSession(engine, found)
   const kept = request.cleanStart ? undefined : found
   const session = kept ?? newSession(engine, shard, request.clientId)
-  bind(engine, session, request)
+  bind(engine, session, request, link, kept === undefined)
+  return stored(engine, session, request)
+}
+
+/** This very connection has attached already, at this backend or at the owner before it, and nobody could tell its frontend. */
+function repeat(engine: Engine, session: Session, request: AttachRequest, link: FrontendLink): Promise<AttachReply> {
+  bind(engine, session, request, link, session.isNew)
+  return stored(engine, session, request)
+}
+
+async function stored(engine: Engine, session: Session, request: AttachRequest): Promise<AttachReply> {
   // A later CONNECT may take the session over before this one is stored: then `session.connection` is another one's.
   const isStored = await engine.journal.stored()
   if (!isStored) return { is: 'refused', reason: ReasonCode.ServerUnavailable, detail: 'the store failed' }
-  const reply: AttachReply = { is: 'attached', session: session.handle, sessionPresent: kept !== undefined }
+  const reply: AttachReply = { is: 'attached', session: session.handle, sessionPresent: !session.isNew }
   return session.connection === request.connection && session.link !== null
     ? reply
     : { is: 'refused', reason: ReasonCode.SessionTakenOver, detail: 'another connection uses the Client Identifier' }
@@ -37,6 +49,7 @@ export async function onAttach(engine: Engine, request: AttachRequest): Promise<
 export function onOpened(engine: Engine, session: Session): void {
   session.isWritable = true
   pump(engine, session)
+  engine.cluster?.noteStanding(session)
   engine.resumeReplays(session)
 }
 
@@ -52,14 +65,14 @@ function takeOver(engine: Engine, session: Session): void {
   engine.counters.takeovers++
   const { link, connection } = session
   unbind(engine, session)
-  link!.port.disconnect(connection, ReasonCode.SessionTakenOver, 'another connection uses the Client Identifier')
+  link?.port.disconnect(connection, ReasonCode.SessionTakenOver, 'another connection uses the Client Identifier')
 }
 
 function unbind(engine: Engine, session: Session): void {
-  session.link = null
-  session.isWritable = false
+  loseLink(session)
   session.disconnectedAtMs = engine.clock.wallMs()
   engine.counters.sessionsConnected--
+  engine.cluster?.noteStanding(session)
   connectionWillDue(engine, session)
   if (!session.isPersistent) return endSession(engine, session)
   session.outbox?.moveApart()
@@ -69,24 +82,45 @@ function unbind(engine: Engine, session: Session): void {
 }
 
 function newSession(engine: Engine, shard: Shard, clientId: string): Session {
-  const session = new Session(clientId, shard.number, shard.nextSession++)
+  const session = new Session(clientId, shard.number, shard.nextSession++, engine.cluster !== null)
+  session.disconnectedAtMs = engine.clock.wallMs()
   engine.admit(session)
   return session
 }
 
-function bind(engine: Engine, session: Session, request: AttachRequest): void {
-  engine.renewHandle(session)
+function bind(engine: Engine, session: Session, request: AttachRequest, link: FrontendLink, isNew: boolean): void {
+  if (!session.isConnected) engine.counters.sessionsConnected++
   session.protocolVersion = request.protocolVersion
-  session.link = engine.link(request.frontend)
   session.connection = request.connection
-  session.isWritable = false
+  session.isNew = isNew
+  bindLink(engine, session, link)
   session.receiveMaximum = Math.min(request.receiveMaximum, engine.settings.inflightMax)
   session.disconnectedAtMs = 0
   session.expirySeconds = request.sessionExpirySeconds
   session.timer = engine.cancel(session.timer)
   session.outbox?.restart()
   setWill(engine, session, request.will)
-  engine.counters.sessionsConnected++
-  session.isRecorded = engine.journal.isDurable && (session.isRecorded || session.isPersistent || session.will !== null)
+  session.isRecorded = engine.journal.isDurable && (session.isRecorded || session.keepsMessages || session.will !== null)
   if (session.isRecorded) writeSession(engine.journal.writer(session.shard), session)
+}
+
+/** The session's connection is on this link from now on; messages flow once it is said to be writable. */
+export function bindLink(engine: Engine, session: Session, link: FrontendLink): void {
+  loseLink(session)
+  engine.renewHandle(session)
+  session.link = link
+  session.frontend = link.frontend
+  if (session.isInCluster) link.sessions.add(session)
+}
+
+/** Nothing can be sent to its connection, whether it has one still or not. */
+export function loseLink(session: Session): void {
+  session.link?.sessions.delete(session)
+  session.link = null
+  session.isWritable = false
+}
+
+/** Whether the present connection is this one of that frontend's. */
+export function isOf(session: Session, link: FrontendLink, connection: ConnectionId): boolean {
+  return session.isConnected && session.frontend === link.frontend && session.connection === connection
 }

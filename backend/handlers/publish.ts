@@ -48,11 +48,12 @@ function publishQos0(engine: Engine, session: Session, message: Message): void {
   endPublication(engine)
 }
 
-/** PUBREL (§3.6): the identifier may be used for another message once this is stored [MQTT-4.3.3-12]. */
-export function onRelease(engine: Engine, session: Session, ticket: number, packetId: number): void {
+/** PUBREL (§3.6): the identifier may be used for another message once this is stored [MQTT-4.3.3-12]. `isRetry`: see OwnerPort. */
+export function onRelease(engine: Engine, session: Session, ticket: number, packetId: number, isRetry: boolean): void {
   const { port } = session.link!
   if (session.receivedQos2?.delete(packetId) !== true) {
-    return engine.journal.acknowledgeWhenStored(port, session.connection, ticket, ReasonCode.PacketIdentifierNotFound)
+    const reason = isRetry ? ReasonCode.Success : ReasonCode.PacketIdentifierNotFound
+    return engine.journal.acknowledgeWhenStored(port, session.connection, ticket, reason)
   }
   if (session.isJournalled) {
     writeNumbered(engine.journal.writer(session.shard), Record.Qos2Released, session.number, packetId)
@@ -88,7 +89,7 @@ function refusal(engine: Engine, session: Session, message: Message, result: Mat
 }
 
 /** Taken while others are refused (docs/settings.md). */
-function isHighPriority(engine: Engine, message: Message): boolean {
+export function isHighPriority(engine: Engine, message: Message): boolean {
   if (engine.settings.highPriorityMessagesBackpressureHandling === 'Reject') return false
   return message.propertiesLength > 0 && hasUserProperty(message, '$high_priority')
 }

@@ -1,6 +1,7 @@
-import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 import type { SubscriptionRequest } from '#shared/rpc/backend-port.ts'
+import type { ClusterNode } from '../cluster/cluster-node.ts'
 import type { Engine } from '../engine.ts'
 import { cancelReplay, startReplay } from '../queue/retained-replay.ts'
 import type { Session, SessionSubscription } from '../session/session.ts'
@@ -30,18 +31,27 @@ export function onSubscribe(
     if (wantsRetained && request.filter.group === null) replays.push(request)
   }
   const { retainedSequence } = engine
-  answer(engine, session, ticket, reasons, () => {
+  const start = (): void => {
     for (const subscription of replays) startReplay(engine, session, subscription, retainedSequence)
-  })
+  }
+  if (engine.cluster === null) answer(engine, session, ticket, reasons, start)
+  else whenKnown(engine.cluster, session, requests, reasons, () => answer(engine, session, ticket, reasons, start))
 }
 
 /** §3.10. See BackendPort.unsubscribe. */
-export function onUnsubscribe(engine: Engine, session: Session, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {
+export function onUnsubscribe(
+  engine: Engine,
+  session: Session,
+  ticket: number,
+  packetId: number,
+  filters: readonly ParsedFilter[],
+  isRetry: boolean,
+): void {
   if (isHeldByQos2(session, packetId)) return refuseAll(engine, session, ticket, filters.length)
   const reasons: ReasonCode[] = []
   for (const filter of filters) {
     const existed = forget(engine, session, filter)
-    reasons.push(existed ? ReasonCode.Success : ReasonCode.NoSubscriptionExisted)
+    reasons.push(existed || isRetry ? ReasonCode.Success : ReasonCode.NoSubscriptionExisted)
     if (!existed) continue
     cancelReplay(session, filter.text)
     if (session.isJournalled) {
@@ -49,6 +59,26 @@ export function onUnsubscribe(engine: Engine, session: Session, ticket: number, 
     }
   }
   answer(engine, session, ticket, reasons, () => {})
+}
+
+/** Runs `run` once every frontend routes messages for these Subscriptions here, and the groups of shared ones know their member. */
+function whenKnown(
+  cluster: ClusterNode,
+  session: Session,
+  requests: readonly SubscriptionRequest[],
+  reasons: readonly ReasonCode[],
+  run: () => void,
+): void {
+  let missing = 1
+  const known = (): void => {
+    if (--missing === 0) run()
+  }
+  requests.forEach((request, i) => {
+    if (request.filter.group === null || isFailure(reasons[i]!)) return
+    missing++
+    cluster.memberships.change(session, request.filter, optionsOf(request), known)
+  })
+  cluster.announcements.whenApplied(known)
 }
 
 /** The Packet Identifier of the request means a QoS 2 message still (§2.2.1): nothing is done. */

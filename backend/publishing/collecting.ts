@@ -13,10 +13,11 @@ export function addRecipient(
   flags: number,
   packetId: number,
   identifiers: readonly number[] | null,
+  sequence: number,
 ): void {
   const link = session.link!
   if (link.recipients.count === 0) engine.touchedLinks.push(link)
-  link.recipients.add(session.connection, flags, packetId, identifiers)
+  link.recipients.add(session.connection, flags, packetId, identifiers, sequence)
 }
 
 /** The journal must hold this delivery: `endPublication` writes one record for each shard. */

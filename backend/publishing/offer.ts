@@ -10,7 +10,9 @@ import { addReceiver, addRecipient } from './collecting.ts'
 
 /** The publication that is under way, at QoS 0: to a connection or to nobody; never queued (§4.3.1). */
 export function offerQos0(engine: Engine, session: Session, retain: boolean, identifiers: readonly number[] | null): void {
-  if (session.link !== null) addRecipient(engine, session, retain ? RECIPIENT_RETAIN : 0, 0, identifiers)
+  if (session.link === null) return
+  if (session.link.isCongested) engine.counters.qos0DroppedOutgoing++
+  else addRecipient(engine, session, retain ? RECIPIENT_RETAIN : 0, 0, identifiers, 0)
 }
 
 /**
@@ -27,12 +29,12 @@ export function offer(
 ): void {
   const outbox = (session.outbox ??= new Outbox())
   const flags = qos | (retain ? RECIPIENT_RETAIN : 0)
-  const canSend = session.link !== null && session.isWritable && outbox.isIdle && outbox.inWindow < session.receiveMaximum
-  if (canSend && !session.isPersistent && shared === null) {
+  const canSend = session.takesMessages && outbox.isIdle && outbox.inWindow < session.receiveMaximum
+  if (canSend && !session.keepsMessages && shared === null) {
     // The session ends with its connection, so nothing could ever send this again: only the identifier is remembered.
     const packetId = outbox.ids.take(qos === 1 ? AWAITING_PUBACK : AWAITING_PUBREC, null)
     outbox.inWindow++
-    return addRecipient(engine, session, flags, packetId, identifiers)
+    return addRecipient(engine, session, flags, packetId, identifiers, 0)
   }
   if (!canSend && !engine.publication.isAdmitted && lacksRoom(engine, session, engine.publication.message.storedBytes)) {
     // A message of the broker's own, a Will: publishers were refused before.
@@ -47,7 +49,7 @@ export function offer(
   if (session.isJournalled) addReceiver(engine, session, delivery)
   if (goesNow) {
     delivery.sent = true
-    addRecipient(engine, session, flags, delivery.packetId, identifiers)
+    addRecipient(engine, session, flags, delivery.packetId, identifiers, delivery.sequence)
   } else if (delivery.packetId !== 0) outbox.due.push(delivery)
   else enqueue(engine, session, outbox, delivery)
 }

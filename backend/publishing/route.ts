@@ -25,7 +25,7 @@ export function offerToAll(engine: Engine, origin: Session | null, result: Match
   let receivers = 0
   for (const matching of result.recipients) {
     const recipient = matching.subscriber === origin ? matching.own : matching
-    if (recipient === null) continue
+    if (recipient === null || (engine.isRestricted && !engine.isAddressed(recipient.subscriber.shard))) continue
     receivers++
     const retain = message.retain && recipient.retainAsPublished
     const qos = Math.min(message.qos, recipient.qos)
@@ -75,7 +75,7 @@ function canHold(group: SharedGroup<Session>): boolean {
 }
 
 function isAvailable(session: Session): boolean {
-  if (session.link === null || !session.isWritable) return false
+  if (!session.takesMessages) return false
   const { outbox } = session
   return outbox === null || (outbox.isIdle && outbox.inWindow < session.receiveMaximum)
 }

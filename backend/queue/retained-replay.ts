@@ -1,5 +1,7 @@
 import { RECIPIENT_RETAIN } from '#shared/rpc/recipients.ts'
 import type { Message } from '#shared/mqtt/message.ts'
+import { isOwnTopic } from '#shared/mqtt/topic.ts'
+import { RemoteRetained } from '../cluster/remote-retained.ts'
 import type { Engine } from '../engine.ts'
 import { endPublication } from '../publishing/collecting.ts'
 import { offer } from '../publishing/offer.ts'
@@ -22,6 +24,8 @@ export class RetainedReplay {
   readonly #cursor: RetainedCursor<Message>
   /** Messages retained after the Subscription was made reached it as they came. */
   readonly #newestSequence: number
+  /** What other backends have for it. */
+  readonly #remote: RemoteRetained | null
   #isCancelled = false
 
   constructor(engine: Engine, session: Session, subscription: SessionSubscription, newestSequence: number) {
@@ -29,10 +33,17 @@ export class RetainedReplay {
     this.#subscription = subscription
     this.#cursor = engine.retained.cursor(subscription.filter.filter)
     this.#newestSequence = newestSequence
+    const { cluster } = engine
+    this.#remote = cluster === null ? null : new RemoteRetained(engine, cluster, session, subscription.filter.filter)
   }
 
   get isDone(): boolean {
-    return this.#isCancelled || this.#cursor.done
+    return this.#isCancelled || (this.#cursor.done && (this.#remote === null || this.#remote.isDone))
+  }
+
+  /** Nothing more is wanted of other backends. */
+  close(): void {
+    this.#remote?.close()
   }
 
   /** Sends what fits within `budget`. False when it must wait for the client. */
@@ -44,11 +55,20 @@ export class RetainedReplay {
     const nowMs = engine.clock.wallMs()
     while (budget.steps > 0 && !this.isDone) {
       if (!canTake(this.#session)) return false
-      const message = this.#cursor.next(budget)
+      const message = this.#cursor.done ? this.#remote!.next() : this.#nextHere(engine, budget)
+      // Whoever answers resumes.
+      if (message === undefined && this.#cursor.done && this.#remote?.isDone === false) return false
       if (message === undefined || message.retainedSequence > this.#newestSequence || message.expiresAtMs <= nowMs) continue
       this.#send(engine, message, nowMs)
     }
     return true
+  }
+
+  /** One of a shard that is not ours yet is its owner's to give. */
+  #nextHere(engine: Engine, budget: { steps: number }): Message | undefined {
+    const message = this.#cursor.next(budget)
+    if (message === undefined || engine.cluster === null || isOwnTopic(message.topic.name)) return message
+    return engine.shardFor(message.topic.name).isServing ? message : undefined
   }
 
   #send(engine: Engine, message: Message, nowMs: number): void {
@@ -73,7 +93,7 @@ export class RetainedReplay {
 }
 
 function canTake(session: Session): boolean {
-  if (session.link === null || !session.isWritable) return false
+  if (!session.takesMessages) return false
   // One message may wait in the queue and no more: whatever its limits are, replays do not fill it.
   return session.outbox === null || session.outbox.queued.length === 0
 }
@@ -101,7 +121,10 @@ function runSession(engine: Engine, session: Session, budget: { steps: number })
   if (replays === null) return false
   for (const [text, replay] of replays) {
     if (!replay.run(engine, budget)) return false
-    if (replay.isDone) replays.delete(text)
+    if (replay.isDone) {
+      replay.close()
+      replays.delete(text)
+    }
     if (budget.steps <= 0) break
   }
   if (replays.size === 0) session.replays = null
@@ -114,17 +137,20 @@ function runSession(engine: Engine, session: Session, budget: { steps: number })
  */
 export function startReplay(engine: Engine, session: Session, subscription: SessionSubscription, newestSequence: number): void {
   session.replays ??= new Map()
+  session.replays.get(subscription.filter.text)?.close()
   session.replays.set(subscription.filter.text, new RetainedReplay(engine, session, subscription, newestSequence))
   engine.resumeReplays(session)
 }
 
 /** The Subscription with this filter text is gone: nothing new starts for it. */
 export function cancelReplay(session: Session, text: string): void {
+  session.replays?.get(text)?.close()
   if (session.replays?.delete(text) === true && session.replays.size === 0) session.replays = null
 }
 
 /** The session ends. */
 export function cancelReplays(engine: Engine, session: Session): void {
+  for (const replay of session.replays?.values() ?? []) replay.close()
   session.replays = null
   engine.replaying.delete(session)
 }

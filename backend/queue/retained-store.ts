@@ -7,6 +7,9 @@ import { writeRetained, writeRetainedGone } from '../shard/records.ts'
 /** Heap of one level in the index, about: its node, its name and its place in the level above. */
 const LEVEL_BYTES = 120
 
+/** A Retained Message that expires while its shard is being taken over is looked at again after this. */
+const RETRY_EXPIRY_MS = 1_000
+
 /** What retainedBytesMax counts: the message, its Topic with the name twice, and its levels as if it shared none with other topics. */
 function retainedBytesOf(message: Message): number {
   const { name, utf8 } = message.topic
@@ -80,6 +83,14 @@ function forgetTimer(engine: Engine, message: Message): void {
 function expireRetained(engine: Engine, message: Message): void {
   const { topic } = message
   if (engine.retained.get(topic.name) !== message) return
+  if (!isOwnTopic(topic.name) && !engine.shardFor(topic.name).isServing) {
+    // Not ours yet, and so not ours to remove.
+    engine.retainedTimers.set(
+      message,
+      engine.at(engine.clock.wallMs() + RETRY_EXPIRY_MS, () => expireRetained(engine, message)),
+    )
+    return
+  }
   engine.counters.expiredMessages++
   removeRetained(engine, topic.name)
   if (engine.journal.isDurable) writeRetainedGone(journalOf(engine, topic.name), topic.utf8)

@@ -1,3 +1,4 @@
+import { groupShardOf } from '#shared/cluster/shard.ts'
 import type { Engine } from '../engine.ts'
 import { offerToGroup } from '../publishing/route.ts'
 import { cancelReplays } from '../queue/retained-replay.ts'
@@ -44,14 +45,20 @@ function handOn(engine: Engine, session: Session): void {
   for (let queued = takeQueued(engine, outbox); queued !== null; queued = takeQueued(engine, outbox)) deliveries.push(queued)
   for (const delivery of deliveries) {
     const mayGo = !delivery.sent || (delivery.qos === 1 && outbox.ids.phase(delivery.packetId) === AWAITING_PUBACK)
-    if (delivery.shared !== null && mayGo) giveToAnother(engine, delivery)
+    if (delivery.shared !== null && mayGo) giveToAnother(engine, session, delivery)
     engine.letGo(delivery.message)
   }
 }
 
-function giveToAnother(engine: Engine, delivery: Delivery): void {
+function giveToAnother(engine: Engine, session: Session, delivery: Delivery): void {
   const { message } = delivery
   const { name, filter } = delivery.shared!
+  const { cluster } = engine
+  if (cluster !== null) {
+    const shard = groupShardOf(name, filter, engine.shards.length)
+    const group = { is: 'member', shard, clientId: '', groupName: name, groupFilter: filter } as const
+    return cluster.handOvers.add(engine.shards[session.shard]!, group, message)
+  }
   const group = engine.index.sharedGroup(name, filter)
   if (group === undefined) return
   const nowMs = engine.clock.wallMs()

@@ -39,12 +39,15 @@ export class PacketIdentifiers {
     return id
   }
 
-  /** Puts back an identifier that was given out before a restart. */
-  restore(id: number, phase: DeliveryPhase, delivery: Delivery): void {
+  /** Puts back an identifier that was given out before a restart, or by another backend; `null`: for a message that nobody has. */
+  restore(id: number, phase: DeliveryPhase, delivery: Delivery | null): void {
     const known = this.phase(id)
     while (known === FREE && this.#ids[id & (this.#ids.length - 1)] !== 0) this.#grow()
     if (known === FREE) this.#put(id, phase, delivery)
-    else this.#phases[id & (this.#ids.length - 1)] = phase
+    else {
+      this.#phases[id & (this.#ids.length - 1)] = phase
+      this.#deliveries[id & (this.#ids.length - 1)] = delivery
+    }
     if (id > this.#last) this.#last = id
   }
 

@@ -14,6 +14,7 @@ export function enqueue(engine: Engine, session: Session, outbox: Outbox, delive
   delivery.message.moveApart()
   outbox.enqueue(delivery)
   engine.counters.queuedMessages++
+  engine.cluster?.noteStanding(session)
   const { queueMessagesMax, queueBytesMax, queueStrategy } = engine.settings
   if (queueStrategy === 'DropOldest') {
     while (outbox.queued.length > queueMessagesMax || (outbox.queuedBytes > queueBytesMax && outbox.queued.length > 1)) {

@@ -23,12 +23,14 @@ export function pump(engine: Engine, session: Session): void {
   if (outbox === null || outbox.isIdle || session.hasEnded) return
   sendDue(engine, session, outbox)
   // Retained Messages wait for the queue to be empty, whatever emptied it.
-  if (outbox.queued.length === 0) engine.resumeReplays(session)
+  if (outbox.queued.length > 0) return
+  engine.resumeReplays(session)
+  engine.cluster?.noteStanding(session)
 }
 
 function sendDue(engine: Engine, session: Session, outbox: Outbox): void {
   const nowMs = engine.clock.wallMs()
-  while (session.link !== null && session.isWritable) {
+  while (session.takesMessages) {
     if (outbox.due.length === 0) identifyQueued(engine, session, outbox, nowMs)
     const delivery = outbox.due.peek()
     if (delivery === undefined) return
@@ -87,17 +89,18 @@ export function sendAfterCommit(engine: Engine, session: Session, delivery: Deli
 
 function send(engine: Engine, session: Session, outbox: Outbox, delivery: Delivery, nowMs: number): void {
   const link = session.link!
-  if (outbox.ids.phase(delivery.packetId) === AWAITING_PUBCOMP) return link.port.released(session.connection, delivery.packetId, ReasonCode.Success)
+  if (outbox.ids.phase(delivery.packetId) === AWAITING_PUBCOMP)
+    return link.port.released(session.connection, delivery.packetId, ReasonCode.Success)
   const { message } = delivery
   setRemainingExpiry(message, nowMs)
   const flags = delivery.qos | (delivery.retain ? RECIPIENT_RETAIN : 0) | (delivery.sent ? RECIPIENT_DUP : 0)
   delivery.sent = true
   engine.counters.publishesSent++
   engine.counters.payloadBytesSent += message.payloadLength
-  link.single.add(session.connection, flags, delivery.packetId, delivery.identifiers)
+  link.single.add(session.connection, flags, delivery.packetId, delivery.identifiers, delivery.sequence)
   link.port.deliver(message, link.single)
   link.single.clear()
-  if (session.isPersistent || delivery.shared !== null) return
+  if (session.keepsMessages || delivery.shared !== null) return
   outbox.ids.forgetDelivery(delivery.packetId)
   engine.letGo(message)
 }

@@ -39,6 +39,8 @@ export class Session {
   readonly shard: number
   /** The journal's name for this session: unique in its shard, never used again. */
   readonly number: number
+  /** Its connection outlives this process: a frontend holds it. */
+  readonly isInCluster: boolean
   /** Place in the backend's table of sessions; what frontends call it by. */
   handle = -1
   protocolVersion: 3 | 4 | 5 = 5
@@ -46,6 +48,10 @@ export class Session {
   /** The frontend of the present connection, null while there is none. */
   link: FrontendLink | null = null
   connection: ConnectionId = 0
+  /** In a cluster: the instance of the frontend that has the present connection, or had the last one; empty before. */
+  frontend = ''
+  /** The attach of the present connection found no session: what a repeated attach must be told again (§3.2.2.1.1). */
+  isNew = false
   /** False while the socket is behind: QoS 1 and 2 then wait in the queue. */
   isWritable = false
   receiveMaximum = 0
@@ -62,6 +68,8 @@ export class Session {
   will: Will | null = null
 
   subscriptions: Map<string, SessionSubscription> | null = null
+  /** Shared ones among them. Kept in a cluster. */
+  groupCount = 0
   outbox: Outbox | null = null
   nextSequence = 1
   /** Packet Identifiers of QoS 2 messages received and not yet released (§4.3.3). */
@@ -69,10 +77,21 @@ export class Session {
   /** Retained Messages still to be sent, by the text of the Topic Filter. */
   replays: Map<string, RetainedReplay> | null = null
 
-  constructor(clientId: string, shard: number, number: number) {
+  constructor(clientId: string, shard: number, number: number, isInCluster: boolean) {
     this.clientId = clientId
     this.shard = shard
     this.number = number
+    this.isInCluster = isInCluster
+  }
+
+  /** A message may go to its connection now. */
+  get takesMessages(): boolean {
+    return this.link !== null && this.isWritable && !this.link.isCongested
+  }
+
+  /** It has a connection as far as anybody knows, though perhaps no link to its frontend. */
+  get isConnected(): boolean {
+    return this.disconnectedAtMs === 0
   }
 
   /** It outlives its connection. */
@@ -80,8 +99,13 @@ export class Session {
     return this.expirySeconds > 0
   }
 
+  /** What it has not acknowledged may have to be sent again: on another connection, or by another backend on this one. */
+  get keepsMessages(): boolean {
+    return this.isInCluster || this.expirySeconds > 0
+  }
+
   /** Its messages, Subscriptions and QoS 2 identifiers are journalled, not its Will alone. */
   get isJournalled(): boolean {
-    return this.isRecorded && this.expirySeconds > 0
+    return this.isRecorded && this.keepsMessages
   }
 }

@@ -41,7 +41,8 @@ export function publishWill(engine: Engine, session: Session): void {
   const message = will.message.keep()
   limitExpiry(engine, message)
   message.expiresAtMs = expiresAtMs(engine, message)
-  publishOwn(engine, message)
+  if (engine.cluster === null) publishOwn(engine, message)
+  else engine.cluster.handOvers.add(engine.shards[session.shard]!, { is: 'shards', shards: [], origin: '' }, message)
   drop(engine, session)
   if (session.isRecorded) writeOfSession(engine.journal.writer(session.shard), Record.WillGone, session.number)
 }

@@ -8,10 +8,13 @@ import type { ShardEntry, ShardStore } from '../store/shard-store.ts'
 /** Commits under way at once. At the limit records collect in the open one, which so grows: group commit by load. */
 const COMMITS_UNDER_WAY_MAX = 4
 
+/** Who is told that a publish or a request is stored. */
+export type Acknowledger = Pick<FrontendPort, 'acknowledged'>
+
 /** What waits for one commit: acknowledgements as parallel arrays, since there is one for each message. */
 class Commit {
   readonly number: number
-  readonly ports: FrontendPort[] = []
+  readonly ports: Acknowledger[] = []
   readonly connections: ConnectionId[] = []
   readonly tickets: number[] = []
   readonly reasons: ReasonCode[] = []
@@ -96,7 +99,7 @@ export class Journal {
   }
 
   /** Sends the acknowledgement when the records made so far are stored. */
-  acknowledgeWhenStored(port: FrontendPort, connection: ConnectionId, ticket: number, reason: ReasonCode): void {
+  acknowledgeWhenStored(port: Acknowledger, connection: ConnectionId, ticket: number, reason: ReasonCode): void {
     this.#open.ports.push(port)
     this.#open.connections.push(connection)
     this.#open.tickets.push(ticket)
@@ -206,5 +209,6 @@ export class Journal {
   }
 }
 
-/** First byte of every journal entry and snapshot chunk: the layout of records.ts. */
-export const ENTRY_FORMAT = 1
+/** First byte of every journal entry and snapshot chunk: the layout of records.ts. Older ones down to ENTRY_FORMAT_MIN are read. */
+export const ENTRY_FORMAT = 2
+export const ENTRY_FORMAT_MIN = 1

@@ -1,6 +1,7 @@
 import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import type { ByteWriter } from '#shared/base/byte-writer.ts'
 import type { Message } from '#shared/mqtt/message.ts'
+import type { HandOverTarget, MemberOptions } from '#shared/rpc/owner-port.ts'
 
 /**
  * The layout of journal entries and snapshot chunks. An entry is ENTRY_FORMAT and then records, each a tag and its
@@ -27,6 +28,12 @@ export const Record = {
   /** In snapshots alone: a message by a number, then who holds it. Many sessions may hold one message. */
   Message: 16,
   Held: 17,
+  /** Since format 2: what only a shard of a cluster has to remember. */
+  HandOver: 18,
+  HandedOver: 19,
+  Seen: 20,
+  Member: 21,
+  NextHandOver: 22,
 } as const
 
 /** Ends the list of receivers of an Enqueued record: no session has number 0. */
@@ -41,6 +48,27 @@ export interface SessionRecord {
   readonly disconnectedAtMs: number
   readonly nextSequence: number
   readonly will: { readonly message: Message; readonly delaySeconds: number } | null
+  /** Who has its connection, empty outside a cluster; and whether that connection found no session. */
+  readonly frontend: string
+  readonly connection: number
+  readonly isNew: boolean
+}
+
+/** A message on its way to other shards: kept until all have it. */
+export interface HandOverRecord {
+  readonly sequence: number
+  readonly target: HandOverTarget
+  readonly message: Message
+}
+
+/** A member of a Shared Subscription as the group's shard knows it. */
+export interface MemberRecord {
+  readonly shard: number
+  readonly clientId: string
+  readonly groupName: string
+  readonly groupFilter: string
+  /** Null: it is none any more. */
+  readonly options: MemberOptions | null
 }
 
 export interface SubscriptionRecord {
@@ -67,6 +95,13 @@ export interface ReceiverRecord {
 
 const PACKET_ID_MAX = 65_535
 
+const SESSION_HAS_WILL = 1
+const SESSION_IS_NEW = 2
+const SESSION_HAS_FRONTEND = 4
+
+const TARGET_SHARDS = 0
+const TARGET_MEMBER = 1
+
 const FLAG_QOS2 = 1
 const FLAG_RETAIN = 2
 const FLAG_SENT = 4
@@ -82,7 +117,15 @@ export function writeSession(writer: ByteWriter, session: SessionRecord): void {
   writer.varint(session.expirySeconds)
   writer.f64(session.disconnectedAtMs)
   writer.varint(session.nextSequence)
-  writer.u8(session.will === null ? 0 : 1)
+  writer.u8(
+    (session.will === null ? 0 : SESSION_HAS_WILL) |
+      (session.isNew ? SESSION_IS_NEW : 0) |
+      (session.frontend === '' ? 0 : SESSION_HAS_FRONTEND),
+  )
+  if (session.frontend !== '') {
+    writer.text(session.frontend)
+    writer.varint(session.connection)
+  }
   if (session.will === null) return
   writer.varint(session.will.delaySeconds)
   // A Will's Message Expiry Interval counts from its publication, so it has no time of expiry yet. None (-1) is 0.
@@ -190,6 +233,82 @@ export function writeHeld(writer: ByteWriter, index: number, receiver: ReceiverR
   writer.u8(Record.Held)
   writer.varint(index)
   writeReceiver(writer, receiver)
+}
+
+export function writeHandOver(writer: ByteWriter, { sequence, target, message }: HandOverRecord): void {
+  writer.u8(Record.HandOver)
+  writer.varint(sequence)
+  if (target.is === 'shards') {
+    writer.u8(TARGET_SHARDS)
+    writer.text(target.origin)
+  } else {
+    writer.u8(TARGET_MEMBER)
+    writer.varint(target.shard)
+    writer.text(target.clientId)
+    writer.text(target.groupName)
+    writer.text(target.groupFilter)
+  }
+  writeMessage(writer, message)
+}
+
+/** Every shard that was to have it has it. */
+export function writeHandedOver(writer: ByteWriter, sequence: number): void {
+  writer.u8(Record.HandedOver)
+  writer.varint(sequence)
+}
+
+/** Hand-overs of `fromShard` up to `sequence` have been taken. */
+export function writeSeen(writer: ByteWriter, fromShard: number, sequence: number): void {
+  writer.u8(Record.Seen)
+  writer.varint(fromShard)
+  writer.varint(sequence)
+}
+
+export function writeNextHandOver(writer: ByteWriter, next: number): void {
+  writer.u8(Record.NextHandOver)
+  writer.varint(next)
+}
+
+const NO_MEMBER = 0xff
+
+export function writeMember(writer: ByteWriter, member: MemberRecord): void {
+  const { options } = member
+  writer.u8(Record.Member)
+  writer.varint(member.shard)
+  writer.text(member.clientId)
+  writer.text(member.groupName)
+  writer.text(member.groupFilter)
+  writer.u8(options === null ? NO_MEMBER : options.qos | (options.retainAsPublished ? 8 : 0))
+  writer.varint(options?.identifier ?? 0)
+}
+
+export function readMember(reader: ByteReader): MemberRecord {
+  const shard = reader.varint()
+  const clientId = reader.text()
+  const groupName = reader.text()
+  const groupFilter = reader.text()
+  const packed = reader.u8()
+  const identifier = reader.varint()
+  const options = packed === NO_MEMBER ? null : { qos: (packed & 3) as 0 | 1 | 2, retainAsPublished: (packed & 8) !== 0, identifier }
+  return { shard, clientId, groupName, groupFilter, options }
+}
+
+/** The target of a HandOver record: what stands between its sequence and its message. */
+export function readTarget(reader: ByteReader): HandOverTarget {
+  if (reader.u8() === TARGET_SHARDS) return { is: 'shards', shards: [], origin: reader.text() }
+  return { is: 'member', shard: reader.varint(), clientId: reader.text(), groupName: reader.text(), groupFilter: reader.text() }
+}
+
+/** What follows the next sequence of a Session record. */
+export function readAttachment(reader: ByteReader): { hasWill: boolean; isNew: boolean; frontend: string; connection: number } {
+  const flags = reader.u8()
+  const hasFrontend = (flags & SESSION_HAS_FRONTEND) !== 0
+  return {
+    hasWill: (flags & SESSION_HAS_WILL) !== 0,
+    isNew: (flags & SESSION_IS_NEW) !== 0,
+    frontend: hasFrontend ? reader.text() : '',
+    connection: hasFrontend ? reader.varint() : 0,
+  }
 }
 
 function writeMessage(writer: ByteWriter, message: Message): void {

@@ -2,6 +2,7 @@ import { ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import { Message } from '#shared/mqtt/message.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { parseTopicFilter } from '#shared/mqtt/topic.ts'
+import { HandOver } from '../cluster/hand-over.ts'
 import type { Engine } from '../engine.ts'
 import { forget, remember } from '../session/subscriptions.ts'
 import { putRetained, removeRetained } from '../queue/retained-store.ts'
@@ -13,8 +14,8 @@ import { noteCrowded } from '../session/queue-limits.ts'
 import { hasExpired, Session, type Will } from '../session/session.ts'
 import { connectionWillDue, setWill } from '../session/will.ts'
 import { StoreError } from '../store/shard-store.ts'
-import { ENTRY_FORMAT } from './journal.ts'
-import { Record, readMessage, readReceiver, type ReceiverRecord, writeDetached } from './records.ts'
+import { ENTRY_FORMAT, ENTRY_FORMAT_MIN } from './journal.ts'
+import { Record, readAttachment, readMember, readMessage, readReceiver, readTarget, type ReceiverRecord, writeDetached } from './records.ts'
 import type { Shard } from './shard.ts'
 
 /** What a session's deliveries look like while the records are being read: by sequence, so that records replay in any state. */
@@ -26,12 +27,13 @@ type Deliveries = Map<number, { readonly message: Message; record: ReceiverRecor
  * @throws {StoreError} corrupt, newerFormat: the message names the shard
  */
 export async function recoverShard(engine: Engine, shard: Shard): Promise<void> {
-  const reading = new ShardReading(engine, shard)
+  const reading = new ShardRecovery(engine, shard)
   await engine.store.recover(shard.number, (_kind, bytes) => reading.apply(bytes))
   reading.finish()
 }
 
-class ShardReading {
+/** Applies what is read of a shard, in any number of steps, to the engine's memory. */
+export class ShardRecovery {
   readonly #engine: Engine
   readonly #shard: Shard
   readonly #deliveries = new Map<number, Deliveries>()
@@ -59,10 +61,10 @@ class ShardReading {
   }
 
   #checkFormat(format: number): void {
-    if (format === ENTRY_FORMAT) return
+    if (format >= ENTRY_FORMAT_MIN && format <= ENTRY_FORMAT) return
     throw new StoreError(
       'newerFormat',
-      `shard ${this.#shard.number} holds entries of format ${format}, this version reads ${ENTRY_FORMAT}: run the version that wrote it`,
+      `shard ${this.#shard.number} holds entries of format ${format}, this version reads up to ${ENTRY_FORMAT}: run the version that wrote it`,
     )
   }
 
@@ -103,6 +105,16 @@ class ShardReading {
         return this.#onHeld(reader)
       case Record.Counters:
         return this.#sawSession(reader.varint() - 1)
+      case Record.HandOver:
+        return this.#onHandOver(reader)
+      case Record.HandedOver:
+        return this.#onHandedOver(reader.varint())
+      case Record.Seen:
+        return this.#onSeen(reader.varint(), reader.varint())
+      case Record.Member:
+        return this.#onMember(reader)
+      case Record.NextHandOver:
+        return this.#sawHandOver(reader.varint() - 1)
       default:
         throw new ByteReaderError(`unknown record ${tag}`)
     }
@@ -116,7 +128,7 @@ class ShardReading {
     if (session === undefined) {
       const other = this.#shard.sessions.get(clientId)
       if (other !== undefined) this.#onSessionEnded(other.number)
-      session = new Session(clientId, this.#shard.number, number)
+      session = new Session(clientId, this.#shard.number, number, this.#engine.cluster !== null)
       this.#engine.admit(session)
     }
     session.protocolVersion = reader.u8() as 3 | 4 | 5
@@ -124,7 +136,10 @@ class ShardReading {
     session.disconnectedAtMs = reader.f64()
     session.nextSequence = Math.max(session.nextSequence, reader.varint())
     session.isRecorded = true
-    const hasWill = reader.u8() === 1
+    const { hasWill, isNew, frontend, connection } = readAttachment(reader)
+    session.isNew = isNew
+    session.frontend = frontend
+    session.connection = connection
     setWill(this.#engine, session, hasWill ? this.#will(reader) : null)
   }
 
@@ -234,6 +249,37 @@ class ShardReading {
     putRetained(this.#engine, this.#message(reader))
   }
 
+  #onHandOver(reader: ByteReader): void {
+    const sequence = reader.varint()
+    const target = readTarget(reader)
+    const message = this.#message(reader)
+    this.#sawHandOver(sequence)
+    // Of before this snapshot began, read again: it is there, or was handed over.
+    if (this.#shard.handOvers.has(sequence)) return
+    this.#engine.hold(message)
+    this.#shard.handOvers.set(sequence, new HandOver(sequence, target, message))
+  }
+
+  #onHandedOver(sequence: number): void {
+    const handOver = this.#shard.handOvers.get(sequence)
+    if (handOver === undefined) return
+    this.#engine.letGo(handOver.message)
+    this.#shard.handOvers.delete(sequence)
+  }
+
+  #onSeen(fromShard: number, sequence: number): void {
+    this.#shard.seen.set(fromShard, Math.max(sequence, this.#shard.seen.get(fromShard) ?? 0))
+  }
+
+  #onMember(reader: ByteReader): void {
+    const { shard, clientId, groupName, groupFilter, options } = readMember(reader)
+    this.#engine.cluster?.groups.put(this.#shard.number, shard, clientId, groupName, groupFilter, options)
+  }
+
+  #sawHandOver(sequence: number): void {
+    this.#shard.nextHandOver = Math.max(this.#shard.nextHandOver, sequence + 1)
+  }
+
   #onWillGone(number: number): void {
     const session = this.#shard.byNumber.get(number)
     if (session !== undefined) setWill(this.#engine, session, null)
@@ -267,7 +313,7 @@ class ShardReading {
     const deliveries = this.#deliveries.get(session.number)
     // A session that ended with its connection wrote no more records of them: what looks unsent here may have arrived, and must not
     // be handed on to others.
-    if (deliveries === undefined || deliveries.size === 0 || !session.isPersistent) return
+    if (deliveries === undefined || deliveries.size === 0 || !session.keepsMessages) return
     const outbox = (session.outbox = new Outbox())
     for (const sequence of [...deliveries.keys()].sort((a, b) => a - b)) {
       const { message, record } = deliveries.get(sequence)!

@@ -1,10 +1,20 @@
 import type { Message } from '#shared/mqtt/message.ts'
+import type { HandOver } from '../cluster/hand-over.ts'
 import type { Delivery } from '../session/delivery.ts'
 import type { Session } from '../session/session.ts'
+
+/**
+ *   absent ─read ahead→ preparing ─claimed, read to the end→ serving ─asked for it→ leaving ─everything stored→ absent
+ *                                                            serving ─another one has claimed it→ absent
+ */
+export type ShardPhase = 'absent' | 'preparing' | 'serving' | 'leaving'
 
 /** Unit of state and ownership: the sessions whose Client Identifiers hash to it. */
 export class Shard {
   readonly number: number
+  phase: ShardPhase = 'absent'
+  /** Of our ownership; only grows. */
+  epoch = 0
   readonly sessions = new Map<string, Session>()
   /** The same sessions by their number in the journal. */
   readonly byNumber = new Map<number, Session>()
@@ -15,11 +25,23 @@ export class Shard {
   /** Deliveries of the publish being matched that this shard's journal must hold, and their sessions. */
   readonly receivers: Delivery[] = []
   readonly receivingSessions: Session[] = []
+  /** Messages of this shard that other shards are still to take, oldest first. Of a cluster, as are the next three. */
+  readonly handOvers = new Map<number, HandOver>()
+  nextHandOver = 1
+  /** By shard of origin: the last hand-over that was taken here. */
+  readonly seen = new Map<number, number>()
+  /** Sessions with a Shared Subscription. */
+  readonly sharers = new Set<Session>()
   /** Size of the last snapshot, which decides when the log has grown enough for the next. */
   snapshotBytes = 0
 
   constructor(number: number) {
     this.number = number
+  }
+
+  /** Whether we answer for it. */
+  get isServing(): boolean {
+    return this.phase === 'serving'
   }
 
   /**

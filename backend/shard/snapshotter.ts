@@ -5,7 +5,20 @@ import type { Delivery } from '../session/delivery.ts'
 import type { Session } from '../session/session.ts'
 import { StoreError, type SnapshotWriter } from '../store/shard-store.ts'
 import { ENTRY_FORMAT } from './journal.ts'
-import { Record, writeCounters, writeHeld, writeNumbered, writeRetained, writeSession, writeShared, writeSubscribed } from './records.ts'
+import {
+  Record,
+  writeCounters,
+  writeHandOver,
+  writeHeld,
+  writeMember,
+  writeNextHandOver,
+  writeNumbered,
+  writeRetained,
+  writeSeen,
+  writeSession,
+  writeShared,
+  writeSubscribed,
+} from './records.ts'
 import { receiverOf } from './receiver-of.ts'
 import type { Shard } from './shard.ts'
 
@@ -27,6 +40,9 @@ export class Snapshotter {
   readonly #failed = new Map<Shard, { readonly retryAtMs: number; readonly waitMs: number }>()
   #running: Promise<void> | null = null
   #isClosed = false
+  /** Of the snapshot that is under way. */
+  #writing: Shard | null = null
+  #forced: Shard | null = null
 
   constructor(engine: Engine) {
     this.#engine = engine
@@ -44,7 +60,26 @@ export class Snapshotter {
       )
       .finally(() => {
         this.#running = null
+        this.#writing = null
       })
+  }
+
+  /** Writes one now, whatever the log's size: entries of the shard are missing in the store, or were never written. */
+  async writeNow(shard: Shard): Promise<void> {
+    while (this.#running !== null) await this.#running
+    this.#forced = shard
+    const running = this.#write(shard).finally(() => {
+      this.#forced = null
+      if (this.#running === running) this.#running = null
+    })
+    this.#running = running.catch(() => undefined)
+    await running
+  }
+
+  /** The shard goes to another backend: a snapshot of it that is under way is dropped. Where nothing was journalled, all is written now. */
+  async leave(shard: Shard): Promise<void> {
+    if (!this.#engine.journal.isDurable) return this.writeNow(shard)
+    if (this.#writing === shard) await this.#running
   }
 
   /** Stops after the piece under way; an unfinished snapshot is dropped, the former one and the log stay. */
@@ -60,6 +95,7 @@ export class Snapshotter {
   }
 
   #isDue(shard: Shard): boolean {
+    if (!shard.isServing) return false
     const failed = this.#failed.get(shard)
     if (failed !== undefined && this.#engine.clock.monotonicMs() < failed.retryAtMs) return false
     return this.#engine.store.logBytes(shard.number) > Math.max(LOG_BYTES_MIN, LOG_TO_SNAPSHOT * shard.snapshotBytes)
@@ -67,32 +103,35 @@ export class Snapshotter {
 
   async #write(shard: Shard): Promise<void> {
     const target = this.#engine.store.beginSnapshot(shard.number)
+    this.#writing = shard
     const pieces = new Pieces(target)
     try {
       const { nextSession } = shard
       writeCounters(pieces.writer, nextSession)
+      this.#writeClusterState(pieces, shard)
       for (const session of shard.sessions.values()) {
         // Those that come while this runs stand in the log.
-        if (session.number < nextSession && session.isRecorded) await this.#writeSession(pieces, session)
+        if (session.number < nextSession && (session.isRecorded || session.isInCluster)) await this.#writeSession(pieces, session)
       }
       await this.#writeRetained(pieces, shard)
       await pieces.flush()
       // The pieces hold changes whose records may not be stored yet. Finished first, the snapshot could show after a crash
       // a QoS 2 identifier as received whose message was never stored with its receivers, in this or another shard.
-      if (!(await this.#engine.journal.stored()) || this.#isClosed) throw new StoreError('closed', 'stopped')
+      if (!(await this.#engine.journal.stored())) throw new StoreError('closed', 'stopped')
+      this.#checkGoesOn(shard)
       await target.finish()
       shard.snapshotBytes = pieces.bytes
       this.#engine.counters.snapshots++
     } catch (error) {
       await target.abandon()
-      if (!this.#isClosed) throw error
+      if (shard === this.#forced || (!this.#isClosed && shard.isServing)) throw error
     }
   }
 
   async #writeSession(pieces: Pieces, session: Session): Promise<void> {
-    if (this.#isClosed) throw new StoreError('closed', 'stopped')
+    this.#checkGoesOn(this.#engine.shards[session.shard]!)
     writeSession(pieces.writer, session)
-    if (!session.isPersistent) return pieces.flushIfLarge()
+    if (!session.keepsMessages) return pieces.flushIfLarge()
     for (const { filter, qos, noLocal, retainAsPublished, identifier } of session.subscriptions?.values() ?? []) {
       writeSubscribed(pieces.writer, { session: session.number, text: filter.text, qos, noLocal, retainAsPublished, identifier })
     }
@@ -105,12 +144,25 @@ export class Snapshotter {
     await pieces.flushIfLarge()
   }
 
+  /** What others still have to take, what was taken from others, and who is in the groups of this shard. */
+  #writeClusterState(pieces: Pieces, shard: Shard): void {
+    writeNextHandOver(pieces.writer, shard.nextHandOver)
+    for (const handOver of shard.handOvers.values()) writeHandOver(pieces.writer, handOver)
+    for (const [fromShard, sequence] of shard.seen) writeSeen(pieces.writer, fromShard, sequence)
+    for (const member of this.#engine.cluster?.groups.membersOf(shard.number) ?? []) writeMember(pieces.writer, member)
+  }
+
+  #checkGoesOn(shard: Shard): void {
+    const goesOn = shard.isServing || (shard === this.#forced && shard.phase === 'leaving')
+    if (this.#isClosed || !goesOn) throw new StoreError('closed', 'stopped')
+  }
+
   async #writeRetained(pieces: Pieces, shard: Shard): Promise<void> {
     const newest = this.#engine.retainedSequence
     for (const message of shard.retained) {
       // In order of coming: those that come while this runs stand in the log, and must not keep it running.
       if (message.retainedSequence > newest) break
-      if (this.#isClosed) throw new StoreError('closed', 'stopped')
+      this.#checkGoesOn(shard)
       writeRetained(pieces.writer, message)
       await pieces.flushIfLarge()
     }

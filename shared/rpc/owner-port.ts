@@ -113,7 +113,7 @@ export interface OutstandingDelivery {
 export type HandOverTarget =
   /** As for `publish`: whoever matches in these shards. `origin`: Client Identifier of the publisher (No Local), empty for none. */
   | { readonly is: 'shards'; readonly shards: readonly number[]; readonly origin: string }
-  /** One member that a group chose. */
+  /** One member that a group chose; with an empty Client Identifier, the group itself in its own shard: it chooses (again). */
   | {
       readonly is: 'member'
       readonly shard: number

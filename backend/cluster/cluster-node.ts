@@ -1,0 +1,106 @@
+import type { Message } from '#shared/mqtt/message.ts'
+import type { OwnerPort } from '#shared/rpc/owner-port.ts'
+import type { Engine } from '../engine.ts'
+import type { Session } from '../session/session.ts'
+import type { ClusterStore } from '../store/shard-store.ts'
+import { RouteAnnouncements } from './announcements.ts'
+import type { Caller } from './caller.ts'
+import { Awaiting } from './awaiting.ts'
+import { Groups } from './groups.ts'
+import { HandOvers } from './hand-overs.ts'
+import { Memberships } from './memberships.ts'
+import type { RemoteRetained } from './remote-retained.ts'
+
+/** The owners of other shards, as this backend knows them as a caller (shared/cluster/directory.ts). */
+export interface OtherOwners {
+  /** Whom to call about `shard` when its routes are known to be right; null when it is not certain, or is our own. */
+  freshOwner(shard: number): OwnerPort | null
+  /** Shards of others that have a route for the topic. */
+  match(topicName: string): readonly number[]
+}
+
+/** What makes an engine one of several. */
+export interface ClusterParts {
+  readonly store: ClusterStore
+  readonly others: OtherOwners
+  /** Keys (`id/instance`) of the registered processes that call backends, but this one. */
+  readonly registeredCallers: () => Iterable<string>
+}
+
+/** The state of a backend that is one of several: who calls it, and what goes to and comes from the others. */
+export class ClusterNode {
+  readonly store: ClusterStore
+  readonly others: OtherOwners
+  readonly registeredCallers: () => Iterable<string>
+  readonly callers = new Set<Caller>()
+  readonly announcements: RouteAnnouncements
+  readonly handOvers: HandOvers
+  readonly groups: Groups
+  readonly memberships: Memberships
+  readonly awaiting: Awaiting
+  /** Of sessions of ours, from other backends. */
+  readonly retainedReads = new Set<RemoteRetained>()
+  readonly #readByQuery = new Map<number, RemoteRetained>()
+  #lastQuery = 0
+
+  constructor(engine: Engine, parts: ClusterParts) {
+    this.store = parts.store
+    this.others = parts.others
+    this.registeredCallers = parts.registeredCallers
+    this.announcements = new RouteAnnouncements({
+      shardCount: engine.shards.length,
+      clock: engine.clock,
+      followers: () => this.callers,
+      registered: parts.registeredCallers,
+      serving: shard => engine.shards[shard]!.isServing,
+    })
+    this.handOvers = new HandOvers(engine, this)
+    this.groups = new Groups(engine, this)
+    this.memberships = new Memberships(engine, this)
+    this.awaiting = new Awaiting(engine)
+  }
+
+  /** The session takes messages now, or does not any more: the groups that it is a member of may choose others. */
+  noteStanding(session: Session): void {
+    if (session.groupCount > 0) this.memberships.noteStanding(session)
+  }
+
+  /** A shard of another backend can be called, or one of our own has begun to serve: what waited for it goes on. */
+  onFresh(shard: number): void {
+    this.handOvers.onFresh(shard)
+    this.memberships.onFresh(shard)
+    for (const read of this.retainedReads) read.onFresh(shard)
+  }
+
+  /** A shard of another backend cannot be called any more by the link by which it could. */
+  onLost(shard: number): void {
+    for (const read of this.retainedReads) read.onLost(shard)
+  }
+
+  /** A number for a read of Retained Messages of others. */
+  newRead(read: RemoteRetained): number {
+    this.#readByQuery.set(++this.#lastQuery, read)
+    return this.#lastQuery
+  }
+
+  forgetRead(query: number): void {
+    this.#readByQuery.delete(query)
+  }
+
+  /** CallerPort.retained. */
+  onRetained(query: number, messages: readonly Message[], isDone: boolean): void {
+    this.#readByQuery.get(query)?.onMessages(query, messages, isDone)
+  }
+
+  /** A few times a second. */
+  tick(): void {
+    this.awaiting.tick()
+    this.announcements.check()
+  }
+
+  /** End of a turn, before the journal's. */
+  endTurn(): void {
+    this.memberships.flush()
+    this.announcements.flush()
+  }
+}

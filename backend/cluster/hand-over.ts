@@ -1,0 +1,21 @@
+import type { Message } from '#shared/mqtt/message.ts'
+import type { HandOverTarget } from '#shared/rpc/owner-port.ts'
+
+/**
+ * A message that a shard of ours has stored and that other shards, or other parts of the same, are still to take.
+ *
+ *   stored → for every shard: taken there, or certain to have nobody for it → forgotten
+ */
+export class HandOver {
+  readonly sequence: number
+  readonly target: HandOverTarget
+  readonly message: Message
+  /** Shards that may have somebody for it and have not answered. Null until it is stored. */
+  pending: Set<number> | null = null
+
+  constructor(sequence: number, target: HandOverTarget, message: Message) {
+    this.sequence = sequence
+    this.target = target
+    this.message = message
+  }
+}

@@ -1,0 +1,174 @@
+import type { Engine } from '../engine.ts'
+import { loseLink } from '../handlers/attach.ts'
+import type { ShardHost } from '../ownership/shard-host.ts'
+import { cancelReplays } from '../queue/retained-replay.ts'
+import { removeRetained } from '../queue/retained-store.ts'
+import { takeQueued } from '../session/queue-limits.ts'
+import { hasExpired, type Session } from '../session/session.ts'
+import { endSession, scheduleExpiry } from '../session/ending.ts'
+import { forgetAll } from '../session/subscriptions.ts'
+import { connectionWillDue, setWill } from '../session/will.ts'
+import type { Shard } from '../shard/shard.ts'
+import { ShardRecovery } from '../shard/recovery.ts'
+import type { Snapshotter } from '../shard/snapshotter.ts'
+import { StoreError, type ShardReading } from '../store/shard-store.ts'
+import type { ClusterNode } from './cluster-node.ts'
+
+/** Snapshots that replace what is being read, one after the other: then something else is wrong. */
+const READ_TRIES_MAX = 5
+
+interface Preparation {
+  readonly reading: ShardReading
+  readonly recovery: ShardRecovery
+}
+
+/** Brings shards into the engine and takes them out of it, while the others go on. */
+export class Hosting implements ShardHost {
+  readonly #engine: Engine
+  readonly #node: ClusterNode
+  readonly #snapshotter: Snapshotter
+  readonly #mayServe: (shard: number) => boolean
+  readonly #preparations = new Map<number, Preparation>()
+
+  constructor(engine: Engine, node: ClusterNode, snapshotter: Snapshotter, mayServe: (shard: number) => boolean) {
+    this.#engine = engine
+    this.#node = node
+    this.#snapshotter = snapshotter
+    this.#mayServe = mayServe
+  }
+
+  async prepare(number: number): Promise<void> {
+    const shard = this.#engine.shards[number]!
+    this.abandon(number)
+    shard.phase = 'preparing'
+    await this.#read(shard)
+  }
+
+  async take(number: number, epoch: number): Promise<void> {
+    const shard = this.#engine.shards[number]!
+    shard.phase = 'preparing'
+    shard.epoch = epoch
+    try {
+      await this.#read(shard)
+      const preparation = this.#preparations.get(number)
+      if (preparation === undefined || !this.#mayServe(number)) throw new StoreError('closed', `shard ${number} is another backend's`)
+      this.#preparations.delete(number)
+      preparation.recovery.finish()
+    } catch (error) {
+      this.#forget(shard)
+      throw error
+    }
+    this.#serve(shard)
+  }
+
+  async stop(number: number): Promise<void> {
+    const shard = this.#engine.shards[number]!
+    shard.phase = 'leaving'
+    for (const session of shard.sessions.values()) loseLink(session)
+    // What was received in this turn has its records and answers in the open commit.
+    await this.#engine.journal.stored()
+    await this.#snapshotter.leave(shard)
+  }
+
+  released(number: number): void {
+    for (const { calls } of this.#node.callers) calls.lost(number)
+    this.#forget(this.#engine.shards[number]!)
+  }
+
+  drop(number: number): void {
+    const shard = this.#engine.shards[number]!
+    const wasServing = shard.isServing
+    this.#forget(shard)
+    if (wasServing) for (const { calls } of this.#node.callers) calls.lost(number)
+  }
+
+  abandon(number: number): void {
+    if (this.#engine.shards[number]!.phase === 'preparing') this.#forget(this.#engine.shards[number]!)
+  }
+
+  /** Reads on to the end of what is stored now; from the beginning when nothing was read, or a snapshot has taken its place. */
+  async #read(shard: Shard): Promise<void> {
+    for (let tries = 0; tries < READ_TRIES_MAX; tries++) {
+      let preparation = this.#preparations.get(shard.number)
+      if (preparation === undefined) {
+        preparation = { reading: this.#node.store.read(shard.number), recovery: new ShardRecovery(this.#engine, shard) }
+        this.#preparations.set(shard.number, preparation)
+      }
+      const { reading, recovery } = preparation
+      const isCurrent = (): boolean => this.#preparations.get(shard.number) === preparation
+      const isWhole = await reading.readOn((_kind, bytes) => {
+        if (!isCurrent()) throw new StoreError('closed', `shard ${shard.number} is not needed any more`)
+        recovery.apply(bytes)
+      })
+      if (!isCurrent()) throw new StoreError('closed', `shard ${shard.number} is not needed any more`)
+      if (isWhole) return
+      const { epoch } = shard
+      this.#forget(shard)
+      shard.phase = 'preparing'
+      shard.epoch = epoch
+    }
+    throw new StoreError('failed', `shard ${shard.number} is replaced by snapshots faster than it can be read`)
+  }
+
+  #serve(shard: Shard): void {
+    const engine = this.#engine
+    shard.phase = 'serving'
+    const nowMs = engine.clock.wallMs()
+    const sessions = [...shard.sessions.values()]
+    for (const { calls } of this.#node.callers) this.#node.announcements.announceOwned(calls, shard.number, shard.epoch)
+    for (const session of sessions) this.#revive(session, nowMs)
+    this.#node.awaiting.shardTaken(shard)
+    this.#node.handOvers.resume(shard)
+    this.#node.memberships.resume(shard)
+    this.#node.onFresh(shard.number)
+    engine.turn.request()
+  }
+
+  /** A session that has no connection goes on waiting for its Will and its end; one that has waits for its frontend. */
+  #revive(session: Session, nowMs: number): void {
+    if (session.isConnected) {
+      this.#engine.counters.sessionsConnected++
+      return
+    }
+    connectionWillDue(this.#engine, session)
+    if (hasExpired(session, nowMs)) endSession(this.#engine, session)
+    else scheduleExpiry(this.#engine, session)
+  }
+
+  /** Takes everything of the shard out of the engine's memory; what is stored is not touched. */
+  #forget(shard: Shard): void {
+    const engine = this.#engine
+    const wasServing = shard.phase === 'serving' || shard.phase === 'leaving'
+    shard.phase = 'absent'
+    this.#preparations.delete(shard.number)
+    for (const session of [...shard.sessions.values()]) this.#forgetSession(session, wasServing)
+    for (const message of [...shard.retained]) removeRetained(engine, message.topic.name)
+    for (const { message } of shard.handOvers.values()) engine.letGo(message)
+    shard.handOvers.clear()
+    shard.seen.clear()
+    shard.sharers.clear()
+    shard.snapshotBytes = 0
+    this.#node.groups.forget(shard.number)
+    this.#node.memberships.forget(shard.number)
+    this.#node.announcements.clear(shard.number)
+  }
+
+  #forgetSession(session: Session, wasServing: boolean): void {
+    const engine = this.#engine
+    if (wasServing && session.isConnected) engine.counters.sessionsConnected--
+    loseLink(session)
+    session.hasEnded = true
+    session.timer = engine.cancel(session.timer)
+    setWill(engine, session, null)
+    cancelReplays(engine, session)
+    engine.crowdedQueues.delete(session)
+    forgetAll(engine, session)
+    const { outbox } = session
+    session.outbox = null
+    if (outbox !== null) {
+      for (const delivery of outbox.ids.deliveries()) engine.letGo(delivery.message)
+      for (let queued = takeQueued(engine, outbox); queued !== null; queued = takeQueued(engine, outbox)) engine.letGo(queued.message)
+    }
+    engine.forget(session)
+  }
+}

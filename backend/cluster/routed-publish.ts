@@ -1,0 +1,125 @@
+import type { Message } from '#shared/mqtt/message.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { ConnectionId } from '#shared/rpc/backend-port.ts'
+import type { CallerPort } from '#shared/rpc/caller-port.ts'
+import { NO_CONNECTION } from '#shared/rpc/owner-port.ts'
+import type { Shards } from '#shared/rpc/shards.ts'
+import type { Engine } from '../engine.ts'
+import { isHighPriority } from '../handlers/publish.ts'
+import { endPublication } from '../publishing/collecting.ts'
+import { limitExpiry } from '../publishing/publication.ts'
+import { findsQueueFull, matchOf, offerToAll } from '../publishing/route.ts'
+import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
+import type { FrontendLink } from '../session/frontend-link.ts'
+import type { Session } from '../session/session.ts'
+import type { Acknowledger } from '../shard/journal.ts'
+import { Record, writeNumbered } from '../shard/records.ts'
+import type { MatchResult } from '../subscription/match-cache.ts'
+import type { ClusterNode } from './cluster-node.ts'
+
+/** Where a publish came from, and where its answer goes. */
+export interface PublishOrigin {
+  readonly link: FrontendLink
+  readonly answers: Acknowledger
+  readonly calls: CallerPort
+}
+
+/** OwnerPort.publish: QoS 0 and 1, for the addressed shards alone. */
+export function publishFromLink(
+  engine: Engine,
+  node: ClusterNode,
+  origin: PublishOrigin,
+  sequence: number,
+  connection: ConnectionId,
+  isRefusable: boolean,
+  shards: Shards,
+  message: Message,
+): void {
+  engine.counters.publishesReceived++
+  engine.counters.payloadBytesReceived += message.payloadLength
+  limitExpiry(engine, message)
+  const moved = engine.addressShards(shards)
+  const result = matchOf(engine, message)
+  const refused = refusal(engine, message, result, isRefusable)
+  if (refused !== null) {
+    engine.addressAll()
+    if (sequence === 0) engine.counters.qos0DroppedIncoming++
+    else origin.calls.published(sequence, refused, moved)
+    return
+  }
+  const recordsBefore = engine.journal.records
+  engine.publication.begin(message)
+  const isKept = message.retain && engine.isAddressed(engine.shardFor(message.topic.name).number)
+  if (isKept && !(message.qos === 0 && wouldExceedRetained(engine, message))) keepRetained(engine, engine.publication)
+  const publisher = connection === NO_CONNECTION ? null : sessionOn(origin.link, connection, result)
+  const receivers = offerToAll(engine, publisher, result)
+  const members = node.groups.offer(message)
+  endPublication(engine)
+  engine.addressAll()
+  if (sequence === 0) return
+  const reason = reasonOf(receivers, members)
+  const waits = engine.journal.records !== recordsBefore || isKept
+  if (moved !== null) answerWhenStored(engine, origin, sequence, reason, moved)
+  else if (waits) engine.journal.acknowledgeWhenStored(origin.answers, NO_CONNECTION, sequence, reason)
+  else origin.answers.acknowledged(NO_CONNECTION, sequence, reason)
+}
+
+/** OwnerPort.publishQos2: kept in the session's shard with its identifier until all shards that it concerns have it (HandOvers). */
+export function publishQos2FromLink(engine: Engine, node: ClusterNode, session: Session, ticket: number, message: Message): void {
+  engine.counters.publishesReceived++
+  engine.counters.payloadBytesReceived += message.payloadLength
+  limitExpiry(engine, message)
+  const { port } = session.link!
+  if (session.receivedQos2?.has(message.packetId) === true) {
+    return engine.journal.acknowledgeWhenStored(port, session.connection, ticket, ReasonCode.Success)
+  }
+  const isFull = engine.isFull && session.protocolVersion === 5 && !isHighPriority(engine, message)
+  if (isFull || (message.retain && wouldExceedRetained(engine, message))) {
+    if (isFull) engine.counters.refusedMemory++
+    else engine.counters.refusedRetainedFull++
+    return port.acknowledged(session.connection, ticket, ReasonCode.QuotaExceeded)
+  }
+  session.receivedQos2 ??= new Set()
+  session.receivedQos2.add(message.packetId)
+  const shard = engine.shards[session.shard]!
+  if (session.isJournalled) writeNumbered(engine.journal.writer(shard.number), Record.Qos2Held, session.number, message.packetId)
+  engine.publication.begin(message)
+  node.handOvers.add(shard, { is: 'shards', shards: [], origin: session.clientId }, engine.publication.kept(engine))
+  engine.journal.acknowledgeWhenStored(port, session.connection, ticket, ReasonCode.Success)
+}
+
+function answerWhenStored(engine: Engine, { calls }: PublishOrigin, sequence: number, reason: ReasonCode, moved: readonly number[]): void {
+  engine.journal.whenStored(() => calls.published(sequence, reason, moved))
+}
+
+function reasonOf(receivers: number, members: number | 'full'): ReasonCode {
+  if (members === 'full') return ReasonCode.QuotaExceeded
+  return receivers + members === 0 ? ReasonCode.NoMatchingSubscribers : ReasonCode.Success
+}
+
+/** The publisher's own session, when it is here and among those who match: it may have asked not to get its own messages (No Local). */
+function sessionOn(link: FrontendLink, connection: ConnectionId, result: MatchResult<Session>): Session | null {
+  for (const recipient of result.recipients) {
+    const { subscriber, own } = recipient
+    if (own !== recipient && subscriber.link === link && subscriber.connection === connection) return subscriber
+  }
+  return null
+}
+
+function refusal(engine: Engine, message: Message, result: MatchResult<Session>, isRefusable: boolean): ReasonCode | null {
+  // Older clients have no code for it: frontends stop reading them instead (FrontendPort.pressure).
+  if (engine.isFull && (isRefusable || message.qos === 0) && !isHighPriority(engine, message)) {
+    engine.counters.refusedMemory += message.qos === 0 ? 0 : 1
+    return ReasonCode.QuotaExceeded
+  }
+  if (message.qos === 0) return null
+  if (findsQueueFull(engine, message, result)) {
+    engine.counters.refusedQueueFull++
+    return ReasonCode.QuotaExceeded
+  }
+  if (message.retain && engine.isAddressed(engine.shardFor(message.topic.name).number) && wouldExceedRetained(engine, message)) {
+    engine.counters.refusedRetainedFull++
+    return ReasonCode.QuotaExceeded
+  }
+  return null
+}
