@@ -12,7 +12,8 @@ const ROLES = ['frontend', 'backend', 'authsvc'] as const satisfies readonly Rol
 
 /** 'MRLK': tells a service that somebody speaks something else. */
 const MAGIC = 0x4b_4c_52_4d
-const TEXT_BYTES_MAX = 255
+/** Of id, instance and cluster each. */
+export const HELLO_TEXT_BYTES_MAX = 255
 
 /** First frame of each side. Magic and versions stay where they are in every version; a later one may append, which earlier ones ignore. */
 export interface Hello extends Pick<PeerIdentity, 'role' | 'id' | 'instance'> {
@@ -37,7 +38,7 @@ export function encodeHello(hello: Hello): Buffer {
   writer.u8(ROLES.indexOf(hello.role))
   for (const text of [hello.id, hello.instance, hello.cluster]) {
     const bytes = Buffer.from(text, 'utf8')
-    if (bytes.length === 0 || bytes.length > TEXT_BYTES_MAX)
+    if (bytes.length === 0 || bytes.length > HELLO_TEXT_BYTES_MAX)
       throw new RangeError(`id, instance and cluster have 1 to 255 bytes, not ${bytes.length}`)
     writer.bytes(bytes)
   }
@@ -76,6 +77,6 @@ function oneOf<T>(all: readonly T[], index: number): T {
 
 function shortText(reader: ByteReader): string {
   const bytes = reader.bytes()
-  if (bytes.length === 0 || bytes.length > TEXT_BYTES_MAX) throw new ByteReaderError('a text that is empty or too long')
+  if (bytes.length === 0 || bytes.length > HELLO_TEXT_BYTES_MAX) throw new ByteReaderError('a text that is empty or too long')
   return bytes.toString('utf8')
 }

@@ -290,6 +290,9 @@ describe('TLS', () => {
     const tls = { cert: Buffer.from('x'), key: Buffer.from('x'), ca: Buffer.from('x') }
     await expect(rig.listen(testSettings('backend', 'b', { tls }), at)).rejects.toThrow(LinkSettingsError)
     await expect(rig.listen(testSettings('backend', 'b', { tls }), { path: rig.path() })).rejects.toThrow(LinkSettingsError)
+    expect(() => rig.dial(at, testSettings('frontend', 'f', { tls }))).toThrow(LinkSettingsError)
+    await expect(rig.listen(testSettings('backend', ''), at)).rejects.toThrow(LinkSettingsError)
+    expect(() => rig.dial(at, testSettings('frontend', 'f'.repeat(256)))).toThrow(LinkSettingsError)
   })
 })
 

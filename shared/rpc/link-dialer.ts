@@ -12,7 +12,8 @@ import { LinkMethod } from './link-methods.ts'
 import { checkLinkSettings, handshakeSettings } from './link-settings.ts'
 import type { LinkSettings } from './link-settings.ts'
 import type { SocketLink } from './link-socket.ts'
-import { connectTls } from './link-tls.ts'
+import { connectTls, tlsDialing } from './link-tls.ts'
+import type { TlsDialing } from './link-tls.ts'
 import type { Link, LinkHandler } from './link.ts'
 
 /** Why an attempt to link came to nothing. */
@@ -55,6 +56,7 @@ const NOBODY_LISTENS = ['ECONNREFUSED', 'ENOENT']
  */
 export class LinkDialer {
   readonly #options: LinkDialerOptions
+  readonly #tls: TlsDialing | null
   #phase: 'idle' | 'waiting' | 'dialing' | 'open' | 'stopped' = 'idle'
   /** Attempts in a row that came to nothing; links that broke at once count. */
   #failures = 0
@@ -67,6 +69,7 @@ export class LinkDialer {
   constructor(options: LinkDialerOptions) {
     checkLinkSettings(options.settings, options.address)
     this.#options = options
+    this.#tls = options.settings.tls === null ? null : tlsDialing(options.settings.tls)
   }
 
   /** The link that stands, if one does. */
@@ -91,7 +94,7 @@ export class LinkDialer {
 
   #dial(): void {
     this.#phase = 'dialing'
-    this.#attempt = new DialAttempt(this.#options, {
+    this.#attempt = new DialAttempt(this.#options, this.#tls, {
       onLink: link => this.#onLink(link),
       onFailed: refusal => this.#onFailed(refusal),
     })
@@ -153,11 +156,10 @@ class DialAttempt implements FrameSink {
   #cancelDeadline: () => void
   #isOver = false
 
-  constructor({ hub, address, settings, expected }: LinkDialerOptions, outcome: DialOutcome) {
+  constructor({ hub, address, settings, expected }: LinkDialerOptions, tls: TlsDialing | null, outcome: DialOutcome) {
     this.#hub = hub
     this.#outcome = outcome
     this.#handshake = new DialerHandshake(handshakeSettings(settings, hub.limits), expected)
-    const { tls } = settings
     if ('path' in address) this.#socket = connect({ path: address.path })
     else if (tls !== null) this.#socket = connectTls(address, tls)
     else this.#socket = connect({ host: address.host, port: address.port, noDelay: true })

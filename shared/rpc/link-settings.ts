@@ -1,4 +1,5 @@
 import type { HandshakeSettings, LinkIdentity, LinkProof } from './handshake.ts'
+import { HELLO_TEXT_BYTES_MAX } from './hello.ts'
 import type { LinkAddress } from './link-address.ts'
 import type { LinkLimits } from './link-limits.ts'
 
@@ -31,7 +32,13 @@ export class LinkSettingsError extends Error {
 const KEY_BYTES_MIN = 16
 
 /** @throws {LinkSettingsError} */
-export function checkLinkSettings({ proof, tls }: LinkSettings, address: LinkAddress): void {
+export function checkLinkSettings({ self, proof, tls }: LinkSettings, address: LinkAddress): void {
+  for (const name of ['cluster', 'id', 'instance'] as const) {
+    const bytes = Buffer.byteLength(self[name])
+    if (bytes === 0 || bytes > HELLO_TEXT_BYTES_MAX) {
+      throw new LinkSettingsError(`${name} of a service has 1 to ${HELLO_TEXT_BYTES_MAX} bytes, not ${bytes}`)
+    }
+  }
   if (proof.is === 'mtls' && tls === null) throw new LinkSettingsError('proof by certificate (mtls) needs certificate, key and CA')
   if (proof.is === 'key' && proof.key.length < KEY_BYTES_MIN)
     throw new LinkSettingsError(`the shared key has less than ${KEY_BYTES_MIN} bytes`)

@@ -1,8 +1,8 @@
 import { constants } from 'node:crypto'
 import { isIP } from 'node:net'
 import type { Socket } from 'node:net'
-import { connect, createServer } from 'node:tls'
-import type { Server, TLSSocket } from 'node:tls'
+import { connect, createSecureContext, createServer } from 'node:tls'
+import type { SecureContext, Server, TLSSocket } from 'node:tls'
 import type { Address } from '../config/address.ts'
 import { socketErrorText } from './framed-socket.ts'
 import { LinkSettingsError } from './link-settings.ts'
@@ -41,23 +41,33 @@ export class TlsEntrance {
     const key = addressesOf(socket)
     const arrival = this.#waiting.get(key)
     this.#waiting.delete(key)
-    if (arrival === undefined) {
-      socket.on('error', () => undefined)
-      socket.destroy()
-    } else arrival.begin(socket, socket.authorized)
+    socket.on('error', () => undefined)
+    if (arrival === undefined) socket.destroy()
+    else arrival.begin(socket, socket.authorized)
   }
 }
 
+/** What a dialer shows and trusts. */
+export interface TlsDialing {
+  readonly context: SecureContext
+  readonly serverName: string | undefined
+}
+
+/** @throws {LinkSettingsError} */
+export function tlsDialing({ cert, key, ca, serverName }: LinkTls): TlsDialing {
+  return { context: usable(() => createSecureContext({ cert, key, ca, minVersion: 'TLSv1.3' })), serverName }
+}
+
 /** Begins a TLS connection; 'secureConnect' follows once the listener's certificate is found to be of our authority and for its name. */
-export function connectTls({ host, port }: Address, { cert, key, ca, serverName }: LinkTls): TLSSocket {
+export function connectTls({ host, port }: Address, { context, serverName }: TlsDialing): TLSSocket {
   const name = serverName ?? (isIP(host) === 0 ? host : undefined)
-  const socket = connect({ host, port, cert, key, ca, minVersion: 'TLSv1.3', ...(name !== undefined && { servername: name }) })
+  const socket = connect({ host, port, secureContext: context, ...(name !== undefined && { servername: name }) })
   return socket.setNoDelay(true)
 }
 
 function makeServer({ cert, key, ca }: LinkTls): Server {
-  try {
-    return createServer({
+  return usable(() =>
+    createServer({
       cert,
       key,
       ca,
@@ -66,7 +76,13 @@ function makeServer({ cert, key, ca }: LinkTls): Server {
       rejectUnauthorized: true,
       // A resumed session would outlive an authority that was withdrawn.
       secureOptions: constants.SSL_OP_NO_TICKET,
-    })
+    }),
+  )
+}
+
+function usable<T>(make: () => T): T {
+  try {
+    return make()
   } catch (error) {
     throw new LinkSettingsError(`certificate, key or CA of links: ${(error as Error).message}`)
   }
