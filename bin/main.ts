@@ -5,6 +5,7 @@ import { suggestion } from '#shared/config/nearest.ts'
 import { SettingsError } from '#shared/config/settings-error.ts'
 import { type Command, ExitCode, print } from './command.ts'
 import { notAvailable } from './not-available.ts'
+import { acceptSupervision } from './supervision.ts'
 
 interface Entry {
   /** One line for the list of commands. */
@@ -16,10 +17,10 @@ interface Entry {
 const COMMANDS = new Map<string, Entry>([
   ['start', { summary: 'the whole broker in one process', load: async () => (await import('./start.ts')).start }],
   ['pki', { summary: 'certificates for development: an authority, a server, a client', load: async () => (await import('./pki.ts')).pki }],
-  ...later('frontend', 'one frontend of a cluster'),
-  ...later('authsvc', 'one authentication service of a cluster'),
-  ...later('backend', 'one backend of a cluster'),
-  ...later('cluster', 'a whole cluster on this machine'),
+  ['frontend', { summary: 'one frontend of a cluster', load: async () => (await import('./frontend.ts')).frontend }],
+  ['authsvc', { summary: 'one authentication service of a cluster', load: async () => (await import('./authsvc.ts')).authsvc }],
+  ['backend', { summary: 'one backend of a cluster', load: async () => (await import('./backend.ts')).backend }],
+  ['cluster', { summary: 'a whole cluster on this machine', load: async () => (await import('./cluster.ts')).cluster }],
   ...later('validate', 'check a directory of resources'),
   ...later('explain', 'why a client may or may not do something'),
   ['bench', { summary: 'load generator', load: async () => (await import('./bench.ts')).bench }],
@@ -69,11 +70,13 @@ function refuse(text: string): number {
   return ExitCode.Usage
 }
 
-// The launcher of an old Node cannot replace itself with us and holds this channel open instead: when it is gone, so are we.
-if (process.env['MILLRACE_LAUNCHER'] === 'ipc' && process.channel !== undefined) {
-  delete process.env['MILLRACE_LAUNCHER']
+// Who started us and cannot be replaced by us (the launcher under an old Node, a supervisor) holds this channel open: when it is gone, so are we.
+const launcher = process.env['MILLRACE_LAUNCHER']
+delete process.env['MILLRACE_LAUNCHER']
+if ((launcher === 'ipc' || launcher === 'supervisor') && process.channel !== undefined) {
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   process.channel.unref()
+  if (launcher === 'supervisor') acceptSupervision()
 }
 // Stripping types takes longer than everything else at start. Where the folder cannot be written nothing is kept.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/millrace', import.meta.url)))

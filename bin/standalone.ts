@@ -20,20 +20,8 @@ import type { Log } from '#shared/telemetry/log.ts'
 import { MemoryWatch, processMemory, type WatchedMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
+import type { RunningRole } from './running-role.ts'
 import { registerBrokerMetrics, registerListenerMetrics } from './standalone-metrics.ts'
-
-/** A broker that serves. */
-export interface RunningBroker {
-  /** Open ports first, then those that stay closed. */
-  readonly addresses: BrokerStatus['listeners']
-  /** What keeps it from serving, one short text each. */
-  waitingFor(): readonly string[]
-  /** What it cannot serve while it serves the rest: ports that stay closed (docs/listeners.md). */
-  impaired(): readonly string[]
-  status(): Omit<BrokerStatus, 'version' | 'uptimeSeconds' | 'waitingFor' | 'listeners' | 'residentBytes'>
-  /** Stops accepting, disconnects the clients, flushes and closes the store. Resolves when nothing is left to do. */
-  drain(): Promise<void>
-}
 
 /** Topics whose bytes are known in this process, so that a message makes no string. */
 const TOPICS_CACHED_MAX = 131_072
@@ -46,7 +34,7 @@ const MEMORY_CHECK_MS = 1_000
  * @throws {ListenError} a port cannot be opened
  * @throws {StoreError} the store cannot be used
  */
-export async function startStandalone(settings: BrokerSettings, log: Log, metrics: MetricsRegistry): Promise<RunningBroker> {
+export async function startStandalone(settings: BrokerSettings, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
   const standalone = await Standalone.open(settings, log)
   try {
     await standalone.listen()
@@ -65,9 +53,11 @@ async function openStore(settings: BrokerSettings): Promise<ShardStore> {
   return openLmdbStore({ directory: settings.dataDirectory, shardCount, clusterName: 'standalone', level: settings.durability })
 }
 
-class Standalone implements RunningBroker {
+class Standalone implements RunningRole {
   readonly backend: Backend
   readonly frontend: Frontend
+  /** No other process has anything to say to this one. */
+  readonly rpc = null
   readonly #settings: BrokerSettings
   readonly #log: RateLimitedLog
   readonly #listeners: { readonly listener: Listener; readonly settings: ListenerSettings }[] = []
@@ -178,7 +168,7 @@ class Standalone implements RunningBroker {
     return this.#settings.closedListeners.map(({ name, reason }) => `${name}: ${reason}`)
   }
 
-  status(): ReturnType<RunningBroker['status']> {
+  status(): ReturnType<RunningRole['status']> {
     const { engine } = this.backend
     return {
       connections: this.frontend.counters.connectionsOpen,

@@ -190,7 +190,16 @@ describe('usage', () => {
     ['start --config nowhere', 2, 'millrace start: flag --config: the directory'],
     ['pki', 2, 'millrace pki: a directory is missing'],
     ['bench nonsense', 2, 'unknown scenario nonsense'],
-    ['cluster', 2, 'millrace cluster: not available in this version'],
+    ['validate', 2, 'millrace validate: not available in this version'],
+    ['frontend --help', 0, '--workers N'],
+    ['backend --help', 0, 'MILLRACE_CLUSTER_KEY (environment only)'],
+    ['authsvc --help', 0, 'Usage: millrace authsvc --redis URL'],
+    ['cluster --help', 0, '--no-restart'],
+    ['backend', 2, 'millrace backend: flag --redis: is missing'],
+    ['backend --redis redis://127.0.0.1:1', 2, 'millrace backend: environment MILLRACE_CLUSTER_KEY: is missing'],
+    ['frontend --rpc 127.0.0.1:1', 2, 'millrace frontend: flag --rpc: there is no such flag'],
+    ['authsvc --cluster-key abc', 2, 'set MILLRACE_CLUSTER_KEY in the environment'],
+    ['cluster --frontends none', 2, 'millrace cluster: flag --frontends: expected a whole number from 1 to 50 processes'],
   ])('millrace %s', async (args, code, text) => {
     const result = await finish(args.split(' ').filter(Boolean))
     expect(result.code).toBe(code)
