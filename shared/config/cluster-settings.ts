@@ -41,9 +41,13 @@ const clusterSettings = {
   websocketEngine: portSettings.websocketEngine,
   redisPassword: memberSettings.redisPassword,
   redisPasswordFile: memberSettings.redisPasswordFile,
+  redisTlsCa: memberSettings.redisTlsCa,
+  redisTlsCert: memberSettings.redisTlsCert,
+  redisTlsKey: memberSettings.redisTlsKey,
   rpcTlsCert: linkSettings.rpcTlsCert,
   rpcTlsKey: linkSettings.rpcTlsKey,
   rpcTlsCa: linkSettings.rpcTlsCa,
+  rpcTlsName: linkSettings.rpcTlsName,
   encryptInternalTraffic: linkSettings.encryptInternalTraffic,
   logLevel: processSettings.logLevel,
   logLinesPerSecond: processSettings.logLinesPerSecond,
@@ -57,15 +61,29 @@ export const CLUSTER_SETTINGS: readonly SettingsGroup[] = [
   { title: 'Limits and behaviour, passed on to every process', settings: limitSettings },
 ]
 
+/** What no role has. */
+export const CLUSTER_ONLY: readonly (keyof typeof clusterSettings)[] = [
+  'frontends',
+  'backends',
+  'authsvcs',
+  'data',
+  'basePort',
+  'noRestart',
+]
+
 /** Which of the flags each role is given as they were given to the cluster; the others are made by the cluster. */
 const FOR_FRONTENDS = ['proxyProtocol', 'allowAnonymousRemote', 'websocketEngine']
 const FOR_ALL = [
   'config',
   'clusterName',
   'redisPasswordFile',
+  'redisTlsCa',
+  'redisTlsCert',
+  'redisTlsKey',
   'rpcTlsCert',
   'rpcTlsKey',
   'rpcTlsCa',
+  'rpcTlsName',
   'encryptInternalTraffic',
   'logLevel',
   'logLinesPerSecond',
@@ -78,6 +96,8 @@ export interface ClusterSettings {
   readonly authsvcs: number
   /** Null: redis-server is started. */
   readonly redis: RedisUrl | null
+  /** The same as it was given on the command line: may hold a password. Null: not there. */
+  readonly redisText: string | null
   /** Directory of that redis-server; null: a temporary one. */
   readonly dataDirectory: string | null
   /** 0: the system chooses every port. */
@@ -88,6 +108,8 @@ export interface ClusterSettings {
   readonly persistence: Persistence
   readonly logLevel: BrokerSettings['logLevel']
   readonly drainTimeoutMs: number
+  /** Ports of resources: all frontends shall open the same ones. */
+  readonly hasConfig: boolean
   /** Command line of every role, of the frontends besides. */
   readonly flagsForAll: readonly string[]
   readonly flagsForFrontends: readonly string[]
@@ -113,6 +135,7 @@ export function loadClusterSettings(
     backends,
     authsvcs,
     redis,
+    redisText: flags.get('redis')?.[0] ?? null,
     dataDirectory: data,
     basePort,
     restarts: !noRestart,
@@ -121,6 +144,7 @@ export function loadClusterSettings(
     persistence: persistence ?? (redundancyFactor >= 2 ? 'replicated' : 'stored'),
     logLevel,
     drainTimeoutMs: values.drainTimeoutMs,
+    hasConfig: resources !== null,
     flagsForAll: passedOn(FOR_ALL, flags),
     flagsForFrontends: passedOn(FOR_FRONTENDS, flags),
   }

@@ -1,7 +1,7 @@
 import { createSecureContext } from 'node:tls'
 import type { RequestedPort, Resources } from '../resources/read-resources.ts'
 import { type Address, addressText, isLoopback } from './address.ts'
-import { type BrokerSettings, type ClosedListener, type ListenerSettings, portSettings, type TlsSettings } from './broker-settings.ts'
+import { type BrokerSettings, type ClosedListener, type ListenerSettings, type portSettings, type TlsSettings } from './broker-settings.ts'
 import { type Environment, flagName, type GivenFlags, isGiven } from './read-settings.ts'
 import type { ValuesOf } from './setting.ts'
 

@@ -1,3 +1,4 @@
+import type { LinkAddress } from '../rpc/link-address.ts'
 import type { Resources } from '../resources/read-resources.ts'
 import { limitSettings } from './broker-settings.ts'
 import { readPorts, tlsFault } from './listeners.ts'
@@ -19,12 +20,12 @@ import {
   CLUSTER_KEY_LENGTH_MIN,
   frontendSettings,
   type FrontendRoleSettings,
-  linkSettings,
+  type linkSettings,
   type MemberSettings,
   memberSettings,
+  type RedisTlsFiles,
   type RpcTls,
 } from './role-settings.ts'
-import type { RpcAddress } from './rpc-address.ts'
 import type { Settings, ValuesOf } from './setting.ts'
 import { SettingsError } from './settings-error.ts'
 import type { SettingsGroup } from './settings-page.ts'
@@ -36,6 +37,9 @@ const LIMITS: SettingsGroup = { title: 'Limits and behaviour, the same in every 
 export const FRONTEND_SETTINGS: readonly SettingsGroup[] = [{ title: 'Ports and workers', settings: frontendSettings }, MEMBERSHIP, LIMITS]
 export const BACKEND_SETTINGS: readonly SettingsGroup[] = [{ title: 'Port and state', settings: backendSettings }, MEMBERSHIP, LIMITS]
 export const AUTHSVC_SETTINGS: readonly SettingsGroup[] = [MEMBERSHIP, LIMITS]
+
+/** The environment may be one for all roles. */
+const ANY_ROLE: Settings = { ...frontendSettings, ...backendSettings, ...memberSettings, ...limitSettings }
 
 /** What the outside world gives to a role. */
 export interface RoleSurroundings extends Surroundings {
@@ -112,7 +116,7 @@ function load<S extends typeof memberSettings & typeof limitSettings, T>(
     warnings: [
       ...(resources?.warnings ?? []),
       ...secretWarnings(flags, values as MemberValues),
-      ...mistypedVariables(declared, environment),
+      ...mistypedVariables(ANY_ROLE, environment),
     ],
   }
 }
@@ -126,6 +130,7 @@ function resolveMember(values: MemberValues, surroundings: RoleSurroundings, fau
     clusterName,
     id,
     redis: readRedis(values, surroundings.readFile, faults),
+    redisTls: readRedisTls(values, surroundings.readFile, faults),
     ...links,
     metrics,
     logLevel,
@@ -168,7 +173,17 @@ function readRpcTls(values: ValuesOf<typeof linkSettings>, readFile: (path: stri
   if (cert === null || key === null || ca === null) return null
   const fault = tlsFault({ cert, key, clientCa: ca })
   if (fault !== null) faults.push(`flags --rpc-tls-cert, --rpc-tls-key, --rpc-tls-ca: ${fault}`)
-  return { cert, key, ca }
+  return { cert, key, ca, serverName: values.rpcTlsName }
+}
+
+function readRedisTls(values: MemberValues, readFile: (path: string) => string, faults: string[]): RedisTlsFiles {
+  const { redisTlsCa, redisTlsCert, redisTlsKey } = values
+  if ((redisTlsCert === null) !== (redisTlsKey === null)) faults.push('flags --redis-tls-cert, --redis-tls-key: each needs the other')
+  return {
+    ca: redisTlsCa === null ? null : readText('redisTlsCa', redisTlsCa, readFile, faults),
+    cert: redisTlsCert === null ? null : readText('redisTlsCert', redisTlsCert, readFile, faults),
+    key: redisTlsKey === null ? null : readText('redisTlsKey', redisTlsKey, readFile, faults),
+  }
 }
 
 const NO_REDIS: RedisUrl = {
@@ -227,6 +242,6 @@ function secretWarnings(flags: GivenFlags, values: MemberValues): readonly strin
     : []
 }
 
-function isEveryAddress(address: RpcAddress): boolean {
-  return address.kind === 'tcp' && ['0.0.0.0', '::'].includes(address.host)
+function isEveryAddress(address: LinkAddress): boolean {
+  return 'host' in address && ['0.0.0.0', '::'].includes(address.host)
 }

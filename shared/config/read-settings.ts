@@ -122,6 +122,6 @@ function accepted(value: unknown, where: string, faults: string[]): unknown {
 export function mistypedVariables(declared: Settings, environment: Environment): readonly string[] {
   const known = Object.keys(declared).map(variableName)
   return Object.keys(environment)
-    .filter(name => name.startsWith('MILLRACE_') && !known.includes(name) && suggestion(name, known) !== '')
+    .filter(name => name.startsWith('MILLRACE_') && environment[name] !== '' && !known.includes(name) && suggestion(name, known) !== '')
     .map(name => `environment ${name}: there is no such setting${suggestion(name, known)}`)
 }

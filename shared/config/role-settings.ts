@@ -1,9 +1,9 @@
+import { type LinkAddress, parseLinkAddress } from '../rpc/link-address.ts'
 import type { Address } from './address.ts'
 import type { BrokerLimits, BrokerSettings } from './broker-settings.ts'
 import { configSetting, portSettings, processSettings } from './broker-settings.ts'
 import { parseRedisUrl, REDIS_URL_FORMS, type RedisUrl } from './redis-url.ts'
-import { parseRpcAddress, type RpcAddress } from './rpc-address.ts'
-import { choice, int, parsed, path, Refusal, secret, toggle } from './setting.ts'
+import { choice, int, parsed, path, Refusal, secret, text, toggle } from './setting.ts'
 
 /** Parts of the keys in Redis and names of processes in logs and metrics: nothing in them that either could take for something else. */
 const CLUSTER_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
@@ -23,13 +23,13 @@ function redisUrl(help: string) {
   })
 }
 
-function rpcAddress<D extends RpcAddress | null>(options: { readonly default: D; readonly defaultText: string; readonly help: string }) {
-  const allowed = 'HOST:PORT or unix:PATH'
-  return parsed<RpcAddress, D>({
+function rpcAddress<D extends LinkAddress | null>(options: { readonly default: D; readonly defaultText: string; readonly help: string }) {
+  const allowed = 'HOST:PORT or unix:PATH with an absolute path'
+  return parsed<LinkAddress, D>({
     ...options,
     allowed,
-    placeholder: 'HOST:PORT|unix:PATH',
-    read: text => parseRpcAddress(text) ?? new Refusal(`expected ${allowed} such as 10.0.0.7:7883 or unix:/run/millrace/b-0.sock`),
+    placeholder: 'ADDRESS',
+    read: text => parseLinkAddress(text) ?? new Refusal(`expected ${allowed} such as 10.0.0.7:7883 or unix:/run/millrace/b-0.sock`),
   })
 }
 
@@ -50,6 +50,13 @@ export const linkSettings = {
     placeholder: 'FILE',
     help: 'PEM: the authority of the cluster. Only processes with a certificate of it are members: use one that issues nothing else.',
   }),
+  rpcTlsName: text({
+    default: '',
+    defaultText: 'the host that is dialed',
+    placeholder: 'NAME',
+    maxLength: 253,
+    help: 'Name that the certificate of every backend holds, where it does not hold the address.',
+  }),
   encryptInternalTraffic: choice({
     values: ['Auto', 'Enabled', 'Disabled'],
     default: 'Auto',
@@ -65,6 +72,13 @@ export const memberSettings = {
   ),
   redisPassword: secret({ help: 'Password for Redis, in place of the one in the URL.' }),
   redisPasswordFile: path({ default: null, placeholder: 'FILE', help: 'File with that password; a line end after it does not count.' }),
+  redisTlsCa: path({
+    default: null,
+    placeholder: 'FILE',
+    help: 'PEM: authority of the certificate of a rediss:// server. Without it the authorities that Node trusts.',
+  }),
+  redisTlsCert: path({ default: null, placeholder: 'FILE', help: 'PEM: certificate to show to Redis, where it asks for one.' }),
+  redisTlsKey: path({ default: null, placeholder: 'FILE', help: 'PEM: private key of that certificate.' }),
   clusterName: parsed<string, string>({
     default: 'millrace',
     defaultText: 'millrace',
@@ -129,7 +143,7 @@ export const persistenceSettings = {
 /** Millrace backend: where it takes links, and how safely it keeps state. */
 export const backendSettings = {
   rpc: rpcAddress({
-    default: { kind: 'tcp', host: '127.0.0.1', port: 7_883 },
+    default: { host: '127.0.0.1', port: 7_883 },
     defaultText: '127.0.0.1:7883',
     help: 'Where frontends and other backends reach this one. Internal: never open it to clients.',
   }),
@@ -146,6 +160,15 @@ export interface RpcTls {
   readonly cert: string
   readonly key: string
   readonly ca: string
+  /** Name that a backend's certificate must hold; empty: the host that was dialed. */
+  readonly serverName: string
+}
+
+/** PEM texts for Redis; null for what is not given. */
+export interface RedisTlsFiles {
+  readonly ca: string | null
+  readonly cert: string | null
+  readonly key: string | null
 }
 
 /** What every role is told, checked and resolved. */
@@ -154,6 +177,7 @@ export interface MemberSettings {
   readonly id: string
   /** Holds the password, wherever it came from. Print it with `redisUrlText` only. */
   readonly redis: RedisUrl
+  readonly redisTls: RedisTlsFiles
   /** Null: mutual TLS alone proves who is a member. */
   readonly clusterKey: string | null
   readonly rpcTls: RpcTls | null
@@ -170,9 +194,9 @@ export interface FrontendRoleSettings extends MemberSettings, Pick<BrokerSetting
 }
 
 export interface BackendRoleSettings extends MemberSettings {
-  readonly rpc: RpcAddress
+  readonly rpc: LinkAddress
   /** Null: the address that was bound. Port 0: the port that was bound. */
-  readonly advertise: RpcAddress | null
+  readonly advertise: LinkAddress | null
   readonly redundancyFactor: number
   readonly persistence: Persistence
 }
