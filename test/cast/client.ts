@@ -59,6 +59,8 @@ export class Client {
   isHurried = false
   /** Answers Session Present of the last CONNACK. */
   sessionPresent = false
+  /** Where the present connection, or the last one, goes to. */
+  port = 0
   readonly outgoing: Outgoing
   readonly incoming: Incoming
   readonly #address: () => Address
@@ -182,6 +184,7 @@ export class Client {
     const { host, port } = this.#address()
     const socket = connectTcp({ host, port, noDelay: true })
     this.#socket = socket
+    this.port = port
     this.#isLeaving = false
     this.#openedMs = null
     this.#toldReason = null

@@ -30,7 +30,8 @@ export interface Wills {
 export interface Outcome {
   readonly lost: readonly Missing[]
   readonly lostWills: readonly string[]
-  /** Publishes that were acknowledged. */
+  readonly published: readonly Publication[]
+  /** Those of them that were acknowledged. */
   readonly owed: readonly Publication[]
 }
 
@@ -46,6 +47,8 @@ export class Load {
   /** Of rounds before, for sessions that were asleep. */
   readonly #unread: Publication[] = []
   #running: Promise<unknown> = Promise.resolve()
+  /** What `finish` waits for. */
+  #waitsFor = 'nothing'
 
   constructor(stage: Stage, wills: Wills) {
     this.#stage = stage
@@ -86,16 +89,24 @@ export class Load {
   /** The load ends, what is on its way arrives. Answers what never did. */
   async finish(isEveryoneAwake: boolean): Promise<Outcome> {
     this.#stage.isLoaded = false
+    this.#waitsFor = 'the load to end'
     await this.#running
+    this.#waitsFor = 'everybody to connect'
     const awake = this.#receivers.filter(({ part }) => isEveryoneAwake || part.presence !== 'hibernating')
     for (const { client } of awake) client.isHurried = true
     await Promise.all([...awake, ...this.#churners, ...this.#writers, ...this.#publishers].map(({ client }) => client.start()))
+    this.#waitsFor = 'answers to publishes'
     await this.#answered()
+    this.#waitsFor = 'what is owed'
     const lost = await this.#arrived(awake)
+    this.#waitsFor = 'Wills'
     const lostWills = await this.#wills.missing(performance.now() + PATIENCE_MS)
+    this.#waitsFor = 'pings'
     await sleep(QUIET_MS)
     await Promise.all(awake.map(({ client }) => client.ping()))
+    this.#waitsFor = 'Retained Messages'
     await this.checkRetained('when all was acknowledged')
+    this.#waitsFor = 'nothing'
     const history = this.#history(awake)
     for (const what of [...unwanted(history), ...this.#wills.wrong().map(each => `watcher: ${each}`)])
       this.#stage.ledger.violations.push(what)
@@ -105,13 +116,25 @@ export class Load {
     this.#stage.ledger.forget()
     if (isEveryoneAwake) await Promise.all(awake.filter(({ part }) => part.presence === 'hibernating').map(({ client }) => client.stop()))
     await Promise.all(awake.filter(({ part }) => part.presence === 'absent').map(({ client }) => client.stop()))
-    return { lost, lostWills, owed: publications.filter(({ acknowledgedAt }) => acknowledgedAt !== null) }
+    return { lost, lostWills, published: publications, owed: publications.filter(({ acknowledgedAt }) => acknowledgedAt !== null) }
   }
 
   /** Everybody goes, and stays away. */
   async close(): Promise<void> {
     const all = [...this.#receivers, ...this.#churners, ...this.#writers, ...this.#publishers].map(({ client }) => client)
     await Promise.all([...all, this.#wills.watcher].map(client => client.stop()))
+  }
+
+  /** For a report about a broker that never comes to rest: what is waited for, and who has something unfinished. */
+  busy(): string[] {
+    const clients = [...this.#receivers, ...this.#churners, ...this.#writers, ...this.#publishers].map(({ client }) => client)
+    const states = clients
+      .filter(({ isOpen, outgoing, incoming }) => !isOpen || outgoing.size > 0 || incoming.held > 0)
+      .map(({ options, isOpen, outgoing, incoming }) => {
+        const unfinished = `${outgoing.size} publishes and ${incoming.held} deliveries unfinished`
+        return `${options.clientId}: ${isOpen ? 'connected' : 'not connected'}, ${unfinished}`
+      })
+    return [`waits for ${this.#waitsFor}`, ...states]
   }
 
   get delivered(): number {
