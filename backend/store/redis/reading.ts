@@ -142,7 +142,9 @@ function isOvertaken(at: LogId, covered: unknown): boolean {
 
 /** Texts of an answer; undefined where there is nothing. */
 export function textsOf(reply: unknown): (string | undefined)[] {
-  return Array.isArray(reply) ? reply.map((value: unknown) => (value === null ? undefined : String(value))) : []
+  return Array.isArray(reply)
+    ? reply.map((value: unknown) => (value instanceof Buffer || typeof value === 'string' ? value.toString() : undefined))
+    : []
 }
 
 export function newerFormat(key: string, found: string): StoreError {
