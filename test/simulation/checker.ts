@@ -233,7 +233,7 @@ class Checker {
       each =>
         filterMatches(each.matched, publication.topic) &&
         mayHoldWithin(each, from, at) &&
-        !(each.noLocal && each.endingAt === NEVER && publication.client === client),
+        !(each.noLocal && !retain && each.endingAt === NEVER && publication.client === client),
     )
     if (!isAsked) this.#violate('unasked', `${client} has no Subscription for ${message} on ${publication.topic}`, [client, message])
   }
@@ -253,13 +253,21 @@ class Checker {
     const way = publication.qos === 0 ? `${publication.connection}` : ''
     const stream = `${publication.client} ${publication.topic} ${publication.qos} ${qos} ${way}`
     const last = lastOrder.get(stream)
-    if (last !== undefined && last.order > publication.order && !this.#mayForget)
+    // Sent again after the later one it may come as if it were new, to a session that had no Subscription the first time.
+    const wasOwed =
+      !publication.isRepeated || (qos > 0 && session.subscriptions.some(each => each.qos > 0 && this.#hasHeldSince(each, publication)))
+    if (last !== undefined && last.order > publication.order && wasOwed && !this.#mayForget)
       this.#violate('order', `${client} gets ${publication.message} after ${last.message} (QoS ${qos}, ${publication.topic})`, [
         client,
         publication.message,
         last.message,
       ])
-    else lastOrder.set(stream, { order: publication.order, message: publication.message })
+    if (last === undefined || last.order < publication.order)
+      lastOrder.set(stream, { order: publication.order, message: publication.message })
+  }
+
+  #hasHeldSince(each: Subscribed, { topic, sentAt }: Publication): boolean {
+    return each.confirmedAt < sentAt && each.endingAt === NEVER && filterMatches(each.matched, topic)
   }
 
   // ---- at the end

@@ -88,6 +88,11 @@ export class SimClient implements PacketTaker {
     return this.#outgoing.size + this.#requests.size
   }
 
+  /** A request for this filter waits for its answer. */
+  isAsking(filter: string): boolean {
+    return [...this.#requests.values()].some(request => request.filter === filter)
+  }
+
   // ---- PacketTaker
 
   get isDone(): boolean {

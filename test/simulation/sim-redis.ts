@@ -52,7 +52,11 @@ export class RedisState {
   }
 
   living(nowMs: number): Member[] {
-    return [...this.members.values()].filter(({ seenMs }) => nowMs - seenMs <= LEASE_MS).map(({ member }) => member)
+    return [...this.members.keys()]
+      .sort()
+      .map(key => this.members.get(key)!)
+      .filter(({ seenMs }) => nowMs - seenMs <= LEASE_MS)
+      .map(({ member }) => member)
   }
 }
 

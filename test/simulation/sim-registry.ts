@@ -6,17 +6,19 @@ import type { SimProcess } from './world.ts'
 /** The registry of members in the simulated Redis, with leases by its clock. */
 export class SimRegistry implements Registry {
   readonly #redis: SimRedis
+  readonly #process: SimProcess
   readonly #client: RedisClient
 
   constructor(redis: SimRedis, process: SimProcess) {
     this.#redis = redis
+    this.#process = process
     this.#client = new RedisClient(redis, process, false)
   }
 
   heartbeat(self: Member): Promise<readonly Member[]> {
     return this.#once(() => {
       const { nowMs } = this.#redis.world
-      this.#redis.write(state => void state.members.set(self.id, { member: self, seenMs: nowMs }))
+      this.#redis.write(state => void state.members.set(keyOf(self), { member: self, seenMs: nowMs }))
       return this.#redis.state.living(nowMs)
     })
   }
@@ -31,15 +33,24 @@ export class SimRegistry implements Registry {
 
   #remove(id: string, instance: string): void {
     this.#redis.write(state => {
-      if (state.members.get(id)?.member.instance === instance) state.members.delete(id)
+      for (const [key, { member }] of state.members) if (member.id === id && member.instance === instance) state.members.delete(key)
     })
   }
 
+  /** Out of reach is noticed after a while, as by a time limit. */
   #once<T>(at: () => T): Promise<T> {
     return new Promise((resolve, reject) =>
       this.#client.call('write', at, outcome =>
-        outcome.is === 'answered' ? resolve(outcome.value) : reject(new Error('Redis cannot be reached')),
+        outcome.is === 'answered'
+          ? resolve(outcome.value)
+          : this.#process.timers.after(this.#redis.world.between(0, TIMEOUT_MS_MAX), () => reject(new Error('Redis cannot be reached'))),
       ),
     )
   }
+}
+
+const TIMEOUT_MS_MAX = 1_000
+
+function keyOf({ role, id }: Member): string {
+  return `${role}/${id}`
 }

@@ -23,6 +23,8 @@ export interface SimStoreOptions {
   readonly isFencingIgnored?: boolean
   /** Mutation: a commit counts before it is stored. */
   readonly isAnsweredEarly?: boolean
+  /** Mutation: who takes a shard over does not read the newest entry. */
+  readonly isLastEntryUnread?: boolean
 }
 
 interface Pending {
@@ -311,7 +313,8 @@ export class SimStore implements ClusterStore {
             return page()
           })
           if (found === null) return false
-          for (const bytes of found.bytes) visit(found.kind, bytes.slice())
+          const isCut = found.isLast && this.#options.isLastEntryUnread === true && this.#owned.has(shard)
+          for (const bytes of isCut ? found.bytes.slice(0, -1) : found.bytes) visit(found.kind, bytes.slice())
           if (found.isLast) return true
         }
       },

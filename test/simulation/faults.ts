@@ -1,0 +1,98 @@
+import type { Pod, SimCluster } from './sim-cluster.ts'
+
+export type FaultName =
+  | 'kill'
+  | 'pause'
+  | 'cutLinks'
+  | 'partition'
+  | 'slowNetwork'
+  | 'redisOutage'
+  | 'redisCutOff'
+  | 'redisFailover'
+  | 'drain'
+
+/** What may go wrong, each with its end. Durations are mostly short: beside the limits of the cluster, seldom far beyond. */
+export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> = {
+  kill: cluster => {
+    const pod = someRunning(cluster)
+    if (pod === null) return
+    const ms = duration(cluster, 4_000)
+    cluster.note(`kill ${pod.process!.instance} for ${ms} ms`)
+    pod.process!.kill()
+    cluster.world.after(ms, () => cluster.start(pod))
+  },
+  pause: cluster => {
+    const pod = someRunning(cluster)
+    if (pod === null) return
+    const { process } = pod
+    const ms = duration(cluster, 6_000)
+    cluster.note(`${process!.instance} stands still for ${ms} ms`)
+    process!.pause()
+    cluster.world.after(ms, () => process!.resume())
+  },
+  cutLinks: cluster => {
+    const { random } = cluster.world
+    const links = [...cluster.network.links].filter(() => random.chance(0.5))
+    cluster.note(`${links.length} links break`)
+    for (const link of links) link.break()
+  },
+  partition: cluster => {
+    const { random } = cluster.world
+    if (cluster.pods.length < 2) return
+    const a = random.pick(cluster.pods).id
+    const b = random.pick(cluster.pods.filter(({ id }) => id !== a)).id
+    const ms = duration(cluster, 6_000)
+    cluster.note(`nothing passes between ${a} and ${b} for ${ms} ms`)
+    cluster.network.cut(a, b)
+    cluster.world.after(ms, () => cluster.network.heal(a, b))
+  },
+  slowNetwork: cluster => {
+    const { network } = cluster
+    const ms = duration(cluster, 2_000)
+    const before = network.delayMsMax
+    cluster.note(`new links and frames are slow for ${ms} ms`)
+    network.delayMsMax = 200
+    cluster.world.after(ms, () => (network.delayMsMax = Math.min(before, 10)))
+  },
+  redisOutage: cluster => {
+    const ms = duration(cluster, 4_000)
+    cluster.note(`Redis is out of reach for ${ms} ms`)
+    cluster.redis.goDown(ms)
+  },
+  redisCutOff: cluster => {
+    const { id } = cluster.world.random.pick(cluster.pods)
+    const ms = duration(cluster, 6_000)
+    cluster.note(`${id} does not reach Redis for ${ms} ms`)
+    cluster.redis.cutOff(id)
+    cluster.world.after(ms, () => cluster.redis.letIn(id))
+  },
+  redisFailover: cluster => {
+    const ms = duration(cluster, 1_000)
+    const dropped = cluster.redis.failOver(ms)
+    cluster.note(`Redis fails over within ${ms} ms, ${dropped} writes are gone`)
+    // At `stored` an answer does not wait for the replica: what the owner cannot write again, because it is dead too, is lost.
+    if (cluster.surroundings.level === 'stored' && dropped > 0)
+      cluster.history.add({ is: 'mayForget', what: `${dropped} writes at level stored` })
+  },
+  drain: cluster => {
+    const running = cluster.pods.filter(({ role, process, backend }) => role === 'backend' && backend !== null && process!.isRunning)
+    if (running.length < 2) return
+    const pod = cluster.world.random.pick(running)
+    const process = pod.process!
+    const ms = duration(cluster, 2_000)
+    cluster.note(`${process.instance} drains`)
+    process.onEnd(() => cluster.world.after(ms, () => cluster.start(pod)))
+    process.arrive(0, () => void pod.backend!.drain(5_000))
+  },
+}
+
+function someRunning(cluster: SimCluster): Pod | null {
+  const running = cluster.pods.filter(({ process }) => process?.isRunning === true)
+  return running.length === 0 ? null : cluster.world.random.pick(running)
+}
+
+/** Whole milliseconds, short ones more often. */
+function duration(cluster: SimCluster, msMax: number): number {
+  const fraction = cluster.world.random.next()
+  return Math.ceil(fraction * fraction * msMax)
+}

@@ -1,0 +1,91 @@
+import type { CallerPort } from '#shared/rpc/caller-port.ts'
+import type { OwnerPort } from '#shared/rpc/owner-port.ts'
+import type { SimStoreOptions } from './sim-store.ts'
+import type { SimProcess } from './world.ts'
+
+/** A way to break the cluster on purpose, from outside its code: the checker must notice. */
+export interface Mutation {
+  readonly store?: Partial<SimStoreOptions>
+  /** A process believes that its lease never ends. */
+  readonly isLeaseIgnored?: boolean
+  /** Between a frontend and what it calls. */
+  readonly wrapOwner?: (calls: OwnerPort, process: SimProcess) => OwnerPort
+  /** Between a backend's calls and the frontend that they come to. */
+  readonly wrapCaller?: (port: CallerPort, calls: OwnerPort, process: SimProcess) => CallerPort
+}
+
+/** Longer than a SUBACK takes, shorter than anybody would notice. */
+const LATE_MS = 300
+
+export const MUTATIONS: Readonly<Record<string, Mutation>> = {
+  /** An owner that was replaced goes on writing. */
+  'fencing-ignored': { store: { isFencingIgnored: true } },
+  /** Acknowledged before it is stored. */
+  'commit-answered-early': { store: { isAnsweredEarly: true } },
+  /** The last entry of the journal is not read by the next owner. */
+  'last-entry-unread': { store: { isLastEntryUnread: true } },
+  /** Routes are confirmed before they are applied: what is published right after a SUBACK is missed. */
+  'routes-confirmed-early': {
+    wrapCaller: (port, calls, process) =>
+      wrap(port, {
+        routes: (shard, barrier, isWhole, added, removed) => {
+          if (barrier !== 0) calls.routesApplied(barrier)
+          process.timers.after(LATE_MS, () => port.routes(shard, 0, isWhole, added, removed))
+        },
+      }),
+  },
+  /** After a fail-over everything is delivered again that the client has had. */
+  'resumed-from-the-beginning': {
+    wrapOwner: calls =>
+      wrap(calls, {
+        resume: (shard, sessions, isLast) =>
+          calls.resume(
+            shard,
+            sessions.map(session => ({ ...session, lastSequence: 0, outstanding: [] })),
+            isLast,
+          ),
+      }),
+  },
+  /** Frontends confirm what nobody has answered when a link breaks. */
+  'retries-unmarked': {
+    wrapOwner: calls =>
+      wrap(calls, {
+        attach: (request, attach) => calls.attach(request, attach, false),
+        release: (session, connection, ticket, packetId) => calls.release(session, connection, ticket, packetId, false),
+      }),
+  },
+  /** Now and then a publish overtakes the one before it. */
+  'publish-overtakes': { wrapOwner: calls => wrap(calls, overtaking(calls)) },
+}
+
+/** `target` with some of its methods replaced. */
+function wrap<T extends object>(target: T, replaced: Partial<T>): T {
+  return new Proxy(target, {
+    get: (_, name) => {
+      const own = (replaced as Record<string | symbol, unknown>)[name]
+      if (own !== undefined) return own
+      const value = Reflect.get(target, name, target) as unknown
+      return typeof value === 'function' ? (value as (...args: unknown[]) => unknown).bind(target) : value
+    },
+  })
+}
+
+function overtaking(calls: OwnerPort): Partial<OwnerPort> {
+  let held: (() => void) | null = null
+  let count = 0
+  return {
+    publish: (sequence, connection, isRefusable, shards, message) => {
+      if (held === null && ++count % 5 === 0 && sequence !== 0) {
+        const kept = message.keep()
+        const copy = new (shards.constructor as new () => typeof shards)()
+        for (let at = 0; at < shards.count; at++) copy.add(shards.numbers[at]!)
+        held = () => calls.publish(sequence, connection, isRefusable, copy, kept)
+        return
+      }
+      calls.publish(sequence, connection, isRefusable, shards, message)
+      const late = held
+      held = null
+      late?.()
+    },
+  }
+}

@@ -1,0 +1,94 @@
+import { FAULTS, type FaultName } from './faults.ts'
+import type { History } from './history.ts'
+import type { Mutation } from './mutations.ts'
+import { SimBackend } from './sim-backend.ts'
+import { SimFrontend } from './sim-frontend.ts'
+import { SimNetwork } from './sim-network.ts'
+import { SimRedis } from './sim-redis.ts'
+import type { ClientPort } from './sim-transport.ts'
+import type { SystemUnderTest } from './simulation.ts'
+import type { Surroundings } from './surroundings.ts'
+import { SimProcess, type World } from './world.ts'
+
+/** A member of the cluster over its runs: a pod. */
+export interface Pod {
+  readonly role: 'frontend' | 'backend'
+  readonly id: string
+  process: SimProcess | null
+  frontend: SimFrontend | null
+  backend: SimBackend | null
+  runs: number
+}
+
+/** Frontends, backends and their Redis, of a random number and speed. */
+export class SimCluster implements SystemUnderTest {
+  readonly world: World
+  readonly history: History
+  readonly network: SimNetwork
+  readonly redis: SimRedis
+  readonly surroundings: Surroundings
+  readonly pods: Pod[] = []
+  readonly #faults: readonly FaultName[]
+
+  constructor(world: World, history: History, mutation: Mutation) {
+    const { random } = world
+    this.world = world
+    this.history = history
+    this.network = new SimNetwork(world)
+    this.network.delayMsMax = random.pick([0.5, 2, 10])
+    this.network.creditBytes = random.pick([2_000, 20_000, 1_000_000])
+    const shardCount = random.int(4, 8)
+    this.redis = new SimRedis(world, shardCount)
+    this.redis.delayMsMax = random.pick([0.5, 2, 10])
+    this.redis.lagMsMax = random.pick([1, 5, 50])
+    const level = random.chance(0.75) ? 'replicated' : 'stored'
+    this.surroundings = { world, history, network: this.network, redis: this.redis, shardCount, level, mutation }
+    for (let number = random.int(1, 3); number > 0; number--) this.#add('frontend', `f${number}`)
+    for (let number = random.int(1, 4); number > 0; number--) this.#add('backend', `b${number}`)
+    // Not every kind in every run, so that runs differ.
+    const names = Object.keys(FAULTS) as FaultName[]
+    const chosen = names.filter(() => random.chance(0.5))
+    this.#faults = chosen.length > 0 ? chosen : names
+    history.add({
+      is: 'fault',
+      what: `${this.pods.map(({ id }) => id).join(' ')}, ${shardCount} shards, ${level}, faults: ${this.#faults.join(', ')}`,
+    })
+    for (const pod of this.pods) world.after(world.between(0, random.chance(0.2) ? 4_000 : 100), () => this.start(pod))
+  }
+
+  get ports(): readonly ClientPort[] {
+    return this.pods.flatMap(({ frontend }) => (frontend === null ? [] : [frontend]))
+  }
+
+  #add(role: Pod['role'], id: string): void {
+    this.pods.push({ role, id, process: null, frontend: null, backend: null, runs: 0 })
+  }
+
+  start(pod: Pod): void {
+    if (pod.process !== null && !pod.process.isDead) return
+    const process = new SimProcess(this.world, pod.id, `${pod.id}-${++pod.runs}`)
+    pod.process = process
+    process.arrive(1, () => {
+      if (pod.role === 'frontend') pod.frontend = new SimFrontend(this.surroundings, process, pod.id)
+      else pod.backend = new SimBackend(this.surroundings, process, pod.id)
+    })
+  }
+
+  breakSomething(): void {
+    const { random } = this.world
+    FAULTS[random.pick(this.#faults)](this)
+  }
+
+  note(what: string): void {
+    this.history.add({ is: 'fault', what })
+  }
+
+  heal(): void {
+    this.network.healAll()
+    for (const { id } of this.pods) this.redis.letIn(id)
+    for (const pod of this.pods) {
+      pod.process?.resume()
+      this.start(pod)
+    }
+  }
+}
