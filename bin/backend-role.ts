@@ -1,21 +1,292 @@
+import { Backend, type ClusterBackend } from '../backend/backend.ts'
+import { Caller, callerKey } from '../backend/cluster/caller.ts'
+import { OtherBackends } from '../backend/cluster/other-backends.ts'
+import { ShardOwnership } from '../backend/ownership/shard-ownership.ts'
+import { openRedisStore, type RedisStore } from '../backend/store/redis/redis-store.ts'
+import { systemClock } from '#shared/base/clock.ts'
+import { systemRandom } from '#shared/base/random.ts'
+import { systemTimers } from '#shared/base/timers.ts'
+import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BackendRoleSettings } from '#shared/config/role-settings.ts'
-import { linkAddressText } from '#shared/rpc/link-address.ts'
+import { TopicCache } from '#shared/mqtt/topic.ts'
+import { CallerCalls } from '#shared/rpc/caller-calls.ts'
+import { type LinkAddress, linkAddressText } from '#shared/rpc/link-address.ts'
+import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
+import { LinkHub } from '#shared/rpc/link-hub.ts'
+import { type LinkListener, listenLinks } from '#shared/rpc/link-listener.ts'
+import type { Link, LinkHandler } from '#shared/rpc/link.ts'
+import { METHOD_NAMES } from '#shared/rpc/methods.ts'
+import { OwnerDispatch } from '#shared/rpc/owner-dispatch.ts'
 import type { Log } from '#shared/telemetry/log.ts'
+import { MemoryWatch, processMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
-import { registerMember } from './member-registry.ts'
-import { NO_STATUS, type RunningRole } from './running-role.ts'
+import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
+import { BackendDialers } from './backend-dialers.ts'
+import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
+import { registerEngineMetrics } from './broker-metrics.ts'
+import { registerOwnershipMetrics } from './cluster-metrics.ts'
+import type { RoleStatus, RunningRole } from './running-role.ts'
+import { Ticker } from './ticker.ts'
+
+/** Topics whose bytes are known in this process, so that a message makes no string. */
+const TOPICS_CACHED_MAX = 131_072
 
 /** One backend process: the shards that it owns, and links to and from everybody. */
 export async function startBackendRole(settings: BackendRoleSettings, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
-  const rpc = linkAddressText(settings.advertise ?? settings.rpc)
-  const member = registerMember(settings, 'backend', rpc, log, metrics)
-  member.membership.start()
-  return {
-    addresses: [],
-    rpc,
-    waitingFor: () => [...member.waitingFor(), 'wiring'],
-    impaired: () => [],
-    status: () => NO_STATUS,
-    drain: () => member.leave(),
+  const role = new BackendRole(settings, log, metrics)
+  try {
+    await role.start()
+  } catch (error) {
+    await role.close()
+    throw error
+  }
+  return role
+}
+
+class BackendRole implements RunningRole {
+  readonly addresses = []
+  readonly #settings: BackendRoleSettings
+  readonly #log: RateLimitedLog
+  readonly #metrics: MetricsRegistry
+  readonly #hub: LinkHub
+  readonly #turn: ImmediateTurn
+  readonly #topics: TopicCache
+  readonly #steps: (() => void)[] = []
+  readonly #memory = processMemory()
+  readonly #stop = new AbortController()
+  #storeStatus = 'connecting'
+  #store: RedisStore | null = null
+  #member: RegisteredMember | null = null
+  #cluster: ClusterBackend | null = null
+  #ownership: ShardOwnership | null = null
+  #listener: LinkListener | null = null
+  #dialers: BackendDialers | null = null
+  #ticker: Ticker | null = null
+  #advertised: LinkAddress | null = null
+  #onWaiting: () => void = () => undefined
+  #isDraining = false
+  #drained: Promise<void> | null = null
+
+  constructor(settings: BackendRoleSettings, log: Log, metrics: MetricsRegistry) {
+    this.#settings = settings
+    this.#metrics = metrics
+    this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
+    this.#turn = new ImmediateTurn(this.#steps)
+    this.#hub = new LinkHub({ turn: this.#turn, timers: systemTimers, log: this.#log })
+    this.#topics = new TopicCache({ topicsMax: TOPICS_CACHED_MAX, levelsMax: settings.limits.topicLevelsMax })
+  }
+
+  /** @throws what keeps the port from being opened. The store may take its time: `waitingFor` says so meanwhile */
+  async start(): Promise<void> {
+    const { rpc, advertise } = this.#settings
+    // Bound before it is registered, and links are taken when there is somebody to take them.
+    const links = new DeferredLinks()
+    const instance = systemRandom.uuid()
+    this.#listener = await listenLinks(rpc, linkSettings(this.#settings, 'backend', instance), this.#hub, link => links.accept(link))
+    this.#advertised = advertisedAddress(advertise, this.#listener.address)
+    const member = registerMember(this.#settings, 'backend', linkAddressText(this.#advertised), this.#log, this.#metrics, { instance })
+    this.#member = member
+    registerLinkMetrics(this.#metrics, this.#hub, METHOD_NAMES)
+    await this.#openOrWait(member, links)
+  }
+
+  get rpc(): string | null {
+    return this.#advertised === null ? null : linkAddressText(this.#advertised)
+  }
+
+  waitingFor(): readonly string[] {
+    if (this.#isDraining) return ['draining']
+    const waiting = [...this.#member!.waitingFor()]
+    if (this.#ownership === null) return [...waiting, `store: ${this.#storeStatus}`]
+    const status = this.#store!.status()
+    if (!status.ready) waiting.push(`store: ${status.detail}`)
+    waiting.push(...this.#ownership.problems())
+    if (waiting.length === 0 && !this.#ownership.isReady) waiting.push('shards: taking over')
+    return waiting
+  }
+
+  impaired(): readonly string[] {
+    return []
+  }
+
+  status(): RoleStatus {
+    const engine = this.#cluster?.backend.engine
+    return {
+      connections: 0,
+      sessions: engine?.counters.sessionsTotal ?? 0,
+      subscriptions: engine?.index.subscriptionCount ?? 0,
+      retainedMessages: engine?.counters.retainedMessages ?? 0,
+      publishesReceived: engine?.counters.publishesReceived ?? 0,
+      publishesSent: engine?.counters.publishesSent ?? 0,
+    }
+  }
+
+  drain(): Promise<void> {
+    this.#drained ??= this.#drain()
+    return this.#drained
+  }
+
+  /** Ends at once: nothing is handed over. */
+  async close(): Promise<void> {
+    this.#isDraining = true
+    this.#stop.abort()
+    this.#ownership?.stop()
+    this.#dialers?.stop()
+    await this.#listener?.close()
+    this.#hub.closeAll('this process stops')
+    this.#ticker?.stop()
+    await this.#cluster?.backend.close()
+    await this.#member?.leave()
+    this.#log.flush()
+  }
+
+  async #drain(): Promise<void> {
+    this.#isDraining = true
+    await this.#ownership?.drain(this.#settings.limits.drainTimeoutMs)
+    await this.close()
+  }
+
+  /**
+   * Resolves when it serves, or when Redis does not answer: then the process is there and says what it waits for.
+   * @throws {StoreError} what waiting does not repair, if Redis says so at once; later it stays and says so
+   */
+  async #openOrWait(member: RegisteredMember, links: DeferredLinks): Promise<void> {
+    const opened = this.#open(member, links)
+    const waits = new Promise<void>(resolve => {
+      this.#onWaiting = resolve
+    })
+    opened.catch((error: unknown) => {
+      if (this.#isDraining) return
+      this.#storeStatus = error instanceof Error ? error.message : String(error)
+      this.#log.error('store_failed', { error: error instanceof Error ? error : String(error) })
+    })
+    await Promise.race([opened, waits])
+  }
+
+  async #open(member: RegisteredMember, links: DeferredLinks): Promise<void> {
+    const { limits, redis, clusterName, persistence, redundancyFactor, id } = this.#settings
+    const store = await openRedisStore({
+      url: redis,
+      tls: redisTls(this.#settings.redisTls),
+      shardCount: limits.shards,
+      clusterName,
+      level: persistence,
+      redundancyFactor,
+      owner: { id, instance: member.instance },
+      log: this.#log,
+      signal: this.#stop.signal,
+      onStatus: status => {
+        this.#storeStatus = status.detail
+        if (!status.ready) this.#onWaiting()
+      },
+    })
+    this.#store = store
+    const others = new OtherBackends(limits.shards, systemClock)
+    const { membership } = member
+    const cluster = Backend.join(
+      {
+        settings: limits,
+        clock: systemClock,
+        turn: this.#turn,
+        store,
+        topics: this.#topics,
+        log: this.#log,
+        onFailure: error => this.#log.error('store_failed', { error }),
+        cluster: { store, others, registeredCallers: () => callersOf(member) },
+      },
+      shard => this.#ownership!.mayServe(shard),
+    )
+    this.#cluster = cluster
+    const ownership = new ShardOwnership({
+      membership,
+      store,
+      host: cluster.hosting,
+      peers: others,
+      timers: systemTimers,
+      log: this.#log,
+      closeLinks: reason => {
+        for (const caller of [...cluster.node.callers]) caller.close(reason)
+      },
+    })
+    this.#ownership = ownership
+    others.bind(cluster.node, ownership)
+    this.#steps.push(cluster.backend.endTurn, () => this.#hub.endTurn())
+    links.serve(link => this.#accept(link, cluster, ownership))
+    this.#dialers = new BackendDialers({
+      membership,
+      hub: this.#hub,
+      settings: linkSettings(this.#settings, 'backend', member.instance),
+      topics: this.#topics,
+      topicLevelsMax: limits.topicLevelsMax,
+      caller: others,
+    })
+    registerEngineMetrics(this.#metrics, cluster.backend.engine, null)
+    registerOwnershipMetrics(this.#metrics, ownership, cluster.node)
+    this.#startTicking(cluster, others)
+    ownership.start()
+    membership.start()
+  }
+
+  #startTicking({ backend }: ClusterBackend, others: OtherBackends): void {
+    const memoryWatch = new MemoryWatch(backend.engine.watermarkBytes, this.#memory)
+    this.#ticker = new Ticker(systemTimers, {
+      tick: () => {
+        this.#hub.tick()
+        others.tick()
+        backend.tick()
+      },
+      everySecond: () => {
+        backend.engine.isUnderPressure = memoryWatch.check()
+      },
+    })
+  }
+
+  #accept(link: Link, { backend, node }: ClusterBackend, ownership: ShardOwnership): LinkHandler {
+    const caller = new Caller(backend.engine, node, {
+      peer: link.peer,
+      calls: new CallerCalls(link),
+      onRequestShard: (memberId, shard) => ownership.onRequestShard(memberId, shard),
+      close: reason => link.close(reason),
+    })
+    const { shards, topicLevelsMax } = this.#settings.limits
+    const dispatch = new OwnerDispatch(caller, {
+      topics: this.#topics,
+      shardCount: shards,
+      levelsMax: topicLevelsMax,
+      isPeerNewer: false,
+    })
+    caller.open()
+    return {
+      onFrame: (method, body) => dispatch.dispatch(method, body),
+      onCongestion: isCongested => caller.onCongestion(isCongested),
+      onClosed: () => caller.closed(),
+    }
+  }
+}
+
+/** Links that come before there is an engine to answer them are declined: their dialers try again. */
+class DeferredLinks {
+  #accept: ((link: Link) => LinkHandler) | null = null
+
+  serve(accept: (link: Link) => LinkHandler): void {
+    this.#accept = accept
+  }
+
+  accept(link: Link): LinkHandler | { readonly declined: string } {
+    return this.#accept === null ? { declined: 'starting' } : this.#accept(link)
+  }
+}
+
+function advertisedAddress(advertise: LinkAddress | null, bound: LinkAddress): LinkAddress {
+  if (advertise === null || 'path' in advertise) return advertise ?? bound
+  return advertise.port === 0 && 'port' in bound ? { host: advertise.host, port: bound.port } : advertise
+}
+
+/** Processes that may have publishes for this backend: frontends, and the other backends. */
+function* callersOf({ membership }: RegisteredMember): Iterable<string> {
+  for (const member of membership.members) {
+    if (member.role === 'authsvc') continue
+    if (member.role === 'backend' && member.id === membership.self.id) continue
+    yield callerKey(member)
   }
 }

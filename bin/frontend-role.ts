@@ -1,19 +1,147 @@
+import { anonymousAuthenticator } from '../authsvc/anonymous.ts'
+import { drainConnections } from '../frontend/draining.ts'
+import { Frontend } from '../frontend/frontend.ts'
+import { Router } from '../frontend/routing/router.ts'
+import { systemClock } from '#shared/base/clock.ts'
+import { systemRandom } from '#shared/base/random.ts'
+import { systemTimers } from '#shared/base/timers.ts'
+import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { FrontendRoleSettings } from '#shared/config/role-settings.ts'
+import { TopicCache } from '#shared/mqtt/topic.ts'
+import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
+import { LinkHub } from '#shared/rpc/link-hub.ts'
+import { METHOD_NAMES } from '#shared/rpc/methods.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
-import { registerMember } from './member-registry.ts'
-import { NO_STATUS, type RunningRole } from './running-role.ts'
+import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
+import { BackendDialers } from './backend-dialers.ts'
+import { registerFrontendMetrics, registerListenerMetrics } from './broker-metrics.ts'
+import { ClientPorts } from './client-ports.ts'
+import { registerRouterMetrics } from './cluster-metrics.ts'
+import { linkSettings, registerMember, type RegisteredMember } from './member-registry.ts'
+import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
+import { Ticker } from './ticker.ts'
 
-/** One frontend process: the connections of its clients, and links to all backends. */
+/** Topics whose bytes are known in this process, so that a message makes no string. */
+const TOPICS_CACHED_MAX = 131_072
+
+/** One frontend process: the connections of its clients, and links to all backends. Its ports open once every shard has an owner. */
 export async function startFrontendRole(settings: FrontendRoleSettings, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
-  const member = registerMember(settings, 'frontend', '', log, metrics)
-  member.membership.start()
-  return {
-    addresses: [],
-    rpc: null,
-    waitingFor: () => [...member.waitingFor(), 'wiring'],
-    impaired: () => settings.closedListeners.map(({ name, reason }) => `${name}: ${reason}`),
-    status: () => NO_STATUS,
-    drain: () => member.leave(),
+  const role = new FrontendRole(settings, log, metrics)
+  role.start()
+  return Promise.resolve(role)
+}
+
+class FrontendRole implements RunningRole {
+  readonly rpc = null
+  readonly #settings: FrontendRoleSettings
+  readonly #log: RateLimitedLog
+  readonly #hub: LinkHub
+  readonly #router: Router
+  readonly #frontend: Frontend
+  readonly #ports: ClientPorts
+  readonly #member: RegisteredMember
+  readonly #dialers: BackendDialers
+  #ticker: Ticker | null = null
+  #phase: 'waiting' | 'opening' | 'serving' | 'failed' | 'draining' = 'waiting'
+  #failure = ''
+  #drained: Promise<void> | null = null
+
+  constructor(settings: FrontendRoleSettings, log: Log, metrics: MetricsRegistry) {
+    const { limits } = settings
+    this.#settings = settings
+    this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
+    const steps: (() => void)[] = []
+    const turn = new ImmediateTurn(steps)
+    const topics = new TopicCache({ topicsMax: TOPICS_CACHED_MAX, levelsMax: limits.topicLevelsMax })
+    this.#hub = new LinkHub({ turn, timers: systemTimers, log: this.#log })
+    this.#router = new Router({ shardCount: limits.shards, clock: systemClock, turn, log: this.#log })
+    this.#frontend = new Frontend({
+      settings: limits,
+      backend: this.#router,
+      authenticator: anonymousAuthenticator,
+      clock: systemClock,
+      random: systemRandom,
+      turn,
+      topics,
+      log: this.#log,
+    })
+    this.#router.bind(this.#frontend)
+    steps.push(this.#frontend.endTurn, this.#router.endTurn, () => this.#hub.endTurn())
+    this.#ports = new ClientPorts(settings, this.#frontend, this.#log, settings.reusePort)
+    this.#member = registerMember(settings, 'frontend', '', this.#log, metrics)
+    this.#dialers = new BackendDialers({
+      membership: this.#member.membership,
+      hub: this.#hub,
+      settings: linkSettings(settings, 'frontend', this.#member.instance),
+      topics,
+      topicLevelsMax: limits.topicLevelsMax,
+      caller: this.#router,
+    })
+    registerFrontendMetrics(metrics, this.#frontend)
+    registerRouterMetrics(metrics, this.#router)
+    registerLinkMetrics(metrics, this.#hub, METHOD_NAMES)
+    // Port by port: what was opened is asked at each scrape.
+    registerListenerMetrics(metrics, () => this.addresses)
+  }
+
+  start(): void {
+    this.#ticker = new Ticker(systemTimers, { tick: () => this.#tick(), everySecond: () => undefined })
+    this.#member.membership.start()
+  }
+
+  get addresses(): RunningRole['addresses'] {
+    return this.#ports.addresses
+  }
+
+  waitingFor(): readonly string[] {
+    if (this.#phase === 'draining') return ['draining']
+    if (this.#phase === 'failed') return [this.#failure]
+    return [...this.#member.waitingFor(), ...this.#router.waitingFor(), ...(this.#phase === 'serving' ? [] : ['ports: not open yet'])]
+  }
+
+  impaired(): readonly string[] {
+    return this.#ports.impaired()
+  }
+
+  status(): RoleStatus {
+    return { ...NO_STATUS, connections: this.#frontend.counters.connectionsOpen }
+  }
+
+  drain(): Promise<void> {
+    this.#drained ??= this.#drain()
+    return this.#drained
+  }
+
+  async #drain(): Promise<void> {
+    this.#phase = 'draining'
+    await this.#ports.stopAccepting()
+    const { drainDisconnectsPerSecond, drainTimeoutMs } = this.#settings.limits
+    await drainConnections(this.#frontend, { perSecond: drainDisconnectsPerSecond, withinMs: drainTimeoutMs }, systemTimers)
+    await this.#ports.close()
+    this.#dialers.stop()
+    this.#hub.closeAll('this process stops')
+    this.#ticker?.stop()
+    await this.#member.leave()
+    this.#log.flush()
+  }
+
+  #tick(): void {
+    this.#hub.tick()
+    this.#router.tick()
+    this.#frontend.deadlines.tick()
+    if (this.#phase === 'waiting' && this.#member.membership.isAlive && this.#router.waitingFor().length === 0) void this.#openPorts()
+  }
+
+  async #openPorts(): Promise<void> {
+    this.#phase = 'opening'
+    try {
+      await this.#ports.open()
+      if (this.#phase === 'opening') this.#phase = 'serving'
+    } catch (error) {
+      this.#phase = 'failed'
+      this.#failure = error instanceof Error ? error.message : String(error)
+      this.#log.error('ports_failed', { error: error instanceof Error ? error : String(error) })
+    }
   }
 }

@@ -31,10 +31,10 @@ export function registerMember(
   address: string,
   log: Log,
   metrics: MetricsRegistry,
-  figures?: () => ReadonlyMap<string, number>,
+  options: { readonly instance?: string; readonly figures?: () => ReadonlyMap<string, number> } = {},
 ): RegisteredMember {
   const registry = new RedisRegistry({ url: settings.redis, tls: redisTls(settings.redisTls), clusterName: settings.clusterName, log })
-  const instance = systemRandom.uuid()
+  const { instance = systemRandom.uuid(), figures } = options
   const self = { role, id: settings.id, instance, address }
   const membership = new Membership({ self, registry, timers: systemTimers, log, ...(figures !== undefined && { figures }) })
   metrics.gauge('millrace_members', 'Living members of the cluster that this process knows', () =>

@@ -56,6 +56,9 @@ const NAMES = new Map<number, string>(
   [...Object.entries(OwnerMethod), ...Object.entries(CallerMethod)].map(([name, method]) => [method, name]),
 )
 
+/** Names of all methods by their numbers. */
+export const METHOD_NAMES: readonly (string | undefined)[] = Array.from({ length: 256 }, (_, method) => NAMES.get(method))
+
 /** The name of a method for metrics and logs: one of a fixed set, whatever the peer sends. */
 export function methodName(method: number): string {
   return NAMES.get(method) ?? 'unknown'

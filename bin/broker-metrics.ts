@@ -5,12 +5,25 @@ import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 
 /** The standalone broker's metrics, under the original's names (operations guide) where it has one, else `millrace_*`. Read on scrape only. */
 export function registerBrokerMetrics(metrics: MetricsRegistry, engine: Engine, frontend: Frontend): void {
-  registerTraffic(metrics, engine, frontend)
-  registerStore(metrics, engine)
+  registerEngineMetrics(metrics, engine, frontend)
   registerConnections(metrics, frontend)
 }
 
-function registerTraffic(metrics: MetricsRegistry, engine: Engine, frontend: Frontend): void {
+/** What a backend counts; in the process of a frontend, which counts what it drops itself, that too. */
+export function registerEngineMetrics(metrics: MetricsRegistry, engine: Engine, frontend: Frontend | null): void {
+  registerTraffic(metrics, engine, frontend)
+  registerStore(metrics, engine)
+}
+
+/** What a frontend counts, without a backend in its process. */
+export function registerFrontendMetrics(metrics: MetricsRegistry, frontend: Frontend): void {
+  registerConnections(metrics, frontend)
+  metrics.counterFrom('aio_broker_qos0_messages_dropped', 'QoS 0 messages dropped', () => [
+    { labels: [['direction', 'outgoing']], value: frontend.counters.qos0DroppedOutgoing },
+  ])
+}
+
+function registerTraffic(metrics: MetricsRegistry, engine: Engine, frontend: Frontend | null): void {
   const { counters } = engine
   metrics.counterFrom('aio_broker_publishes_received', 'PUBLISH packets received', () => counters.publishesReceived)
   metrics.counterFrom('aio_broker_publishes_sent', 'PUBLISH packets sent, each delivery counted', () => counters.publishesSent)
@@ -18,7 +31,7 @@ function registerTraffic(metrics: MetricsRegistry, engine: Engine, frontend: Fro
   metrics.counterFrom('aio_broker_payload_bytes_sent', 'Payload bytes sent', () => counters.payloadBytesSent)
   metrics.counterFrom('aio_broker_qos0_messages_dropped', 'QoS 0 messages dropped', () => [
     { labels: [['direction', 'incoming']], value: counters.qos0DroppedIncoming },
-    { labels: [['direction', 'outgoing']], value: frontend.counters.qos0DroppedOutgoing },
+    { labels: [['direction', 'outgoing']], value: counters.qos0DroppedOutgoing + (frontend?.counters.qos0DroppedOutgoing ?? 0) },
   ])
   metrics.counterFrom(
     'aio_broker_backpressure_packets_rejected_memory',
@@ -30,11 +43,6 @@ function registerTraffic(metrics: MetricsRegistry, engine: Engine, frontend: Fro
     { labels: [['limit', 'retained']], value: counters.refusedRetainedFull },
   ])
   metrics.counterFrom('millrace_queue_messages_dropped_total', 'Messages dropped because a queue was full', () => counters.queueDropped)
-  metrics.counterFrom(
-    'millrace_too_large_dropped_total',
-    "Messages larger than the client's Maximum Packet Size",
-    () => frontend.counters.tooLargeDropped,
-  )
 }
 
 function registerStore(metrics: MetricsRegistry, engine: Engine): void {
@@ -64,6 +72,11 @@ function registerStore(metrics: MetricsRegistry, engine: Engine): void {
 
 function registerConnections(metrics: MetricsRegistry, frontend: Frontend): void {
   const { counters } = frontend
+  metrics.counterFrom(
+    'millrace_too_large_dropped_total',
+    "Messages larger than the client's Maximum Packet Size",
+    () => counters.tooLargeDropped,
+  )
   metrics.gauge('millrace_connections', 'Network Connections', () => counters.connectionsOpen)
   metrics.counterFrom('millrace_connections_total', 'Network Connections accepted', () => counters.connectionsTotal)
   metrics.counterFrom('millrace_connections_refused_total', 'Connections refused before or in CONNECT', () => counters.connectionsRefused)
@@ -77,9 +90,9 @@ function registerConnections(metrics: MetricsRegistry, frontend: Frontend): void
 }
 
 /** Which engine serves which port: the WebSocket one depends on what loads. */
-export function registerListenerMetrics(metrics: MetricsRegistry, listeners: readonly ListenerStatus[]): void {
+export function registerListenerMetrics(metrics: MetricsRegistry, listeners: () => readonly ListenerStatus[]): void {
   metrics.gauge('millrace_listener_open', 'Ports of the broker: 1 open, 0 closed', () =>
-    listeners.map(({ name, engine }) => ({
+    listeners().map(({ name, engine }) => ({
       labels: [
         ['listener', name],
         ['engine', engine ?? 'none'],
