@@ -33,6 +33,7 @@ class Entry<O extends Owner> {
   owner: O | null = null
   /** The highest that anybody announced: an owner of a lower one is not listened to, however late it speaks. */
   epoch = -1
+  term = 0
   routes: Routes = 'unknown'
   isFresh = false
 }
@@ -52,6 +53,7 @@ export class Directory<O extends Owner> {
   readonly #owners = new Set<O>()
   #freshCount = 0
   #version = 0
+  #terms = 0
 
   constructor(parts: { shardCount: number; clock: Clock; routes: RouteTable; listener: DirectoryListener<O> }) {
     this.#clock = parts.clock
@@ -81,6 +83,11 @@ export class Directory<O extends Owner> {
   /** The highest known epoch, -1 for none. */
   epochOf(shard: number): number {
     return this.#entries[shard]!.epoch
+  }
+
+  /** Grows each time somebody is said to own the shard who did not: who owns it twice, with a break, has two terms. */
+  termOf(shard: number): number {
+    return this.#entries[shard]!.term
   }
 
   /** The shards without an owner, for the readiness probe: `shards 3-7`. */
@@ -118,6 +125,7 @@ export class Directory<O extends Owner> {
     this.#setFresh(shard, entry, false)
     entry.owner = owner
     entry.epoch = epoch
+    entry.term = ++this.#terms
     entry.routes = 'unknown'
     this.#version++
     if (before !== null && before !== owner) this.#listener.onLost(shard, before)

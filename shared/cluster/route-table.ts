@@ -51,8 +51,6 @@ export class ResolvedRoute {
   }
 }
 
-const NO_TARGETS = new RouteTargets([])
-
 /**
  * Topic Filter → shards that have subscribers (or groups) for it. Filters without wildcards in a flat map, the others in a trie. A filter
  * of one shard costs no object of its own.
@@ -65,6 +63,7 @@ export class RouteTable {
   readonly #filters: Set<string>[]
   readonly #digests: RouteDigest[]
   readonly #ofOne: RouteTargets[]
+  readonly #ofNone = new RouteTargets([])
   readonly #shared = new Map<string, RouteTargets>()
   readonly #exactBuckets: Validity[]
   readonly #levelBuckets: Validity[]
@@ -129,10 +128,10 @@ export class RouteTable {
   /** The shards with a filter that matches the Topic Name `topic`. Some microseconds: keep `resolve` of what comes again. */
   match(topic: string): RouteTargets {
     const exact = this.#exact.get(topic)
-    if (this.#wildcards === 0) return exact ?? NO_TARGETS
+    if (this.#wildcards === 0) return exact ?? this.#ofNone
     const found = this.#found
     this.#trie.collect(topic, found)
-    if (found.length === 0) return exact ?? NO_TARGETS
+    if (found.length === 0) return exact ?? this.#ofNone
     const targets = found.length === 1 && exact === undefined ? found[0]! : this.#union(exact, found)
     found.length = 0
     return targets
@@ -164,7 +163,7 @@ export class RouteTable {
 
   #union(exact: RouteTargets | undefined, found: readonly RouteTargets[]): RouteTargets {
     const shards: number[] = []
-    this.#mark(exact ?? NO_TARGETS, shards)
+    this.#mark(exact ?? this.#ofNone, shards)
     for (const targets of found) this.#mark(targets, shards)
     for (const shard of shards) this.#isMarked[shard] = 0
     return this.#share(shards.sort(ascending))
