@@ -7,7 +7,7 @@ const SHARDS = 5
 const BACKENDS = 3
 const PUBLISHERS = 3
 const STEPS = 600
-const SEEDS = Number(process.env['MODEL_SEEDS'] ?? 60)
+const SEEDS = Number(process.env['MODEL_SEEDS'] ?? 25)
 
 const TOPICS = ['a/1', 'a/2', 'b/1', 'c']
 const FILTERS = ['a/1', 'a/+', 'b/#', '#', 'c', '+/1']
@@ -37,6 +37,7 @@ function act(cluster: FakeCluster, random: SeededRandom, chances: Chances): void
       return random.chance(0.3) ? cluster.unsubscribe(shard, random.pick(FILTERS)) : undefined
     case 5:
       if (backend.link !== null) backend.link.isSilent = random.chance(0.2)
+      if (backend.link !== null) cluster.router.onCongestion(backend.link.link, random.chance(0.3))
       return cluster.pass(random.pick([10, 50, 250, 600]), random.chance(0.8))
     default:
       return cluster.publish(random.int(1, PUBLISHERS), random.pick(TOPICS), random.chance(0.8) ? 1 : 0)
@@ -49,6 +50,7 @@ function settle(cluster: FakeCluster): void {
     for (const backend of cluster.backends) {
       cluster.openLink(backend)
       backend.link!.isSilent = false
+      cluster.router.onCongestion(backend.link!.link, false)
     }
     cluster.shards.forEach((state, shard) => {
       if (state.owner === null || state.owner.owns.get(shard) !== state.epoch) cluster.claim(shard, cluster.backends[0]!)
@@ -87,7 +89,7 @@ function checkAll(cluster: FakeCluster, seed: number): void {
 
 function run(seed: number, chances: Chances): FakeCluster {
   const random = new SeededRandom(seed)
-  const cluster = new FakeCluster(random, { shards: SHARDS, backends: BACKENDS })
+  const cluster = new FakeCluster(random, { shards: SHARDS, backends: BACKENDS, limits: { flushBytesPerTurn: 2_000 } })
   for (const backend of cluster.backends) cluster.openLink(backend)
   cluster.shards.forEach((_, shard) => cluster.claim(shard, random.pick(cluster.backends)))
   // Some clients publish again as soon as they are answered.

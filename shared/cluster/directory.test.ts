@@ -78,6 +78,19 @@ describe('Directory', () => {
     expect(table.match('late').shards).toEqual([])
   })
 
+  test('a whole list that comes again, in parts, makes the shard wait for its end', () => {
+    const a = owner('a')
+    directory.owned(a, 1, 1, ...digestOf('x', 'y'))
+    directory.owned(a, 1, 2, ...digestOf('x', 'y'))
+    expect(a.asked).toEqual(['want 1', 'want 1'])
+    directory.routes(a, 1, 1, true, ['x', 'y'], [])
+    expect(directory.isFresh(1)).toBe(true)
+    directory.routes(a, 1, 0, true, ['x'], [])
+    expect(directory.isFresh(1)).toBe(false)
+    directory.routes(a, 1, 2, false, ['y'], [])
+    expect(directory.isFresh(1)).toBe(true)
+  })
+
   test('the highest epoch wins, whoever speaks later', () => {
     const [a, b] = [owner('a'), owner('b')]
     directory.owned(a, 0, 5, 0, 0)

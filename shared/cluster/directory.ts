@@ -164,12 +164,13 @@ export class Directory<O extends Owner> {
   #apply(shard: number, entry: Entry<O>, barrier: number, isWhole: boolean, added: readonly string[], removed: readonly string[]): void {
     if (isWhole) {
       this.#table.forget(shard)
-      if (entry.routes === 'wanted') entry.routes = 'arriving'
+      // Also when nobody asked (any more): while a part of the list is missing, messages would miss its subscribers.
+      entry.routes = 'arriving'
     }
     for (const filter of removed) this.#table.remove(shard, filter)
     for (const filter of added) this.#table.add(shard, filter)
-    if (entry.routes !== 'arriving' || barrier === 0) return
-    entry.routes = 'known'
+    if (entry.routes !== 'arriving') return
+    if (barrier !== 0) entry.routes = 'known'
     this.#review(shard, entry, this.#clock.monotonicMs())
   }
 
