@@ -249,14 +249,13 @@ class Checker {
     // A group may give a message to another member when the first one goes.
     if (session.subscriptions.some(({ group, matched }) => group !== null && filterMatches(matched, publication.topic))) return
     const { lastOrder } = this.#clientOf(client)
+    // With QoS 0 a client that was away misses a message, and may get it when its publisher repeats it.
+    if (qos === 0 && publication.qos > 0) return
     // Nobody repeats QoS 0, so that only those of one connection travel behind each other.
     const way = publication.qos === 0 ? `${publication.connection}` : ''
     const stream = `${publication.client} ${publication.topic} ${publication.qos} ${qos} ${way}`
     const last = lastOrder.get(stream)
-    // Sent again after the later one it may come as if it were new, to a session that had no Subscription the first time.
-    const wasOwed =
-      !publication.isRepeated || (qos > 0 && session.subscriptions.some(each => each.qos > 0 && this.#hasHeldSince(each, publication)))
-    if (last !== undefined && last.order > publication.order && wasOwed && !this.#mayForget)
+    if (last !== undefined && last.order > publication.order && this.#isSteady(session, publication) && !this.#mayForget)
       this.#violate('order', `${client} gets ${publication.message} after ${last.message} (QoS ${qos}, ${publication.topic})`, [
         client,
         publication.message,
@@ -266,8 +265,14 @@ class Checker {
       lastOrder.set(stream, { order: publication.order, message: publication.message })
   }
 
-  #hasHeldSince(each: Subscribed, { topic, sentAt }: Publication): boolean {
-    return each.confirmedAt < sentAt && each.endingAt === NEVER && filterMatches(each.matched, topic)
+  /**
+   * What the session has of matching Subscriptions is what it had when the message was sent. Otherwise a message that is sent again, by its
+   * client or by a frontend, may come as if it were new, or with another QoS.
+   */
+  #isSteady({ subscriptions }: SessionModel, { topic, sentAt }: Publication): boolean {
+    return subscriptions.every(
+      each => each.endedAt < sentAt || (each.confirmedAt < sentAt && each.endingAt === NEVER) || !filterMatches(each.matched, topic),
+    )
   }
 
   // ---- at the end
