@@ -1,9 +1,10 @@
 import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
-import type { SubscriptionRequest } from '#shared/rpc/backend-port.ts'
+import type { ConnectionId, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { ClusterNode } from '../cluster/cluster-node.ts'
 import type { Engine } from '../engine.ts'
 import { cancelReplay, startReplay } from '../queue/retained-replay.ts'
+import type { FrontendLink } from '../session/frontend-link.ts'
 import type { Session, SessionSubscription } from '../session/session.ts'
 import { forget, optionsOf, remember } from '../session/subscriptions.ts'
 import { writeSubscribed, writeUnsubscribed } from '../shard/records.ts'
@@ -34,8 +35,9 @@ export function onSubscribe(
   const start = (): void => {
     for (const subscription of replays) startReplay(engine, session, subscription, retainedSequence)
   }
-  if (engine.cluster === null) answer(engine, session, ticket, reasons, start)
-  else whenKnown(engine.cluster, session, requests, reasons, () => answer(engine, session, ticket, reasons, start))
+  const by = asked(session, ticket)
+  if (engine.cluster === null) answer(engine, by, reasons, start)
+  else whenKnown(engine.cluster, session, requests, reasons, () => answer(engine, by, reasons, start))
 }
 
 /** §3.10. See BackendPort.unsubscribe. */
@@ -58,7 +60,7 @@ export function onUnsubscribe(
       writeUnsubscribed(engine.journal.writer(session.shard), session.number, filter.text)
     }
   }
-  answer(engine, session, ticket, reasons, () => {})
+  answer(engine, asked(session, ticket), reasons, () => {})
 }
 
 /** Runs `run` once every frontend routes messages for these Subscriptions here, and the groups of shared ones know their member. */
@@ -88,7 +90,7 @@ function isHeldByQos2(session: Session, packetId: number): boolean {
 
 function refuseAll(engine: Engine, session: Session, ticket: number, filters: number): void {
   const reasons = Array.from({ length: filters }, () => ReasonCode.PacketIdentifierInUse)
-  answer(engine, session, ticket, reasons, () => {})
+  answer(engine, asked(session, ticket), reasons, () => {})
 }
 
 function limitReached(engine: Engine, session: Session, filter: ParsedFilter): ReasonCode | null {
@@ -106,12 +108,23 @@ function add(engine: Engine, session: Session, request: SubscriptionRequest): 'n
   return known
 }
 
-function answer(engine: Engine, session: Session, ticket: number, reasons: readonly ReasonCode[], then: () => void): void {
-  const { connection } = session
-  const { port } = session.link!
+/** Who asked, before anything is waited for: whoever the connection is with by then asks again (OwnerPort). */
+interface Asked {
+  readonly session: Session
+  readonly link: FrontendLink
+  readonly connection: ConnectionId
+  readonly ticket: number
+}
+
+function asked(session: Session, ticket: number): Asked {
+  return { session, link: session.link!, connection: session.connection, ticket }
+}
+
+/** Once what was recorded so far is stored, and if the connection is still there. */
+function answer(engine: Engine, { session, link, connection, ticket }: Asked, reasons: readonly ReasonCode[], then: () => void): void {
   engine.journal.whenStored(() => {
-    if (session.connection !== connection || session.link === null) return
-    port.subscribed(connection, ticket, reasons)
+    if (session.connection !== connection || session.link !== link) return
+    link.port.subscribed(connection, ticket, reasons)
     then()
   })
 }
