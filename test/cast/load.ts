@@ -159,9 +159,10 @@ export class Load {
 
   /** Compares what is retained with what its writers were told. */
   async checkRetained(when: string): Promise<void> {
-    const found = await readRetained(this.#stage)
-    for (const writer of this.#writers) {
-      for (const difference of writer.differences(found)) this.#stage.ledger.violation('retained', `${when}: ${difference}`)
+    const differences = (found: ReadonlyMap<string, string>): string[] => this.#writers.flatMap(writer => writer.differences(found))
+    const found = await readRetained(this.#stage, soFar => differences(soFar).length === 0)
+    for (const difference of differences(found)) {
+      this.#stage.ledger.violation('retained', `${when}: ${difference}`)
     }
   }
 

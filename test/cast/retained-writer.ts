@@ -4,6 +4,8 @@ import type { Client } from './client.ts'
 import type { Stage } from './stage.ts'
 
 const TOPICS = 4
+/** Retained Messages that have not come so long after SUBACK are not there. */
+const READ_TIMEOUT_MS = 3_000
 /** Of one topic at a time, so that a crash finds several unacknowledged. */
 const INFLIGHT_PER_TOPIC_MAX = 3
 
@@ -66,17 +68,24 @@ export class RetainedWriter {
   }
 }
 
-/** Payloads of the Retained Messages below `kept/`, read with a session of its own. */
-export async function readRetained(stage: Stage): Promise<Map<string, string>> {
+/**
+ * Payloads of the Retained Messages below `kept/`, read with a session of its own. They come after SUBACK, in a cluster from several
+ * backends: what `isComplete` says is missing is waited for.
+ */
+export async function readRetained(
+  stage: Stage,
+  isComplete: (found: ReadonlyMap<string, string>) => boolean,
+): Promise<Map<string, string>> {
   const found = new Map<string, string>()
   const reader = stage.client({ clientId: 'reader', version: 5, isPersistent: false }, (_client, packet, topic) => {
     if (packet.retain) found.set(topic, packet.payload.toString('latin1'))
   })
   await reader.start()
-  // Retained Messages come after SUBACK, a few thousand in a turn: these few have come when two PINGRESP have.
   if ((await reader.subscribe({ filter: 'kept/#', qos: 1 })) === null || !(await reader.ping()) || !(await reader.ping())) {
     throw new Error('the connection was lost while reading Retained Messages')
   }
+  const endMs = performance.now() + READ_TIMEOUT_MS
+  while (!isComplete(found) && performance.now() < endMs) await sleep(10)
   await reader.disconnect()
   return found
 }

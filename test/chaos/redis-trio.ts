@@ -58,6 +58,8 @@ export class RedisTrio {
     const { primary, other } = await this.#lose(server => server.kill())
     await sleep(absentMs)
     await primary.start()
+    // As a pod does that asks the Sentinel who it is before it serves; by itself the Sentinel would take ten seconds to tell it.
+    await primary.command('REPLICAOF', '127.0.0.1', other.port)
     return `Redis on port ${primary.port}, then ${other.port} was the primary`
   }
 

@@ -9,9 +9,9 @@ import { Disconnects, type System } from './system.ts'
 import { WillRounds } from './will-rounds.ts'
 
 /** After the last repair, everything must be ready again within this time. */
-const RECOVERY_TIMEOUT_MS = 60_000
+const RECOVERY_TIMEOUT_MS = 40_000
 /** A round whose quiet does not come to an end is a fault, and the last one. */
-const QUIET_TIMEOUT_MS = 60_000
+const QUIET_TIMEOUT_MS = 150_000
 const CONNACK_TIMEOUT_MS = 5_000
 /** In every fourth round those wake up who were asleep before. */
 const ROUNDS_ASLEEP = 4
@@ -149,7 +149,10 @@ class Round {
   async #quiet(): Promise<{ recoveryMs: number; outcome: Outcome }> {
     const { system, stage, load, plan } = this.#parts
     const fromMs = performance.now()
-    for (const text of await system.unready(RECOVERY_TIMEOUT_MS)) stage.ledger.violation('not ready after the last repair', text)
+    for (const text of await system.unready(RECOVERY_TIMEOUT_MS)) {
+      stage.ledger.violation('not ready after the last repair', text)
+      plan.onEvent?.(`not ready: ${text}`)
+    }
     const recoveryMs = Math.round(performance.now() - fromMs)
     const isLast = this.#round === plan.firstRound + plan.rounds - 1
     const outcome = await load.finish(this.#round % ROUNDS_ASLEEP === 0 || isLast)
