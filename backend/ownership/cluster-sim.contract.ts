@@ -19,6 +19,9 @@ interface Record {
   owner: ShardOwner
 }
 
+/** The last two happen where somebody with a lease is evicted; there the store refuses the older one's appends. */
+export type Violation = 'sameEpoch' | 'notDrained' | 'servedTwice' | 'olderEpoch'
+
 /** A backend of the simulation: the process, which may be paused or killed, with its parts. */
 export class SimBackend implements ShardHost {
   readonly id: string
@@ -147,12 +150,12 @@ export class SimBackend implements ShardHost {
   }
 
   #registry(): Registry {
-    const { registry, speed, cutOff } = this.#sim
+    const { registry, cutOff } = this.#sim
     const call = async <T>(act: () => Promise<T>): Promise<T> => {
-      await this.delay(speed.registryMs)
+      await this.delay(this.#sim.speed.registryMs)
       if (cutOff.has(this.id) || cutOff.has('*')) throw new Error('out of reach')
       const answer = await act()
-      await this.delay(speed.registryMs)
+      await this.delay(this.#sim.speed.registryMs)
       return answer
     }
     return {
@@ -163,12 +166,12 @@ export class SimBackend implements ShardHost {
   }
 
   #store(): Pick<ClusterStore, 'shardCount' | 'ownerOf' | 'claim' | 'release' | 'onFenced'> {
-    const { shards, speed } = this.#sim
+    const { shards } = this.#sim
     const call = async <T>(act: () => T): Promise<T> => {
-      await this.delay(speed.storeMs)
+      await this.delay(this.#sim.speed.storeMs)
       await this.#sim.storeReachable()
       const answer = act()
-      await this.delay(speed.storeMs)
+      await this.delay(this.#sim.speed.storeMs)
       return answer
     }
     return {
@@ -215,12 +218,13 @@ export class ClusterSim {
   /** Ids of backends for which the registry is out of reach; '*' for all. */
   readonly cutOff = new Set<string>()
   readonly backends: SimBackend[] = []
-  readonly violations: string[] = []
+  readonly violations: { readonly kind: Violation; readonly text: string }[] = []
   speed: SimSpeed = { registryMs: 5, storeMs: 5, hostMs: 20 }
   /** Breaks the backends on purpose, to see that the checks notice. */
   isLeaseIgnored = false
   #storeWaiting: (() => void)[] | null = null
   readonly #lastEpoch = new Map<number, number>()
+  readonly #servedEpochs = new Set<string>()
   #instances = 0
 
   constructor(random: SeededRandom, shardCount: number) {
@@ -258,8 +262,15 @@ export class ClusterSim {
 
   onServing(backend: SimBackend, shard: number, epoch: number): void {
     const last = this.#lastEpoch.get(shard) ?? 0
-    if (epoch <= last) this.violations.push(`${backend.instance} serves shard ${shard} with epoch ${epoch} after ${last}`)
+    const what = `${backend.instance} serves shard ${shard} with epoch ${epoch}`
+    if (this.#servedEpochs.has(`${shard}/${epoch}`)) this.violate('sameEpoch', `${what}, not the first`)
+    if (epoch < last) this.violate('olderEpoch', `${what} after ${last}`)
+    this.#servedEpochs.add(`${shard}/${epoch}`)
     this.#lastEpoch.set(shard, Math.max(last, epoch))
+  }
+
+  violate(kind: Violation, text: string): void {
+    this.violations.push({ kind, text: `${this.timers.nowMs()} ms: ${text}` })
   }
 
   /** Lets time pass in steps, everything that follows from one step before the next. */
@@ -276,7 +287,10 @@ export class ClusterSim {
     for (let shard = 0; shard < this.shardCount; shard++) {
       const answering = this.backends.filter(backend => backend.answersFor(shard))
       if (answering.length > 1) {
-        this.violations.push(`shard ${shard} at ${answering.map(each => `${each.instance}/${each.serving.get(shard)}`).join(' and ')}`)
+        this.violate(
+          'servedTwice',
+          `shard ${shard} at ${answering.map(each => `${each.instance}/${each.serving.get(shard)}`).join(' and ')}`,
+        )
       }
     }
   }
