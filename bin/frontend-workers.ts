@@ -12,7 +12,7 @@ import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
 
 const PORT_FLAGS = ['mqtt', 'ws', 'mqtts', 'wss'] as const
 /** What the supervisor decides for its workers, whatever it was given itself. */
-const DECIDED = new Set<string>([...PORT_FLAGS, 'admin', 'metrics', 'id', 'workers', 'reusePort'])
+const DECIDED = new Set<string>([...PORT_FLAGS, 'admin', 'metrics', 'id', 'workers', 'reusePort', 'drainDelayMs'])
 
 /**
  * Starts `settings.workers` frontends as processes that share their ports, and speaks for all of them. One that dies is started again; the
@@ -33,6 +33,8 @@ export async function startWorkers(
     '--metrics=off',
     '--workers=1',
     '--reuse-port',
+    // The supervisor has waited.
+    '--drain-delay-ms=0',
   ]
   return new FrontendWorkers(settings, flags, log, timers)
 }

@@ -21,6 +21,8 @@ export interface ProgramParts {
   readonly name: string
   readonly admin: Address | null
   readonly metrics: Address | null
+  /** From the signal to the drain, `/readyz` being off: see the setting. */
+  readonly drainDelayMs: number
   readonly drainTimeoutMs: number
   readonly log: Log
   readonly registry: MetricsRegistry
@@ -130,7 +132,9 @@ class Program {
     const signal = await this.#stopRequested
     this.#phase = 'draining'
     this.#report()
-    log.info('draining', { signal })
+    const { drainDelayMs } = this.#parts
+    log.info('draining', { signal, ...(drainDelayMs > 0 && { drainDelayMs }) })
+    if (drainDelayMs > 0) await new Promise<void>(resolve => systemTimers.after(drainDelayMs, resolve))
     await this.#drain(role)
     await this.close()
     log.info('stopped')

@@ -239,7 +239,14 @@ export const limitSettings = {
     min: 0,
     max: 600_000,
     unit: 'ms',
-    help: 'From SIGTERM to exit at the latest.',
+    help: 'From the begin of the drain (SIGTERM, then drainDelayMs) to exit at the latest.',
+  }),
+  drainDelayMs: int({
+    default: 0,
+    min: 0,
+    max: 600_000,
+    unit: 'ms',
+    help: 'From SIGTERM to the drain. Meanwhile /readyz says no and everything else goes on: time for a load balancer to send new clients elsewhere before the ports close. Backends do not wait.',
   }),
   drainDisconnectsPerSecond: int({
     default: 5_000,

@@ -107,6 +107,7 @@ export interface ClusterSettings {
   readonly redundancyFactor: number
   readonly persistence: Persistence
   readonly logLevel: BrokerSettings['logLevel']
+  readonly drainDelayMs: number
   readonly drainTimeoutMs: number
   /** Ports of resources: all frontends shall open the same ones. */
   readonly hasConfig: boolean
@@ -143,6 +144,7 @@ export function loadClusterSettings(
     redundancyFactor,
     persistence: persistence ?? (redundancyFactor >= 2 ? 'replicated' : 'stored'),
     logLevel,
+    drainDelayMs: values.drainDelayMs,
     drainTimeoutMs: values.drainTimeoutMs,
     hasConfig: resources !== null,
     flagsForAll: passedOn(FOR_ALL, flags),
