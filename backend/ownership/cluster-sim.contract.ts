@@ -20,7 +20,7 @@ interface Record {
 }
 
 /** The last two happen where somebody with a lease is evicted; there the store refuses the older one's appends. */
-export type Violation = 'sameEpoch' | 'notDrained' | 'servedTwice' | 'olderEpoch'
+export type Violation = 'sameEpoch' | 'notDrained' | 'hostMisled' | 'servedTwice' | 'olderEpoch'
 
 /** A backend of the simulation: the process, which may be paused or killed, with its parts. */
 export class SimBackend implements ShardHost {
@@ -81,6 +81,8 @@ export class SimBackend implements ShardHost {
     if (this.state !== 'paused') return
     this.state = 'running'
     const held = this.#held.splice(0)
+    // Sometimes a request is the first to be met.
+    if (this.#sim.random.chance(0.5)) this.#sim.check()
     while (held.length > 0) held.splice(this.#sim.random.int(0, held.length - 1), 1)[0]!()
   }
 
@@ -97,6 +99,7 @@ export class SimBackend implements ShardHost {
 
   async prepare(shard: number): Promise<void> {
     this.calls.push(`prepare ${shard}`)
+    this.#expect(!this.prepared.has(shard) && !this.serving.has(shard), `prepare ${shard}`)
     this.prepared.add(shard)
     await this.delay(this.#sim.speed.hostMs)
     if (this.unreadable.has(shard)) throw new Error('unreadable')
@@ -104,11 +107,13 @@ export class SimBackend implements ShardHost {
 
   async take(shard: number, epoch: number): Promise<void> {
     this.calls.push(`take ${shard} ${epoch}`)
+    this.#expect(!this.#taking.has(shard) && !this.serving.has(shard), `take ${shard}`)
     this.prepared.delete(shard)
     const token = {}
     this.#taking.set(shard, token)
     await this.delay(this.#sim.speed.hostMs)
     if (this.#taking.get(shard) !== token) return
+    this.#taking.delete(shard)
     if (this.unreadable.has(shard)) throw new Error('unreadable')
     if (this.ownership.mayServe(shard)) {
       this.serving.set(shard, epoch)
@@ -118,6 +123,7 @@ export class SimBackend implements ShardHost {
 
   async stop(shard: number): Promise<void> {
     this.calls.push(`stop ${shard}`)
+    this.#expect(this.serving.has(shard), `stop ${shard}`)
     this.serving.delete(shard)
     await this.delay(this.#sim.speed.hostMs)
   }
@@ -135,6 +141,10 @@ export class SimBackend implements ShardHost {
   abandon(shard: number): void {
     this.calls.push(`abandon ${shard}`)
     this.prepared.delete(shard)
+  }
+
+  #expect(isSo: boolean, what: string): void {
+    if (!isSo) this.#sim.violate('hostMisled', `${this.instance}: ${what}`)
   }
 
   /** So long at most, and until the process runs; never when it is dead. */
