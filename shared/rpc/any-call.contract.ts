@@ -113,15 +113,27 @@ const attach = fc.record({
   will: fc.option(fc.record({ message: anyMessage(2), delaySeconds: seconds })),
 })
 
-const subscription = fc.record({
-  filter,
-  refused: fc.option(reason),
-  qos,
-  noLocal: fc.boolean(),
-  retainAsPublished: fc.boolean(),
-  retainHandling: qos,
-  identifier,
-})
+const subscription = fc.oneof(
+  fc.record({
+    filter,
+    refused: fc.constant(null),
+    qos,
+    noLocal: fc.boolean(),
+    retainAsPublished: fc.boolean(),
+    retainHandling: qos,
+    identifier,
+  }),
+  // All that goes over the link of one that the frontend refused already.
+  fc.record({
+    filter: fc.constant({ text: '', group: null, filter: '' }),
+    refused: reason,
+    qos: fc.constant(0 as const),
+    noLocal: fc.constant(false),
+    retainAsPublished: fc.constant(false),
+    retainHandling: fc.constant(0 as const),
+    identifier: fc.constant(0),
+  }),
+)
 
 const resumedSession = fc.record({
   connection: id,

@@ -1,8 +1,9 @@
 import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import type { ByteWriter } from '#shared/base/byte-writer.ts'
-import type { ParsedFilter } from '#shared/mqtt/topic.ts'
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
+import { type ParsedFilter, parseTopicFilter } from '#shared/mqtt/topic.ts'
 import type { SubscriptionRequest } from './backend-port.ts'
-import { readCount, readFilter, readReason, readSubscriptionIdentifier } from './body-fields.ts'
+import { readCount, readFilter, readReason, readSubscriptionIdentifier, readText } from './body-fields.ts'
 
 const QOS = 0b0000_0011
 const NO_LOCAL = 0b0000_0100
@@ -11,22 +12,31 @@ const RETAIN_HANDLING_SHIFT = 4
 const IS_REFUSED = 0b0100_0000
 const FLAGS_LIMIT = 0b1000_0000
 
-/** A filter of one character with its length. */
-const FILTER_BYTES_MIN = 2
-const SUBSCRIPTION_BYTES_MIN = FILTER_BYTES_MIN + 2
+/** A refused one. */
+const SUBSCRIPTION_BYTES_MIN = 2
+
+/** Of a refused one nothing matters but its place in the list: its filter may be none. */
+const REFUSED = {
+  filter: { text: '', group: null, filter: '' },
+  qos: 0,
+  noLocal: false,
+  retainAsPublished: false,
+  retainHandling: 0,
+  identifier: 0,
+} as const
 
 export function writeSubscriptions(writer: ByteWriter, subscriptions: readonly SubscriptionRequest[]): void {
   writer.varint(subscriptions.length)
   for (const { filter, refused, qos, noLocal, retainAsPublished, retainHandling, identifier } of subscriptions) {
-    writer.text(filter.text)
+    if (refused !== null) {
+      writer.u8(IS_REFUSED)
+      writer.u8(refused)
+      continue
+    }
     writer.u8(
-      qos |
-        (noLocal ? NO_LOCAL : 0) |
-        (retainAsPublished ? RETAIN_AS_PUBLISHED : 0) |
-        (retainHandling << RETAIN_HANDLING_SHIFT) |
-        (refused === null ? 0 : IS_REFUSED),
+      qos | (noLocal ? NO_LOCAL : 0) | (retainAsPublished ? RETAIN_AS_PUBLISHED : 0) | (retainHandling << RETAIN_HANDLING_SHIFT),
     )
-    if (refused !== null) writer.u8(refused)
+    writer.text(filter.text)
     writer.varint(identifier)
   }
 }
@@ -38,12 +48,12 @@ export function readSubscriptions(reader: ByteReader, levelsMax: number): Subscr
 }
 
 function readSubscription(reader: ByteReader, levelsMax: number): SubscriptionRequest {
-  const filter = readFilter(reader, levelsMax)
   const flags = reader.u8()
-  if (flags >= FLAGS_LIMIT) throw new ByteReaderError(`subscription flags ${flags}`)
+  if (flags >= FLAGS_LIMIT || (flags > IS_REFUSED && (flags & IS_REFUSED) !== 0)) throw new ByteReaderError(`subscription flags ${flags}`)
+  if (flags === IS_REFUSED) return { ...REFUSED, refused: readReason(reader) }
   return {
-    filter,
-    refused: (flags & IS_REFUSED) === 0 ? null : readReason(reader),
+    filter: readFilter(reader, levelsMax),
+    refused: null,
     qos: upToTwo(flags & QOS, 'QoS'),
     noLocal: (flags & NO_LOCAL) !== 0,
     retainAsPublished: (flags & RETAIN_AS_PUBLISHED) !== 0,
@@ -63,8 +73,19 @@ export function writeFilters(writer: ByteWriter, filters: readonly ParsedFilter[
   for (const filter of filters) writer.text(filter.text)
 }
 
+/** Topic Filters to forget: one that is not valid is none that anybody can have, and no fault of the peer. */
 export function readFilters(reader: ByteReader, levelsMax: number): ParsedFilter[] {
   const filters: ParsedFilter[] = []
-  for (let left = readCount(reader, FILTER_BYTES_MIN); left > 0; left--) filters.push(readFilter(reader, levelsMax))
+  for (let left = readCount(reader, 1); left > 0; left--) filters.push(readAnyFilter(reader, levelsMax))
   return filters
+}
+
+function readAnyFilter(reader: ByteReader, levelsMax: number): ParsedFilter {
+  const text = readText(reader)
+  try {
+    return parseTopicFilter(text, levelsMax)
+  } catch (error) {
+    if (error instanceof ProtocolError) return { text, group: null, filter: text }
+    throw error
+  }
 }
