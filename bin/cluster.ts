@@ -89,7 +89,7 @@ class LocalCluster {
       return ExitCode.Failure
     } finally {
       this.#stopWatchingParent()
-      if (this.#temporary !== null) await rm(this.#temporary, { recursive: true, force: true })
+      await this.#removeTemporary()
     }
   }
 
@@ -171,5 +171,10 @@ class LocalCluster {
 
   async #kill(): Promise<void> {
     await Promise.all([this.#processes?.kill(), ...this.#redis.map(redis => redis.stop('SIGKILL'))])
+    await this.#removeTemporary()
+  }
+
+  async #removeTemporary(): Promise<void> {
+    if (this.#temporary !== null) await rm(this.#temporary, { recursive: true, force: true })
   }
 }

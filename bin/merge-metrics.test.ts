@@ -27,7 +27,9 @@ test('metrics of several processes: each family once, each series marked', async
 
 test('lines of a child are marked, whatever they are', () => {
   const label = { role: 'frontend', id: 'frontend-0' }
-  const lines = ['{"level":"info","event":"serving"}', '    at main.ts:1\u001b[2J', '{"cut":', ''].map(line => markedLine(line, label))
+  const lines = ['{"level":"info","event":"serving","role":"of a peer"}', '    at main.ts:1\u001b[2J', '{"cut":', ''].map(line =>
+    markedLine(line, label),
+  )
   expect(lines.slice(0, 3).map(line => JSON.parse(line) as unknown)).toEqual([
     { ...label, level: 'info', event: 'serving' },
     { ...label, level: 'warn', event: 'output', text: '    at main.ts:1\u001b[2J' },

@@ -24,12 +24,12 @@ export function relayLog(from: Readable, label: Label, level: 'info' | 'warn' = 
   })
 }
 
-/** A JSON line with the label first; text that is none, such as a stack, becomes one. Ends with a line feed; nothing for an empty line. */
+/** A JSON line with the label after its own fields, so that it counts where they have the same name; text that is none, such as a stack, becomes one. Ends with a line feed; nothing for an empty line. */
 export function markedLine(line: string, label: Label, level: 'info' | 'warn' = 'warn'): string {
   if (line === '') return ''
   const fields = JSON.stringify(label).slice(1, -1)
   // Our own lines; whoever reads them reads JSON, so what only looks like it must not pass for it.
-  if (line.startsWith('{"') && line.endsWith('}') && isJson(line)) return `{${fields},${line.slice(1)}\n`
+  if (line.startsWith('{"') && line.endsWith('}') && isJson(line)) return `${line.slice(0, -1)},${fields}}\n`
   return `${JSON.stringify({ ...label, level, event: 'output', text: logText(line, LINE_CHARACTERS_MAX) })}\n`
 }
 

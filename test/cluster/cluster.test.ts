@@ -1,10 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { RawClient } from '../conformance/raw-client.ts'
 import { type ClusterProcess, type Endpoint, isRunning, startCluster } from './cluster-process.ts'
 
+const LAUNCHER = join(import.meta.dirname, '../../bin/millrace.js')
 const START_MS = 90_000
 const POLL_MS = 20
 
@@ -28,6 +30,36 @@ async function publish({ host, port }: Endpoint, topic: string, qos: number, pay
 async function allGone(cluster: ClusterProcess): Promise<void> {
   for (const pid of cluster.pids) while (await isRunning(pid)) await sleep(POLL_MS)
 }
+
+/** Runs the command to its end. */
+async function finish(args: readonly string[], path = process.env['PATH'] ?? ''): Promise<{ readonly code: number; readonly err: string }> {
+  const child = spawn(process.execPath, [LAUNCHER, 'cluster', ...args], { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: path } })
+  let err = ''
+  child.stderr.on('data', (text: Buffer) => (err += text.toString()))
+  const [code] = (await once(child, 'close')) as [number]
+  return { code, err }
+}
+
+describe('millrace cluster that cannot start', () => {
+  test('names the package of redis-server when that is missing', async () => {
+    const { code, err } = await finish(['--base-port', '0'], '/nowhere')
+    expect([code, err]).toEqual([
+      1,
+      expect.stringMatching(/^millrace cluster: redis-server is not installed.*apt-get install redis-server/),
+    ])
+  })
+
+  test('says which process ended, and leaves none', { timeout: START_MS }, async () => {
+    const certificate = ['--rpc-tls-cert', 'none', '--rpc-tls-key', 'none', '--rpc-tls-ca', 'none']
+    const { code, err } = await finish(['--base-port', '0', ...certificate])
+    const last = err.trim().split('\n').at(-1)
+    expect([code, last]).toEqual([
+      1,
+      expect.stringMatching(/^millrace cluster: \w+-\d ended while starting \(exit code 2\); its lines are above$/),
+    ])
+    expect(err).toContain('flag --rpc-tls-cert: ENOENT')
+  })
+})
 
 describe('millrace cluster', () => {
   test('serves through every frontend, says so, and leaves nothing behind on SIGTERM', { timeout: START_MS }, async () => {
