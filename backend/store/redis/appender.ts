@@ -116,7 +116,11 @@ export class Appender {
     // An id that is not above the last: sent twice, or somebody else has claimed the shard. The log knows.
     if (/equal or smaller than/.test(error.message)) return queueMicrotask(() => this.onPlaced())
     const retryMs = node.noteRefusal(error, 'log')
-    void this.#parts.topology.pause(retryMs).then(() => this.onPlaced())
+    void this.#parts.topology.pause(retryMs).then(() => {
+      this.onPlaced()
+      // Nothing is left that could show that the trouble is over.
+      if (!this.#logs.some(log => this.#nodes[log.shard] === node && log.isOwned && log.phase !== 'live')) node.noteSuccess('log')
+    })
   }
 
   #synchronise(node: Node, logs: readonly ShardLog[]): void {

@@ -36,6 +36,8 @@ const RETRY_MS_MIN = 50
 const RETRY_MS_MAX = 1_000
 /** Silence after which we ask whether another server has become the primary. */
 const SUSPECT_MS = 1_000
+/** From the first packet to the end of the login. */
+const CONNECT_TIMEOUT_MS = 5_000
 /** Silence after which connections are given up, so that new ones are tried. */
 const REPLY_TIMEOUT_MS = 10_000
 
@@ -119,7 +121,13 @@ export class Node {
 
   /** Called each second. */
   check(): void {
-    if (!this.#isReady) return
+    if (!this.#isReady) {
+      // A server that hangs while it is looked at.
+      for (const connection of [this.#log, this.#side]) {
+        if (connection !== null && connection.silentMs > REPLY_TIMEOUT_MS) connection.close(new Error('timed out'))
+      }
+      return
+    }
     const silentMs = Math.max(this.log.silentMs, this.side.silentMs)
     if (silentMs > REPLY_TIMEOUT_MS) return this.#drop(new Error('timed out'))
     if (silentMs > SUSPECT_MS) this.#setTrouble('connect', `${this.name}: no answer`)
@@ -146,7 +154,8 @@ export class Node {
   async #open(): Promise<Connection> {
     const { url, connecting, timers } = this.#parts
     const redis: Redis = openRedisNode(this.#address, url, { ...connecting, onError: error => (this.#lastError = error) })
-    await redis.connect()
+    const cancel = timers.after(CONNECT_TIMEOUT_MS, () => redis.disconnect())
+    await redis.connect().finally(cancel)
     const connection = new Connection(redis, timers, {
       onClosed: error => {
         if (this.#isReady && (connection === this.#log || connection === this.#side)) this.#drop(this.#lastError ?? error)

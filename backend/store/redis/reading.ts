@@ -51,7 +51,8 @@ export class RedisReading implements ShardReading {
       const page = await this.#page(end)
       if (page === null) return false
       if (page.length === 0) break
-      for (const [id, fields] of page) this.#visitEntry(id, fields, visit)
+      const largest = page.reduce((most, [id, fields]) => Math.max(most, this.#visitEntry(id, fields, visit)), 1)
+      this.#pageEntries = Math.max(1, Math.min(PAGE_ENTRIES_MAX, this.#pageEntries * 2, Math.floor(PAGE_BYTES / largest)))
     }
     // What was trimmed away here was covered by a snapshot that is newer than our place.
     if (await this.#isOvertaken()) return false
@@ -109,18 +110,19 @@ export class RedisReading implements ShardReading {
     return (entries as [Buffer, Buffer[]][]).map(([id, fields]) => [parseLogId(String(id)), fields] as const)
   }
 
-  #visitEntry(id: LogId, fields: readonly Buffer[], visit: Visit): void {
+  /** @returns its bytes */
+  #visitEntry(id: LogId, fields: readonly Buffer[], visit: Visit): number {
     this.#at = id
     const link = String(fields[0]) === LINK_FIELD ? Number(fields[1]) : null
-    if (!this.#chain!.admits(id, link)) return
+    if (!this.#chain!.admits(id, link)) return 0
     let bytes = 0
     for (let at = link === null ? 0 : 2; at + 1 < fields.length; at += 2) {
       if (String(fields[at]) !== ENTRY_FIELD) throw newerFormat(this.#keys.log(this.#shard), `field ${String(fields[at]).slice(0, 20)}`)
       bytes += fields[at + 1]!.length
     }
     this.#bytes.set(id.epoch, (this.#bytes.get(id.epoch) ?? 0) + bytes)
-    this.#pageEntries = Math.max(1, Math.min(PAGE_ENTRIES_MAX, this.#pageEntries * 2, Math.floor(PAGE_BYTES / Math.max(bytes, 1))))
     for (let at = link === null ? 0 : 2; at + 1 < fields.length; at += 2) visit('log', fields[at + 1]!)
+    return bytes
   }
 
   async #isOvertaken(): Promise<boolean> {

@@ -51,6 +51,8 @@ export interface RedisStoreStatus {
 }
 
 const CLOSE_TIMEOUT_MS = 5_000
+/** How often `release` looks whether a shard in trouble is well again. */
+const RELEASE_POLL_MS = 50
 const RESOLVED = Promise.resolve()
 
 /**
@@ -164,9 +166,19 @@ export class RedisStore implements ClusterStore {
     assert(log.pending === 0, `shard ${shard} is released before its last commit was answered`)
     const { id, instance } = this.#options.owner
     const { epoch } = log
-    // From here on nothing is sent for it.
-    log.end('unowned')
-    await this.#onSide(shard, side => side.write(['eval', RELEASE, 2, this.#keys.log(shard), this.#keys.meta(shard), epoch, id, instance]))
+    while (log.isOwned && log.epoch === epoch) {
+      if (this.#closing !== null) throw closedError()
+      // Entries that a failover lost are in our memory still: they come first.
+      if (log.phase !== 'live') {
+        await this.#topology.pause(RELEASE_POLL_MS)
+        continue
+      }
+      const command = ['eval', RELEASE, 2, this.#keys.log(shard), this.#keys.meta(shard), epoch, id, instance, log.stored] as const
+      const answer = String(await this.#onSide(shard, side => side.write(command)))
+      if (answer !== 'lost' || this.level === 'memory') return log.end('unowned')
+      log.loseContact()
+      this.#appender.onPlaced()
+    }
   }
 
   read(shard: number): RedisReading {

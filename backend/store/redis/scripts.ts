@@ -65,10 +65,12 @@ claim(epoch)
 return epoch
 `
 
-/** KEYS log, meta. ARGV: epoch, id, instance. Answers 'mine' or 'fenced'. */
+/** KEYS log, meta. ARGV: epoch, id, instance, position. Answers 'mine', 'fenced', or 'lost' when entries up to the position are missing. */
 export const RELEASE = `${SMALL}${OWNERSHIP}
 local answer = ownership()
 if answer == 'fenced' then return answer end
+local epoch, position = string.match(lastId(), '^(%d+)-(%d+)$')
+if answer == 'restored' or tonumber(epoch) ~= mine or tonumber(position) < tonumber(ARGV[4]) then return 'lost' end
 redis.call('HSET', meta, 'released', '1')
 return 'mine'
 `
@@ -137,6 +139,15 @@ redis.call('HSET', meta, 'snap', ARGV[5], 'chunks', ARGV[6], 'covered', covered)
 redis.call('HDEL', meta, 'writing')
 if ARGV[8] == '1' and tonumber(string.match(lastId(), '%d+$')) < tonumber(ARGV[7]) then redis.call('XSETID', log, covered) end
 return 'mine'
+`
+
+/**
+ * KEYS log, meta. ARGV: what the snapshot covers, the first id to be kept, number of entries. Removes entries that the valid snapshot covers;
+ * after a failover that may be an older one than we finished. Answers how many. Approximately: whole nodes of the stream, which costs least.
+ */
+export const TRIM = `${SMALL}
+if redis.call('HGET', KEYS[2], 'covered') ~= ARGV[1] then return 0 end
+return redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[2], 'LIMIT', ARGV[3])
 `
 
 /** KEYS meta, chunks. ARGV: snapshot. Removes an unfinished snapshot. */

@@ -94,6 +94,7 @@ export class ShardLog {
     this.#stored = 0
     this.ownBytes = 0
     this.coveredBytes = 0
+    this.isSnapshotUnderWay = false
   }
 
   add(entries: readonly Uint8Array[], commit: PendingCommit): void {

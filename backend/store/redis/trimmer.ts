@@ -1,5 +1,6 @@
-import type { Keys } from './keys.ts'
+import { type Keys, type LogId, logIdText } from './keys.ts'
 import type { OnSide } from './reading.ts'
+import { TRIM } from './scripts.ts'
 
 /** Entries that one command removes: a step that Redis hardly notices. Not below the 100 that a node of a stream holds. */
 const STEP_ENTRIES = 256
@@ -8,8 +9,8 @@ const STEP_ENTRIES = 256
 export class Trimmer {
   readonly #keys: Keys
   readonly #onSide: OnSide
-  /** The first id to be kept, by shard. */
-  readonly #due = new Map<number, string>()
+  /** What the last snapshot covers, by shard. */
+  readonly #due = new Map<number, LogId>()
   #running: Promise<void> | null = null
   #isClosed = false
 
@@ -19,7 +20,7 @@ export class Trimmer {
   }
 
   covered(shard: number, epoch: number, position: number): void {
-    this.#due.set(shard, `${epoch}-${position + 1}`)
+    this.#due.set(shard, { epoch, position })
     this.#running ??= this.#run().finally(() => {
       this.#running = null
     })
@@ -32,11 +33,20 @@ export class Trimmer {
   }
 
   async #run(): Promise<void> {
-    for (const [shard, from] of this.#due) {
+    for (const [shard, covered] of this.#due) {
       this.#due.delete(shard)
-      // Up to `from`, approximately: Redis removes whole nodes of the stream, which costs least, and leaves less than one.
-      const step = (): Promise<unknown> =>
-        this.#onSide(shard, side => side.call('xtrim', this.#keys.log(shard), 'MINID', '~', from, 'LIMIT', STEP_ENTRIES))
+      const kept = { ...covered, position: covered.position + 1 }
+      const command = [
+        'eval',
+        TRIM,
+        2,
+        this.#keys.log(shard),
+        this.#keys.meta(shard),
+        logIdText(covered),
+        logIdText(kept),
+        STEP_ENTRIES,
+      ] as const
+      const step = (): Promise<unknown> => this.#onSide(shard, side => side.call(...command))
       try {
         while (!this.#isClosed && Number(await step()) > 0);
       } catch {
