@@ -65,6 +65,7 @@ class FrontendRole implements RunningRole {
       turn,
       topics,
       log: this.#log,
+      holdsPublishesForSubscribe: true,
     })
     this.#router.bind(this.#frontend)
     steps.push(this.#frontend.endTurn, this.#router.endTurn, () => this.#hub.endTurn())

@@ -33,6 +33,11 @@ export interface FrontendParts {
   readonly topics: TopicCache
   /** Rate-limited: clients can cause these lines. */
   readonly log: Log
+  /**
+   * The backend learns of Subscriptions by another way than of publishes: what a client publishes behind a SUBSCRIBE waits for its answer,
+   * so that its packets take effect in order.
+   */
+  readonly holdsPublishesForSubscribe?: boolean
 }
 
 /** The connections of one frontend process and what they share. */
@@ -52,6 +57,7 @@ export class Frontend implements FrontendPort {
   readonly connections = new ConnectionTable()
   readonly deadlines: Deadlines
   readonly unauthenticated: Unauthenticated
+  readonly holdsPublishesForSubscribe: boolean
   readonly #turn: Turn
   #dirty: Connection[] = []
   #yielding: Connection[] = []
@@ -70,6 +76,7 @@ export class Frontend implements FrontendPort {
     this.random = parts.random
     this.topics = parts.topics
     this.log = parts.log
+    this.holdsPublishesForSubscribe = parts.holdsPublishesForSubscribe ?? false
     this.#turn = parts.turn
     this.deadlines = new Deadlines(parts.clock, parts.turn)
     this.unauthenticated = new Unauthenticated(parts.settings)

@@ -1,6 +1,7 @@
 import type { TimerHandle } from '#shared/base/timer-wheel.ts'
 import { ackFrameBytes, encodeAck, type AckType } from '#shared/mqtt/ack-codec.ts'
 import { encodeSuback, encodeUnsuback } from '#shared/mqtt/subscribe-codec.ts'
+import type { Message } from '#shared/mqtt/message.ts'
 import { PacketType } from '#shared/mqtt/packet-type.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import type { OptionalText } from '#shared/mqtt/packet-library.ts'
@@ -74,6 +75,10 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   lastInputMs = 0
   timer: TimerHandle | null = null
 
+  /** SUBSCRIBE and UNSUBSCRIBE without an answer; counted where publishes wait for them. */
+  #unansweredSubscribes = 0
+  #held: { readonly ticket: number; readonly message: Message } | null = null
+
   #gatheredBytes = 0
   #inputTurn = 0
   #inputBytes = 0
@@ -138,7 +143,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   /** There may be several reasons at a time: that one is gone must not let in what another one holds back. */
   get #mustWait(): boolean {
-    return this.isBehind || this.isYielding || this.answers.length > PENDING_ANSWERS_MAX / 2 || this.frontend.isPausedByPressure(this)
+    return this.isBehind || this.isHolding || this.isYielding || this.answers.length > PENDING_ANSWERS_MAX / 2 || this.frontend.isPausedByPressure(this)
   }
 
   /**
@@ -155,14 +160,33 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   /** Takes a ticket for the answer to a request; see PendingAnswers. */
   expectAnswer(kind: AnswerKind, packetId: number): number {
+    if (kind === AnswerKind.Suback || kind === AnswerKind.Unsuback) this.#unansweredSubscribes++
     return this.answers.add(kind, packetId)
+  }
+
+  /** A publish of the client goes to the backend: in its turn, where a SUBSCRIBE before it is not answered yet. */
+  publish(ticket: number, message: Message): void {
+    const { frontend } = this
+    if (this.#unansweredSubscribes > 0 && frontend.holdsPublishesForSubscribe) this.#held = { ticket, message: message.keep() }
+    else frontend.backend.publish(this.session, this.id, ticket, message)
+  }
+
+  /** Nothing more is read until the answer that a publish waits for has come. */
+  get isHolding(): boolean {
+    return this.#held !== null
   }
 
   /** The backend answered. */
   settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
     if (this.phase !== 'open') return
     this.answers.settle(ticket, reason, reasons, this)
+    if (this.#held !== null && this.#unansweredSubscribes === 0) this.#publishHeld(this.#held)
     if (this.#input.isBlocked) this.resumeInput()
+  }
+
+  #publishHeld({ ticket, message }: { readonly ticket: number; readonly message: Message }): void {
+    this.#held = null
+    this.frontend.backend.publish(this.session, this.id, ticket, message)
   }
 
   /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form, a refusal with a Reason String where the client takes it. */
@@ -258,8 +282,10 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
         if (!isFailure(reason)) this.#finishedPublish()
         return this.sendAck(PacketType.PUBCOMP, packetId, reason)
       case AnswerKind.Suback:
+        this.#unansweredSubscribes--
         return this.send(encodeSuback(packetId, reasons!, this.version, this.#requestText(reasons!), this.packetBytesMaxOut))
       case AnswerKind.Unsuback:
+        this.#unansweredSubscribes--
         return this.send(encodeUnsuback(packetId, reasons!, this.version, this.#requestText(reasons!), this.packetBytesMaxOut))
     }
   }

@@ -64,5 +64,5 @@ function dispatchOpen(connection: Connection, type: number, bytes: Buffer, start
         ? new ProtocolError(ReasonCode.MalformedPacket, '§2.1.2', 'reserved Control Packet type')
         : new ProtocolError(ReasonCode.ProtocolError, '§2.1.2', `Control Packet type ${type} is not for clients to send`)
   }
-  return connection.phase === 'open' && connection.answers.length < PENDING_ANSWERS_MAX && !connection.isBehind
+  return connection.phase === 'open' && connection.answers.length < PENDING_ANSWERS_MAX && !connection.isBehind && !connection.isHolding
 }

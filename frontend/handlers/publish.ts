@@ -27,7 +27,7 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
   if (message.topic !== connection.permittedTopic && !mayPublish(connection, message.topic))
     return refuse(connection, message.qos, message.packetId)
   checkOffered(frontend.features, message.qos, message.retain)
-  if (message.qos === 0) return frontend.backend.publish(connection.session, connection.id, 0, message)
+  if (message.qos === 0) return connection.publish(0, message)
   if (connection.version === 5 && ++connection.unfinishedPublishes > frontend.settings.receiveMaximum) {
     throw new ProtocolError(
       ReasonCode.ReceiveMaximumExceeded,
@@ -37,7 +37,7 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
   }
   const kind = message.qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec
   const ticket = connection.expectAnswer(kind, message.packetId)
-  frontend.backend.publish(connection.session, connection.id, ticket, message)
+  connection.publish(ticket, message)
 }
 
 function decoderOf(connection: Connection): PublishDecoder {
