@@ -69,7 +69,7 @@ export class ShardOwnership {
     for (const slot of this.#slots) slot.attempt?.cancel()
   }
 
-  /** Shards that are served, or are being stopped. */
+  /** Shards that are served, without those that are just being let go. */
   owned(): readonly { readonly shard: number; readonly epoch: number }[] {
     return this.#slots.filter(slot => slot.phase === 'serving').map(({ shard, epoch }) => ({ shard, epoch }))
   }
