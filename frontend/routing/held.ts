@@ -78,6 +78,7 @@ export class HeldPublishes {
     while (publish !== null && flush.doors.length > 0) {
       if (owner.isCongested || bytes >= limits.flushBytesPerTurn) return false
       const { after } = publish
+      flush.next = publish.number + 1
       if (this.#offer(owner, flush, publish, nowMs)) bytes += publish.bytes
       // An acknowledgement may let its client publish more at once, or end others that wait.
       publish = after !== null && after.message !== null ? after : pending.from(flush.next)
