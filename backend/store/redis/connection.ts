@@ -36,7 +36,7 @@ export interface ConnectionEvents {
 /** Two, so that the server has the next one while the answer to the former travels; more would only be smaller ones. */
 const CONFIRMED_ROUNDS_MAX = 2
 /** WAIT gives up after this, so that other commands of the connection get their turn, and is made again. */
-const WAIT_MS = 500
+const WAIT_MS = 250
 
 /**
  * One connection to one server, from the moment it is open until it ends. Where writes must be confirmed, batches gather while rounds are

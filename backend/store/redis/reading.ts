@@ -11,9 +11,9 @@ export type OnSide = <T>(shard: number, run: (side: Connection) => Promise<T>) =
 
 /** What one answer may hold, as far as the size of the last entries tells; one entry or chunk at least. */
 const PAGE_BYTES = 1024 * 1024
-const PAGE_ENTRIES_MAX = 256
+/** Large entries may follow small ones: so many of them at most come in one answer. An entry is what one commit wrote. */
+const PAGE_ENTRIES_MAX = 32
 
-/** Entries of a page, or null when the place where to go on is gone. */
 type Page = readonly (readonly [LogId, readonly Buffer[]])[]
 
 /** Reads a shard from Redis page by page: see ShardReading. */

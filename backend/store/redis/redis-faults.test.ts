@@ -247,6 +247,54 @@ describe('while it runs', () => {
     await load.check(await rig.open())
   })
 
+  test('Redis hangs, and comes to itself', { timeout: 60_000 }, async () => {
+    const server = await redis()
+    const rig = rigOf(server.url)
+    const store = await rig.openOwner()
+    const load = new Load(store)
+    await load.more(50)
+    server.pause()
+    await until(() => store.status().detail.endsWith('no answer'), 'the store says that Redis does not answer')
+    server.resume()
+    await load.more(50)
+    await load.stop()
+    await until(() => store.status().ready, 'the store is ready')
+    await load.check(await rig.open())
+  })
+
+  test('a shard whose entries were lost is not let go before its owner has written them again', async () => {
+    const server = await redis()
+    const rig = rigOf(server.url, { shardCount: 1 })
+    const store = await rig.openOwner()
+    await store.commit([entry(0, 'one')])
+    let mended: Promise<void> | undefined
+    store.onIncomplete = () => {
+      const snapshot = store.beginSnapshot(0)
+      mended = snapshot.write(Buffer.from('one')).then(() => snapshot.finish())
+    }
+    // Lost without the connection being lost.
+    await server.command('FLUSHALL')
+    await store.release(0)
+    await mended
+    const next = await rig.open({ owner: { id: 'b', instance: 'b1' } })
+    expect(await next.ownerOf(0)).toMatchObject({ isReleased: true })
+    expect(await next.claim(0, 1)).toBe(2)
+    expect(await recovered(next, 0)).toEqual(['snapshot:one'])
+  })
+
+  test('of many large entries only a few are in memory at a time', async () => {
+    const server = await redis()
+    const rig = rigOf(server.url, { shardCount: 1 })
+    const store = await rig.openOwner()
+    for (let count = 0; count < 300; count++) void store.commit([entry(0, `small ${count}`)])
+    await Promise.all(Array.from({ length: 60 }, () => store.commit([{ shard: 0, bytes: Buffer.alloc(1_000_000) }])))
+    let visited = 0
+    await (await rig.open()).recover(0, () => visited++)
+    expect(visited).toBe(360)
+    // One page was asked for before it was known that they are large; then one after the other.
+    expect(Number(/calls=(\d+)/.exec(await server.info('cmdstat_xrange'))?.[1])).toBeGreaterThan(30)
+  })
+
   test('level replicated: nothing is answered without a replica, and all when one is back', { timeout: 60_000 }, async () => {
     const server = await redis()
     const replica = await redis({ replicaOf: server })

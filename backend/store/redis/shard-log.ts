@@ -44,6 +44,8 @@ export class ShardLog {
   /** Identifiers of snapshots that we began; unique in an epoch. */
   snapshots = 0
   isSnapshotUnderWay = false
+  /** Position of the last entry that the snapshot under way covers. */
+  covered = 0
   /** Bytes of entries passed to `commit` since the claim; and of former owners' entries in the log, as far as read. */
   ownBytes = 0
   foreignBytes = 0
@@ -56,6 +58,8 @@ export class ShardLog {
   #sent = 0
   #position = 0
   #stored = 0
+  /** Called at the next change that a snapshot may wait for. */
+  #waiting: (() => void)[] = []
 
   constructor(shard: number, log: string) {
     this.shard = shard
@@ -122,6 +126,7 @@ export class ShardLog {
     this.#stored = Math.max(this.#stored, position)
     while (this.pending > 0 && this.#appends[this.#first]!.position <= position) this.#shift()
     if (this.phase === 'probing') this.phase = 'live'
+    this.#wake()
   }
 
   /** What was sent has an unknown outcome, or was refused. */
@@ -147,7 +152,7 @@ export class ShardLog {
     if (next !== undefined && next.position <= last) {
       next.link = reached
       this.#position = last + REPAIR_STEP
-      for (; index < this.#appends.length; index++) this.#appends[index]!.position = ++this.#position
+      for (; index < this.#appends.length; index++) this.#renumber(this.#appends[index]!)
     }
     this.onStored(reached)
     this.phase = this.pending > 0 ? 'probing' : 'live'
@@ -157,6 +162,21 @@ export class ShardLog {
   onLoss(): void {
     this.losses++
     this.phase = 'incomplete'
+    this.#wake()
+  }
+
+  /** Begins a snapshot of everything passed so far. */
+  beginSnapshot(): void {
+    this.isSnapshotUnderWay = true
+    this.snapshots++
+    this.covered = this.#position
+  }
+
+  /** Resolves when every entry that the snapshot under way covers is stored, or never will be: look at `phase` then. */
+  async coveredIsStored(): Promise<void> {
+    while (this.isOwned && this.phase !== 'incomplete' && this.#stored < this.covered) {
+      await new Promise<void>(resolve => this.#waiting.push(resolve))
+    }
   }
 
   /** A snapshot that began after the loss covers everything up to `position`. */
@@ -172,16 +192,28 @@ export class ShardLog {
     this.contact++
     while (this.pending > 0) this.#shift()
     this.#sent = 0
+    this.#wake()
   }
 
   /** The store is closed: what is pending is given up. */
   abort(error: Error): void {
     this.phase = 'unowned'
     this.contact++
+    this.#wake()
     for (const { commit } of this.#appends.slice(this.#first)) commit.reject(error)
     this.#appends = []
     this.#first = 0
     this.#sent = 0
+  }
+
+  #renumber(append: Append): void {
+    const isLastCovered = append.position === this.covered
+    append.position = ++this.#position
+    if (isLastCovered) this.covered = append.position
+  }
+
+  #wake(): void {
+    if (this.#waiting.length > 0) for (const wake of this.#waiting.splice(0)) wake()
   }
 
   #shift(): void {

@@ -27,7 +27,6 @@ export class RedisSnapshotWriter implements SnapshotWriter {
   readonly #parts: SnapshotParts
   readonly #epoch: number
   readonly #snapshot: string
-  readonly #position: number
   readonly #ownBytes: number
   readonly #foreignBytes: number
   readonly #losses: number
@@ -38,12 +37,11 @@ export class RedisSnapshotWriter implements SnapshotWriter {
     const { log } = parts
     this.#parts = parts
     this.#epoch = log.epoch
-    this.#snapshot = `${log.epoch}-${++log.snapshots}`
-    this.#position = log.position
+    log.beginSnapshot()
+    this.#snapshot = `${log.epoch}-${log.snapshots}`
     this.#ownBytes = log.ownBytes
     this.#foreignBytes = log.foreignBytes
     this.#losses = log.losses
-    log.isSnapshotUnderWay = true
   }
 
   async write(chunk: Uint8Array): Promise<void> {
@@ -56,20 +54,12 @@ export class RedisSnapshotWriter implements SnapshotWriter {
   async finish(): Promise<void> {
     const { log } = this.#parts
     this.#end()
+    let covered = 0
     try {
+      covered = await this.#covered()
       const mends = this.#mends() ? '1' : '0'
       await this.#run(side =>
-        side.write([
-          'eval',
-          FINISH_SNAPSHOT,
-          3,
-          ...this.#keysOf(),
-          ...this.#arguments(),
-          this.#snapshot,
-          this.#chunks,
-          this.#position,
-          mends,
-        ]),
+        side.write(['eval', FINISH_SNAPSHOT, 3, ...this.#keysOf(), ...this.#arguments(), this.#snapshot, this.#chunks, covered, mends]),
       )
     } finally {
       this.#release()
@@ -78,10 +68,10 @@ export class RedisSnapshotWriter implements SnapshotWriter {
     log.coveredBytes = this.#ownBytes
     log.foreignBytes -= this.#foreignBytes
     if (this.#mends()) {
-      log.onMended(this.#position)
+      log.onMended(covered)
       this.#parts.onMended(log)
     }
-    this.#parts.onFinished(log, this.#epoch, this.#position)
+    this.#parts.onFinished(log, this.#epoch, covered)
   }
 
   async abandon(): Promise<void> {
@@ -93,6 +83,19 @@ export class RedisSnapshotWriter implements SnapshotWriter {
     } finally {
       this.#release()
     }
+  }
+
+  /**
+   * The position up to which the snapshot stands for the log. Its entries are stored first, unless the snapshot is there to replace them: were
+   * some sent again later, under higher positions, they would be replayed over a state that is ahead of them, and the rest might never come.
+   */
+  async #covered(): Promise<number> {
+    const { log } = this.#parts
+    if (log.epoch === this.#epoch && !this.#mends()) await log.coveredIsStored()
+    if (log.epoch !== this.#epoch || (log.phase === 'incomplete' && !this.#mends())) {
+      throw new StoreError('failed', `shard ${log.shard} has changed hands, or lost entries, since this snapshot began; it is dropped`)
+    }
+    return log.covered
   }
 
   /** It replaces entries that were lost, because it began after they were. */
