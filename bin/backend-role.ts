@@ -164,38 +164,12 @@ class BackendRole implements RunningRole {
   }
 
   async #open(member: RegisteredMember, links: DeferredLinks): Promise<void> {
-    const { limits, redis, clusterName, persistence, redundancyFactor, id } = this.#settings
-    const store = await openRedisStore({
-      url: redis,
-      tls: redisTls(this.#settings.redisTls),
-      shardCount: limits.shards,
-      clusterName,
-      level: persistence,
-      redundancyFactor,
-      owner: { id, instance: member.instance },
-      log: this.#log,
-      signal: this.#stop.signal,
-      onStatus: status => {
-        this.#storeStatus = status.detail
-        if (!status.ready) this.#onWaiting()
-      },
-    })
+    const { limits } = this.#settings
+    const { membership } = member
+    const store = await this.#openStore(member)
     this.#store = store
     const others = new OtherBackends(limits.shards, systemClock)
-    const { membership } = member
-    const cluster = Backend.join(
-      {
-        settings: limits,
-        clock: systemClock,
-        turn: this.#turn,
-        store,
-        topics: this.#topics,
-        log: this.#log,
-        onFailure: error => this.#log.error('store_failed', { error }),
-        cluster: { store, others, registeredCallers: () => callersOf(member) },
-      },
-      shard => this.#ownership!.mayServe(shard),
-    )
+    const cluster = this.#join(store, others, member)
     this.#cluster = cluster
     const ownership = new ShardOwnership({
       membership,
@@ -225,6 +199,41 @@ class BackendRole implements RunningRole {
     this.#startTicking(cluster, others)
     ownership.start()
     membership.start()
+  }
+
+  #openStore(member: RegisteredMember): Promise<RedisStore> {
+    const { limits, redis, clusterName, persistence, redundancyFactor, id } = this.#settings
+    return openRedisStore({
+      url: redis,
+      tls: redisTls(this.#settings.redisTls),
+      shardCount: limits.shards,
+      clusterName,
+      level: persistence,
+      redundancyFactor,
+      owner: { id, instance: member.instance },
+      log: this.#log,
+      signal: this.#stop.signal,
+      onStatus: status => {
+        this.#storeStatus = status.detail
+        if (!status.ready) this.#onWaiting()
+      },
+    })
+  }
+
+  #join(store: RedisStore, others: OtherBackends, member: RegisteredMember): ClusterBackend {
+    return Backend.join(
+      {
+        settings: this.#settings.limits,
+        clock: systemClock,
+        turn: this.#turn,
+        store,
+        topics: this.#topics,
+        log: this.#log,
+        onFailure: error => this.#log.error('store_failed', { error }),
+        cluster: { store, others, registeredCallers: () => callersOf(member) },
+      },
+      shard => this.#ownership!.mayServe(shard),
+    )
   }
 
   #startTicking({ backend }: ClusterBackend, others: OtherBackends): void {
