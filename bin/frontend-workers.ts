@@ -71,6 +71,7 @@ export class FrontendWorkers implements RunningRole {
   readonly rpc = null
   readonly #settings: FrontendRoleSettings
   readonly #workers: readonly ServiceProcess[]
+  #haveServed = false
 
   constructor(settings: FrontendRoleSettings, flags: readonly string[], log: Log, timers: Timers) {
     this.#settings = settings
@@ -98,9 +99,11 @@ export class FrontendWorkers implements RunningRole {
     return all.filter((one, index) => all.findIndex(other => other.address === one.address) === index)
   }
 
-  /** One worker that serves is enough: the ports are open. */
+  /** All workers once; then one that serves is enough, for the ports are open. */
   waitingFor(): readonly string[] {
-    return this.#workers.some(({ isServing }) => isServing) ? [] : this.#notServing()
+    const isEnough = this.#haveServed ? this.#workers.some(({ isServing }) => isServing) : this.#workers.every(({ isServing }) => isServing)
+    if (isEnough) this.#haveServed = true
+    return isEnough ? [] : this.#notServing()
   }
 
   impaired(): readonly string[] {

@@ -11,7 +11,7 @@ const pkiSettings = {
     default: 'localhost,127.0.0.1,::1',
     placeholder: 'NAME[,NAME]',
     maxLength: 4_096,
-    help: 'Names and addresses that the server certificate holds for.',
+    help: 'Names and addresses that the certificates of server and members hold for.',
   }),
   clientName: text({ default: 'millrace-client', placeholder: 'NAME', maxLength: 64, help: 'Common Name of the client certificate.' }),
 } as const
@@ -20,8 +20,8 @@ const pkiSettings = {
 export const pki: Command = {
   help: () => `Usage: millrace pki DIR [FLAGS]
 
-Writes ca.crt, server.crt, server.key, client.crt and client.key to DIR, over what is there, and prints the settings that use
-them. For development and tests, not for production: the authority's key lies beside the certificates.
+Writes certificates and keys to DIR, over what is there: of an authority, a server and a client, and of an authority and a member for the
+internal links of a cluster; and prints the settings that use them. For development and tests, not for production: the authority's key lies beside the certificates.
 
 ${flagsHelp([{ title: 'Flags', settings: pkiSettings }])}`,
   run: async args => {
@@ -33,6 +33,7 @@ ${flagsHelp([{ title: 'Flags', settings: pkiSettings }])}`,
       print(`Broker:  npx millrace start --mqtts 127.0.0.1:8883 --wss 127.0.0.1:8884 \\
            --tls-cert ${files.serverCert} --tls-key ${files.serverKey} --tls-client-ca ${files.ca}
 Client:  mosquitto_pub -h localhost -p 8883 --cafile ${files.ca} --cert ${files.clientCert} --key ${files.clientKey} -t hello -m world
+Cluster: npx millrace cluster --rpc-tls-cert ${files.memberCert} --rpc-tls-key ${files.memberKey} --rpc-tls-ca ${files.memberCa}
 Without --tls-client-ca the broker asks clients for no certificate, and --cert and --key are not needed.`)
       return ExitCode.Success
     } catch (error) {

@@ -1,4 +1,9 @@
-import { describe, expect, test } from 'vitest'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { createPki } from './pki.ts'
 import { variableName } from './read-settings.ts'
 import { CLUSTER_SETTINGS, loadClusterSettings } from './cluster-settings.ts'
 import {
@@ -109,6 +114,22 @@ describe('a backend', () => {
     expect(frontend('--config x --mqtt 127.0.0.1:0 --workers 1', { yaml }).settings.workers).toBe(1)
     const encrypted = brokerYaml('{advanced: {encryptInternalTraffic: Enabled}}')
     expect(faults(() => backend('--config x', { yaml: encrypted }))).toEqual([expect.stringContaining('encryptInternalTraffic is Enabled')])
+  })
+})
+
+describe('mutual TLS of links', () => {
+  test('takes a certificate for both ends only', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'millrace-test-'))
+    onTestFinished(() => rm(directory, { recursive: true }))
+    const pki = await createPki(directory)
+    const load = (cert: string, key: string, ca: string) => {
+      const files = Object.fromEntries([cert, key, ca].map(file => [file, readFileSync(file, 'utf8')]))
+      return backend(`--rpc-tls-cert ${cert} --rpc-tls-key ${key} --rpc-tls-ca ${ca}`, { environment: {}, files }).settings
+    }
+    const { rpcTls, clusterKey } = load(pki.memberCert, pki.memberKey, pki.memberCa)
+    expect([rpcTls?.serverName, clusterKey]).toEqual(['', null])
+    expect(faults(() => load(pki.serverCert, pki.serverKey, pki.ca))[0]).toContain('extended key usage serverAuth and clientAuth')
+    expect(faults(() => load(pki.memberCert, pki.serverKey, pki.ca))[0]).toContain('certificate and key cannot be used')
   })
 })
 

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import type { LinkAddress } from '../rpc/link-address.ts'
 import type { Resources } from '../resources/read-resources.ts'
 import { limitSettings } from './broker-settings.ts'
@@ -171,9 +172,21 @@ function readRpcTls(values: ValuesOf<typeof linkSettings>, readFile: (path: stri
     readText('rpcTlsCa', rpcTlsCa, readFile, faults),
   ]
   if (cert === null || key === null || ca === null) return null
-  const fault = tlsFault({ cert, key, clientCa: ca })
+  const fault = tlsFault({ cert, key, clientCa: ca }) ?? purposeFault(cert)
   if (fault !== null) faults.push(`flags --rpc-tls-cert, --rpc-tls-key, --rpc-tls-ca: ${fault}`)
   return { cert, key, ca, serverName: values.rpcTlsName }
+}
+
+const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
+const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
+
+/** A member dials and is dialed with the same certificate; the other end would refuse one for half of that without saying why. */
+function purposeFault(cert: string): string | null {
+  // Undefined when the certificate does not say: then it is for everything.
+  const purposes = new X509Certificate(cert).keyUsage as readonly string[] | undefined
+  return purposes === undefined || (purposes.includes(SERVER_AUTH) && purposes.includes(CLIENT_AUTH))
+    ? null
+    : 'the certificate must be for both ends of a link: extended key usage serverAuth and clientAuth'
 }
 
 function readRedisTls(values: MemberValues, readFile: (path: string) => string, faults: string[]): RedisTlsFiles {

@@ -28,7 +28,11 @@ test('server and client certificates are issued by the CA, for the names asked f
   expect(server!.checkIP('::1')).toBe('::1')
   expect(client!.subject).toBe('CN=dev-7')
   expect((await stat(files.serverKey)).mode & 0o077).toBe(0)
-  expect((await readdir(directory)).sort()).toEqual(['ca.crt', 'ca.key', 'client.crt', 'client.key', 'server.crt', 'server.key'])
+  const member = new X509Certificate(await readFile(files.memberCert))
+  expect(member.checkIssued(new X509Certificate(await readFile(files.memberCa)))).toBe(true)
+  expect([member.checkIP('192.0.2.1'), member.verify(ca!.publicKey)]).toEqual(['192.0.2.1', false])
+  const names = ['ca', 'client', 'member', 'member-ca', 'server'].flatMap(name => [`${name}.crt`, `${name}.key`])
+  expect((await readdir(directory)).sort()).toEqual(names.sort())
 })
 
 test('a name that would not stay a name in a configuration file is refused', async () => {

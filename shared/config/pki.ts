@@ -17,10 +17,15 @@ export interface PkiFiles {
   readonly serverKey: string
   readonly clientCert: string
   readonly clientKey: string
+  /** Of the internal links of a cluster: an authority of its own, for whoever has a certificate of it is a member. */
+  readonly memberCa: string
+  readonly memberCaKey: string
+  readonly memberCert: string
+  readonly memberKey: string
 }
 
 export interface PkiOptions {
-  /** Names and addresses that the server certificate holds for. */
+  /** Names and addresses that the certificates of server and members hold for. */
   readonly serverNames?: readonly string[]
   /** Common Name of the client certificate: the user name that X.509 authentication gives the client. */
   readonly clientName?: string
@@ -35,7 +40,7 @@ export class PkiError extends Error {
 const NAME = /^[\w.:@ -]{1,64}$/
 
 /**
- * Makes a CA, a server and a client certificate (EC P-256) in `directory`, for development and tests; existing files are overwritten.
+ * Makes a CA, a server and a client certificate, and a CA and a certificate for members of a cluster (EC P-256) in `directory`, for development and tests; existing files are overwritten.
  * @throws {PkiError} openssl is not installed or fails, or a name holds other characters than letters, digits, space and `_.:@-`
  */
 export async function createPki(directory: string, options: PkiOptions = {}): Promise<PkiFiles> {
@@ -49,6 +54,10 @@ export async function createPki(directory: string, options: PkiOptions = {}): Pr
     serverKey: inDirectory('server.key'),
     clientCert: inDirectory('client.crt'),
     clientKey: inDirectory('client.key'),
+    memberCa: inDirectory('member-ca.crt'),
+    memberCaKey: inDirectory('member-ca.key'),
+    memberCert: inDirectory('member.crt'),
+    memberKey: inDirectory('member.key'),
   }
   await mkdir(directory, { recursive: true })
   const scratch = await mkdtemp(inDirectory('.pki-'))
@@ -62,13 +71,19 @@ export async function createPki(directory: string, options: PkiOptions = {}): Pr
 
 async function makeAll(files: PkiFiles, scratch: string, serverNames: readonly string[], clientName: string): Promise<void> {
   const ca = { cert: files.ca, key: files.caKey, commonName: 'Millrace development CA' }
-  await makeCertificate(scratch, ca, null, ['basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign'])
+  const memberCa = { cert: files.memberCa, key: files.memberCaKey, commonName: 'Millrace development CA of members' }
+  const authority = ['basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign']
+  await makeCertificate(scratch, ca, null, authority)
+  await makeCertificate(scratch, memberCa, null, authority)
   const leaf = ['basicConstraints=critical,CA:FALSE', 'keyUsage=critical,digitalSignature', 'authorityKeyIdentifier=keyid']
   const alternativeNames = serverNames.map(name => (isIP(name) ? `IP:${name}` : `DNS:${name}`)).join(',')
   const server = { cert: files.serverCert, key: files.serverKey, commonName: serverNames[0] ?? 'localhost' }
   await makeCertificate(scratch, server, ca, [...leaf, 'extendedKeyUsage=serverAuth', `subjectAltName=${alternativeNames}`])
   const client = { cert: files.clientCert, key: files.clientKey, commonName: clientName }
   await makeCertificate(scratch, client, ca, [...leaf, 'extendedKeyUsage=clientAuth'])
+  const member = { cert: files.memberCert, key: files.memberKey, commonName: 'millrace-member' }
+  const bothEnds = 'extendedKeyUsage=serverAuth,clientAuth'
+  await makeCertificate(scratch, member, memberCa, [...leaf, bothEnds, `subjectAltName=${alternativeNames}`])
 }
 
 interface Holder {

@@ -115,7 +115,6 @@ describe('millrace cluster', () => {
       cluster
         .lines()
         .flatMap(({ worker, event, pid }) => (worker !== undefined && event === 'serving' && typeof pid === 'number' ? [pid] : []))
-    while (workersServing().length < 2) await sleep(POLL_MS)
     const clients = await Promise.all(
       Array.from({ length: 12 }, async (_, index) => (await RawClient.open(mqtt.host, mqtt.port)).connect({ clientId: `c${index}` })),
     )
