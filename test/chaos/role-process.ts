@@ -7,6 +7,13 @@ import { freePorts } from '../cast/free-ports.ts'
 const ROOT = join(import.meta.dirname, '../..')
 const FETCH_TIMEOUT_MS = 1_000
 
+const running = new Set<ChildProcess>()
+// Whatever ends the test takes its processes with it, the stopped ones too.
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(1))
+
 /** One process of Millrace, started again and again; what it prints goes to one file. */
 export class RoleProcess {
   readonly name: string
@@ -45,7 +52,9 @@ export class RoleProcess {
     )
     closeSync(log)
     this.#child = child
+    running.add(child)
     this.#exited = once(child, 'exit').then(([code, signal]: unknown[]) => {
+      running.delete(child)
       if (!this.#isExpected) this.#onDeath(`${this.name} ended by itself: code ${String(code)}, signal ${String(signal)}`)
       else if (code !== 0 && signal !== 'SIGKILL') this.#onDeath(`${this.name} was told to end and did so with code ${String(code)}`)
     })
