@@ -1,9 +1,12 @@
+import packageJson from '../package.json' with { type: 'json' }
 import { Backend, type ClusterBackend } from '../backend/backend.ts'
 import { Caller, callerKey } from '../backend/cluster/caller.ts'
 import { OtherBackends } from '../backend/cluster/other-backends.ts'
 import { ShardOwnership } from '../backend/ownership/shard-ownership.ts'
+import { engineFigures, publishSysTopics } from '../backend/sys-topics.ts'
 import { openRedisStore, type RedisStore } from '../backend/store/redis/redis-store.ts'
 import { systemClock } from '#shared/base/clock.ts'
+import { sumOfFigures } from '#shared/cluster/figures.ts'
 import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
@@ -65,6 +68,9 @@ class BackendRole implements RunningRole {
   #advertised: LinkAddress | null = null
   #onWaiting: () => void = () => undefined
   #isDraining = false
+  #isLeaseChecked = false
+  #sinceSysTopicsSeconds = 0
+  readonly #startedMs = systemClock.wallMs()
   #drained: Promise<void> | null = null
 
   constructor(settings: BackendRoleSettings, log: Log, metrics: MetricsRegistry) {
@@ -84,7 +90,10 @@ class BackendRole implements RunningRole {
     const instance = systemRandom.uuid()
     this.#listener = await listenLinks(rpc, linkSettings(this.#settings, 'backend', instance), this.#hub, link => links.accept(link))
     this.#advertised = advertisedAddress(advertise, this.#listener.address)
-    const member = registerMember(this.#settings, 'backend', linkAddressText(this.#advertised), this.#log, this.#metrics, { instance })
+    const member = registerMember(this.#settings, 'backend', linkAddressText(this.#advertised), this.#log, this.#metrics, {
+      instance,
+      figures: () => (this.#cluster === null ? new Map<string, number>() : engineFigures(this.#cluster.backend.engine)),
+    })
     this.#member = member
     registerLinkMetrics(this.#metrics, this.#hub, METHOD_NAMES)
     await this.#openOrWait(member, links)
@@ -184,7 +193,10 @@ class BackendRole implements RunningRole {
     })
     this.#ownership = ownership
     others.bind(cluster.node, ownership)
-    this.#steps.push(cluster.backend.endTurn, () => this.#hub.endTurn())
+    this.#steps.push(cluster.backend.endTurn, () => {
+      this.#isLeaseChecked = false
+      this.#hub.endTurn()
+    })
     links.serve(link => this.#accept(link, cluster, ownership))
     this.#dialers = new BackendDialers({
       membership,
@@ -246,8 +258,27 @@ class BackendRole implements RunningRole {
       },
       everySecond: () => {
         backend.engine.isUnderPressure = memoryWatch.check()
+        this.#sinceSysTopicsSeconds++
+        const { sysTopicIntervalSeconds } = this.#settings.limits
+        if (sysTopicIntervalSeconds > 0 && this.#sinceSysTopicsSeconds >= sysTopicIntervalSeconds) this.#publishSysTopics(backend)
       },
     })
+  }
+
+  /** Asked of the clock once in a turn; when the lease is over everything is dropped and the links are closed before the answer. */
+  #hasLease(): boolean {
+    if (this.#isLeaseChecked) return true
+    this.#isLeaseChecked = this.#member!.membership.checkLease()
+    if (this.#isLeaseChecked) this.#turn.request()
+    return this.#isLeaseChecked
+  }
+
+  /** What the whole cluster counts, to the sessions that are here. */
+  #publishSysTopics({ engine }: Backend): void {
+    this.#sinceSysTopicsSeconds = 0
+    const others = this.#member!.membership.members.filter(({ instance }) => instance !== this.#member!.instance)
+    const figures = sumOfFigures([engineFigures(engine), ...others.map(member => member.figures ?? new Map<string, number>())])
+    publishSysTopics(engine, packageJson.version, this.#startedMs, figures)
   }
 
   #accept(link: Link, { backend, node }: ClusterBackend, ownership: ShardOwnership): LinkHandler {
@@ -266,7 +297,10 @@ class BackendRole implements RunningRole {
     })
     caller.open()
     return {
-      onFrame: (method, body) => dispatch.dispatch(method, body),
+      // Whoever stood still finds out before it answers: the shards may be others' by now.
+      onFrame: (method, body) => {
+        if (this.#hasLease()) dispatch.dispatch(method, body)
+      },
       onCongestion: isCongested => caller.onCongestion(isCongested),
       onClosed: () => caller.closed(),
     }

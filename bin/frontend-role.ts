@@ -70,7 +70,7 @@ class FrontendRole implements RunningRole {
     this.#router.bind(this.#frontend)
     steps.push(this.#frontend.endTurn, this.#router.endTurn, () => this.#hub.endTurn())
     this.#ports = new ClientPorts(settings, this.#frontend, this.#log, settings.reusePort)
-    this.#member = registerMember(settings, 'frontend', '', this.#log, metrics)
+    this.#member = registerMember(settings, 'frontend', '', this.#log, metrics, { figures: () => this.#frontend.figures })
     this.#dialers = new BackendDialers({
       membership: this.#member.membership,
       hub: this.#hub,

@@ -1,7 +1,7 @@
 import packageJson from '../package.json' with { type: 'json' }
 import { anonymousAuthenticator } from '../authsvc/anonymous.ts'
 import { Backend } from '../backend/backend.ts'
-import { publishSysTopics } from '../backend/sys-topics.ts'
+import { engineFigures, publishSysTopics } from '../backend/sys-topics.ts'
 import { openLmdbStore } from '../backend/store/lmdb/lmdb-store.ts'
 import { openMemoryStore } from '../backend/store/memory/memory-store.ts'
 import type { ShardStore } from '../backend/store/shard-store.ts'
@@ -9,6 +9,7 @@ import { drainConnections } from '../frontend/draining.ts'
 import { Frontend } from '../frontend/frontend.ts'
 import { systemClock } from '#shared/base/clock.ts'
 import { systemRandom } from '#shared/base/random.ts'
+import { sumOfFigures } from '#shared/cluster/figures.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BrokerSettings } from '#shared/config/broker-settings.ts'
@@ -162,16 +163,8 @@ class Standalone implements RunningRole {
 
   #publishSysTopics(): void {
     this.#sinceSysTopicsSeconds = 0
-    const { counters } = this.frontend
-    publishSysTopics(
-      this.backend.engine,
-      {
-        version: packageJson.version,
-        connectionsTotal: counters.connectionsTotal,
-        bytesReceived: counters.bytesReceived,
-        bytesSent: counters.bytesSent,
-      },
-      this.#startedMs,
-    )
+    const { engine } = this.backend
+    const figures = sumOfFigures([engineFigures(engine), this.frontend.figures])
+    publishSysTopics(engine, packageJson.version, this.#startedMs, figures)
   }
 }

@@ -82,6 +82,16 @@ export class Frontend implements FrontendPort {
     this.unauthenticated = new Unauthenticated(parts.settings)
   }
 
+  /** What it counts, by the `$SYS` topic that shows it (docs/mqtt.md): figures that add up over a cluster. */
+  get figures(): Map<string, number> {
+    const { connectionsTotal, bytesReceived, bytesSent } = this.counters
+    return new Map([
+      ['connections/total', connectionsTotal],
+      ['bytes/received', bytesReceived],
+      ['bytes/sent', bytesSent],
+    ])
+  }
+
   /** A new Network Connection; null when a limit refuses it. It has `connectDeadlineMs` to become a client. */
   onTransport(transport: Transport, listener: string): TransportHandler | null {
     const { settings, counters } = this
