@@ -1,6 +1,7 @@
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import type { Address } from '#shared/config/address.ts'
 import type { RedisUrl } from '#shared/config/redis-url.ts'
+import { withoutCommand } from './redis-fault.ts'
 
 export interface RedisTls {
   /** PEM; without it the certificates that Node trusts. */
@@ -40,8 +41,9 @@ export function openRedis(url: RedisUrl, options: RedisConnectionOptions): Redis
   const redis =
     url.kind === 'cluster' ? openCluster(url, common) : url.kind === 'sentinel' ? openSentinel(url, common) : openOne(url, common)
   // Without a listener the client writes to the console.
-  redis.on('error', options.onError)
-  if (redis instanceof Cluster) redis.on('node error', options.onError)
+  const onError = (error: Error): void => options.onError(withoutCommand(error))
+  redis.on('error', onError)
+  if (redis instanceof Cluster) redis.on('node error', onError)
   return redis
 }
 
@@ -58,7 +60,7 @@ export function openRedisNode(address: Address, url: RedisUrl, options: RedisCon
     enableReadyCheck: false,
     retryStrategy: null,
   })
-  redis.on('error', options.onError)
+  redis.on('error', (error: Error) => options.onError(withoutCommand(error)))
   return redis
 }
 

@@ -51,6 +51,12 @@ const TEXTS: Readonly<Record<RedisFault, string>> = {
   unknown: 'failed',
 }
 
+/** The client attaches the command to an error: passwords of a login, payloads. Nobody who prints an error whole should print those. */
+export function withoutCommand(error: Error): Error {
+  if ('command' in error) delete error.command
+  return error
+}
+
 /** What an error of the Redis client is about. */
 export function redisFault(error: unknown): RedisFault {
   const message = error instanceof Error ? error.message : String(error)

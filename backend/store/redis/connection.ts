@@ -1,5 +1,6 @@
 import { Command, type Redis } from 'ioredis'
 import type { Timers } from '#shared/base/timers.ts'
+import { withoutCommand } from '#shared/cluster/redis-fault.ts'
 import { isReply } from './errors.ts'
 
 export type Argument = string | number | Buffer
@@ -199,7 +200,7 @@ export class Connection {
     for (const [index, [name, ...args]] of commands.entries()) {
       const command = new Command(name, args, { replyEncoding: null }, (error, reply) => {
         if (error && !isReply(error)) isLost = true
-        replies[index] = error ?? reply
+        replies[index] = error ? withoutCommand(error) : reply
         if (--missing > 0) return
         this.#sentAtMs.shift()
         onReplies(isLost ? null : replies)

@@ -272,7 +272,7 @@ export class RedisStore implements ClusterStore {
     const required = { level, redundancyFactor, allowsEviction }
     const parts = { url, connecting, required, timers: this.#timers, configKey: new Keys(clusterName).config, shardCount }
     const warned = new Set<string>()
-    return new Topology(parts, {
+    return new Topology(this.#neededKeys(), parts, {
       onReady: () => this.#appender.onPlaced(),
       onDown: node => this.#appender.onDown(node),
       onPlaced: () => this.#appender.onPlaced(),
@@ -285,6 +285,10 @@ export class RedisStore implements ClusterStore {
     })
   }
 
+  #neededKeys(): readonly string[] {
+    return [this.#keys.config, ...this.#logs.map(log => this.#keys.log(log.shard))]
+  }
+
   async #open(): Promise<void> {
     const { signal } = this.#options
     const refused = new Promise<never>((_, reject) => {
@@ -295,7 +299,7 @@ export class RedisStore implements ClusterStore {
     signal?.addEventListener('abort', onAbort)
     if (signal?.aborted === true) onAbort()
     try {
-      const ready = [this.#keys.config, ...this.#logs.map(log => this.#keys.log(log.shard))].map(key => this.#topology.readyNodeOf(key))
+      const ready = this.#neededKeys().map(key => this.#topology.readyNodeOf(key))
       await Promise.race([Promise.all(ready), refused])
     } finally {
       signal?.removeEventListener('abort', onAbort)

@@ -20,12 +20,15 @@ const RELOCATE_EVERY_CHECKS = 5
 
 /** The primaries that hold our keys, each with its connections; kept up to date. */
 export class Topology {
+  readonly #keys: readonly string[]
   readonly #parts: NodeParts
   readonly #events: TopologyEvents
   readonly #locator: Locator
   readonly #nodes = new Map<string, Node>()
   #placement: Placement | null = null
   #trouble: string | null = null
+  /** Some of our keys have no primary. */
+  #isIncomplete = false
   #isLocating = false
   #isClosed = false
   #checks = 0
@@ -34,7 +37,9 @@ export class Topology {
   /** Called at the next change of anything. */
   #waiting: (() => void)[] = []
 
-  constructor(parts: NodeParts, events: TopologyEvents) {
+  /** @param keys one key of each shard, and the marker of the store: the nodes that hold them are the ones we need */
+  constructor(keys: readonly string[], parts: NodeParts, events: TopologyEvents) {
+    this.#keys = keys
     this.#parts = parts
     this.#events = events
     this.#locator = openLocator(parts.url, parts.connecting)
@@ -74,6 +79,7 @@ export class Topology {
   /** What keeps any of it from serving; null when nothing does. */
   get trouble(): string | null {
     if (this.#placement === null) return this.#trouble ?? 'connecting to Redis'
+    if (this.#isIncomplete) return 'Redis Cluster: some slots have no primary'
     // Sentinels that do not answer matter when the primary is lost.
     for (const node of this.#nodes.values()) if (node.trouble !== null) return node.trouble
     return null
@@ -110,13 +116,15 @@ export class Topology {
     if (this.#isClosed) return
     this.#placement = placement
     this.#trouble = null
+    const needed = new Set(this.#keys.map(key => placement.nodeOf(key)))
+    this.#isIncomplete = needed.delete(undefined)
     for (const [name, node] of this.#nodes) {
-      if (placement.addresses.has(name)) continue
+      if (needed.has(name)) continue
       this.#nodes.delete(name)
       node.stop()
     }
     for (const [name, address] of placement.addresses) {
-      if (this.#nodes.has(name)) continue
+      if (!needed.has(name) || this.#nodes.has(name)) continue
       const node = this.#newNode(address)
       this.#nodes.set(name, node)
       node.start()
