@@ -255,7 +255,8 @@ describe('a session that moves', () => {
     expect(a.calls).toEqual([`detach ${SHARD} ${CLIENT} ${CONNECTION}`])
     failOver()
     expect(b.calls.filter(call => !call.startsWith(`resume ${OTHER}`))).toEqual([
-      ...[`detach ${SHARD} ${CLIENT} ${CONNECTION}`, `resume ${SHARD} true`],
+      `detach ${SHARD} ${CLIENT} ${CONNECTION}`,
+      `resume ${SHARD} true`,
     ])
     b.caller.detached(CONNECTION)
     b.calls.length = 0

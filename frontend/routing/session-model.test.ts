@@ -156,7 +156,7 @@ class World {
   }
 
   #resume(session: ResumedSession): void {
-    for (const stored of [...this.#stored]) {
+    for (const stored of this.#stored.slice()) {
       const known = session.outstanding.find(({ sequence }) => sequence === stored.sequence)
       if (known !== undefined) stored.phase = known.phase
       else if (stored.sequence > session.lastSequence) stored.phase = 'queued'
@@ -220,7 +220,7 @@ test('a connected client gets each QoS 1 and 2 message once and in order, and ea
       if (random.chance(0.05)) world.ask()
       if (random.chance(0.03)) world.own()
       else if (random.chance(0.02)) world.close()
-      else if (random.chance(0.02)) world.regain()
+      else if (random.int(1, 50) === 1) world.regain()
       for (let steps = random.int(0, 4); steps > 0; steps--) world.step()
     }
     world.own()
