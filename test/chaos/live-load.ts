@@ -19,10 +19,18 @@ export interface Waits {
   readonly disconnects: number
 }
 
+interface Publisher {
+  readonly client: LoadClient
+  readonly topic: string
+  /** Of the message that is not acknowledged; 0: none. */
+  sentMs: number
+  longestMs: number
+}
+
 /** Publishers of QoS 1, one message at a time each, and as many subscribers with persistent sessions; all stay connected. */
 export class LiveLoad {
   readonly #engine = new Engine()
-  readonly #publishers: { readonly client: LoadClient; sentMs: number; longestMs: number }[] = []
+  readonly #publishers: Publisher[] = []
   readonly #waits: number[] = []
   #acknowledged = 0
   #delivered = 0
@@ -36,29 +44,27 @@ export class LiveLoad {
       await subscribe(subscriber, [`live/${at}`])
       subscriber.deliveries = { delivered: () => void this.#delivered++ }
       const client = await openClient(this.#engine, () => address(`live-p${at}`), `live-p${at}`)
-      const publisher = { client, sentMs: 0, longestMs: 0 }
-      client.acks = { acked: () => this.#onAck(at) }
+      const publisher: Publisher = { client, topic: `live/${at}`, sentMs: 0, longestMs: 0 }
+      client.acks = { acked: () => this.#onAck(publisher) }
       this.#publishers.push(publisher)
     })
     this.#isPublishing = true
-    for (const at of this.#publishers.keys()) this.#publish(at)
+    for (const publisher of this.#publishers) this.#publish(publisher)
   }
 
-  #publish(at: number): void {
-    const publisher = this.#publishers[at]!
+  #publish(publisher: Publisher): void {
     if (!publisher.client.isReady) return
     publisher.sentMs = performance.now()
-    publisher.client.write(packets.publish({ topic: `live/${at}`, qos: 1, packetId: 1, payload: Buffer.alloc(PAYLOAD_BYTES, '.') }))
+    publisher.client.write(packets.publish({ topic: publisher.topic, qos: 1, packetId: 1, payload: Buffer.alloc(PAYLOAD_BYTES, '.') }))
   }
 
-  #onAck(at: number): void {
-    const publisher = this.#publishers[at]!
+  #onAck(publisher: Publisher): void {
     const waitedMs = performance.now() - publisher.sentMs
     publisher.sentMs = 0
     publisher.longestMs = Math.max(publisher.longestMs, waitedMs)
     this.#waits.push(waitedMs)
     this.#acknowledged++
-    if (this.#isPublishing) setTimeout(() => this.#publish(at), PACE_MS)
+    if (this.#isPublishing) setTimeout(() => this.#publish(publisher), PACE_MS)
   }
 
   /** What was since the last call. */
