@@ -21,8 +21,8 @@ class Story {
     )
   }
 
-  subscribe(client: string, filter: string, qos: Qos = 2): this {
-    return this.add({ is: 'subscribe', client, filter, qos, noLocal: false }, { is: 'suback', client, filter, granted: qos })
+  subscribe(client: string, filter: string, qos: Qos = 2, noLocal = false): this {
+    return this.add({ is: 'subscribe', client, filter, qos, noLocal }, { is: 'suback', client, filter, granted: qos })
   }
 
   unsubscribe(client: string, filter: string): this {
@@ -146,6 +146,7 @@ describe('a planted fault is found', () => {
       'a Subscription of a former session',
       pair().close('s').connect('s', { clean: true }).publish('p:1', 1).receive('s', 'p:1', 1),
     ],
+    ['no-local', 'its own message', new Story().connect('p').subscribe('p', TOPIC, 1, true).publish('p:1', 1).receive('p', 'p:1', 1)],
     ['unknown', 'bytes that nobody sent', pair().publish('p:1', 1).receive('s', 'p:1', 1).receive('s', '\u00ee\u00ee', 1)],
     ['session-lost', 'Session Present is not set', new Story().connect('s').close('s').connect('s')],
     ['session-made-up', 'after Clean Start', new Story().connect('s').close('s').connect('s', { clean: true, present: true })],

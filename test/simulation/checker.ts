@@ -8,6 +8,7 @@ export type Rule =
   | 'duplicate'
   | 'order'
   | 'unasked'
+  | 'no-local'
   | 'unknown'
   | 'session-lost'
   | 'session-made-up'
@@ -229,13 +230,11 @@ class Checker {
   ): void {
     // A Retained Message may have been on its way when its Subscription ended.
     const from = retain ? session.startedAt : publication.sentAt
-    const isAsked = session.subscriptions.some(
-      each =>
-        filterMatches(each.matched, publication.topic) &&
-        mayHoldWithin(each, from, at) &&
-        !(each.noLocal && !retain && each.endingAt === NEVER && publication.client === client),
-    )
-    if (!isAsked) this.#violate('unasked', `${client} has no Subscription for ${message} on ${publication.topic}`, [client, message])
+    const asked = session.subscriptions.filter(each => filterMatches(each.matched, publication.topic) && mayHoldWithin(each, from, at))
+    if (asked.length === 0)
+      this.#violate('unasked', `${client} has no Subscription for ${message} on ${publication.topic}`, [client, message])
+    else if (!retain && publication.client === client && asked.every(({ noLocal }) => noLocal))
+      this.#violate('no-local', `${client} gets its own ${message} on ${publication.topic}`, [client, message])
   }
 
   #countQos2(session: SessionModel, { message, qos }: Publication): void {

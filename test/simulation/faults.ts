@@ -9,6 +9,7 @@ export type FaultName =
   | 'redisOutage'
   | 'redisCutOff'
   | 'redisFailover'
+  | 'redisSlow'
   | 'drain'
 
 /** What may go wrong, each with its end. Durations are mostly short: beside the limits of the cluster, seldom far beyond. */
@@ -73,6 +74,14 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     // At `stored` an answer does not wait for the replica: what the owner cannot write again, because it is dead too, is lost.
     if (cluster.surroundings.level === 'stored' && dropped > 0)
       cluster.history.add({ is: 'mayForget', what: `${dropped} writes at level stored` })
+  },
+  redisSlow: cluster => {
+    const { redis } = cluster
+    const ms = duration(cluster, 6_000)
+    const before = Math.min(redis.delayMsMax, 10)
+    cluster.note(`Redis is slow for ${ms} ms`)
+    redis.delayMsMax = cluster.world.random.pick([50, 500, 4_000])
+    cluster.world.after(ms, () => (redis.delayMsMax = before))
   },
   drain: cluster => {
     const running = cluster.pods.filter(({ role, process, backend }) => role === 'backend' && backend !== null && process!.isRunning)

@@ -20,6 +20,8 @@ const LATE_MS = 300
 export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   /** An owner that was replaced goes on writing. */
   'fencing-ignored': { store: { isFencingIgnored: true } },
+  /** Nobody minds the end of a lease, and fencing alone is left. */
+  'lease-ignored': { isLeaseIgnored: true },
   /** Acknowledged before it is stored. */
   'commit-answered-early': { store: { isAnsweredEarly: true } },
   /** The last entry of the journal is not read by the next owner. */
@@ -46,7 +48,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
           ),
       }),
   },
-  /** Frontends confirm what nobody has answered when a link breaks. */
+  /** What a frontend asks again after a failover passes for something new. */
   'retries-unmarked': {
     wrapOwner: calls =>
       wrap(calls, {

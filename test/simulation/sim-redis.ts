@@ -19,6 +19,8 @@ export interface StoredShard {
   log: StoredEntry[]
   /** Entries ever trimmed: the place of `log[0]`. */
   trimmed: number
+  /** Whoever has read on in the log has all that is in the snapshot. */
+  isSnapshotOfLog: boolean
   /** Of the owner's entries the highest number that is stored, or covered by the snapshot. */
   lastNumber: number
 }
@@ -40,6 +42,7 @@ export class RedisState {
       snapshotNumber: 0,
       log: [],
       trimmed: 0,
+      isSnapshotOfLog: true,
       lastNumber: 0,
     }))
   }

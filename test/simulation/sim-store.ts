@@ -263,6 +263,7 @@ export class SimStore implements ClusterStore {
 
   #finishAt(shard: number, owned: Owned, covered: number, chunks: readonly Uint8Array[]): boolean {
     if (!this.#isOwnerAt(shard, owned)) return false
+    const isOfLog = this.level !== 'memory' && !owned.isIncomplete
     this.#redis.write(state => {
       const stored = state.shards[shard]!
       const kept = stored.log.filter(({ epoch, number }) => epoch === owned.epoch && number > covered)
@@ -270,6 +271,7 @@ export class SimStore implements ClusterStore {
       stored.log = kept
       stored.snapshot = chunks
       stored.snapshotNumber++
+      stored.isSnapshotOfLog = isOfLog
       stored.lastNumber = Math.max(stored.lastNumber, covered)
     })
     return true
@@ -289,6 +291,7 @@ export class SimStore implements ClusterStore {
   read(shard: number): ShardReading {
     this.#check(shard)
     let place = -1
+    let snapshot = -1
     const { failovers } = this.#redis
     /** At Redis: the next entries; null when their place is gone. */
     const page = (): { readonly kind: 'snapshot' | 'log'; readonly bytes: readonly Uint8Array[]; readonly isLast: boolean } | null => {
@@ -296,9 +299,11 @@ export class SimStore implements ClusterStore {
       if (failovers !== this.#redis.failovers) return null
       if (place === -1) {
         place = stored.trimmed
+        snapshot = stored.snapshotNumber
         return { kind: 'snapshot', bytes: stored.snapshot, isLast: false }
       }
-      if (place < stored.trimmed) return null
+      // A snapshot of what was never appended (level memory, or after a loss) says more than the log that it covers.
+      if (place < stored.trimmed || (snapshot !== stored.snapshotNumber && !stored.isSnapshotOfLog)) return null
       const found = stored.log.slice(place - stored.trimmed, place - stored.trimmed + PAGE_ENTRIES)
       place += found.length
       return { kind: 'log', bytes: found.map(({ bytes }) => bytes), isLast: place === stored.trimmed + stored.log.length }
