@@ -31,19 +31,23 @@ export function resumeSession(engine: Engine, shard: Shard, link: FrontendLink, 
 /** Brings the outbox to where the client is. */
 function reconcile(engine: Engine, session: Session, resumed: ResumedSession): void {
   const outbox = (session.outbox ??= new Outbox())
-  const withClient = new Map(resumed.outstanding.map(entry => [entry.sequence, entry]))
+  const withClient = new Map(resumed.outstanding.filter(({ sequence }) => sequence > 0).map(entry => [entry.sequence, entry]))
+  // What came to the client on an earlier connection has no number there, and is past its PUBREC.
+  const older = new Map(resumed.outstanding.filter(({ sequence }) => sequence === 0).map(entry => [entry.packetId, entry]))
   const waiting: Delivery[] = []
   outbox.due.clear()
   outbox.inWindow = 0
   for (const delivery of outbox.ids.deliveries()) {
-    const entry = withClient.get(delivery.sequence)
-    if (delivery.sequence > resumed.lastSequence) {
-      // It never got to the client on this connection.
+    const entry = withClient.get(delivery.sequence) ?? older.get(delivery.packetId)
+    withClient.delete(delivery.sequence)
+    older.delete(delivery.packetId)
+    // A PUBREL that may not have arrived goes again: a client that waits for it takes the next message with this identifier for a repeat.
+    const isReleased = outbox.ids.phase(delivery.packetId) === AWAITING_PUBCOMP
+    if (entry === undefined && (isReleased || delivery.sequence > resumed.lastSequence)) {
       delivery.inWindow = false
       outbox.due.push(delivery)
       continue
     }
-    withClient.delete(delivery.sequence)
     if (entry === undefined || entry.packetId !== delivery.packetId) outbox.ids.free(delivery.packetId)
     if (entry === undefined) finish(engine, session, delivery)
     else hold(engine, session, outbox, delivery, entry)
@@ -60,7 +64,7 @@ function reconcile(engine: Engine, session: Session, resumed: ResumedSession): v
     engine.counters.queuedMessages++
   }
   // Messages that no journal knows of: their publishers had no acknowledgement. The client holds their identifiers nonetheless.
-  for (const { packetId, phase } of withClient.values()) {
+  for (const { packetId, phase } of [...withClient.values(), ...older.values()]) {
     outbox.ids.restore(packetId, phase === 'sent' ? AWAITING_PUBACK : AWAITING_PUBCOMP, null)
     outbox.inWindow++
   }
