@@ -174,7 +174,7 @@ class End implements Link {
   #gathered: Frame[] = []
   #isFlushing = false
   /** Frames on their way to this end, in order; held up while the path is cut. */
-  #incoming: { readonly dueMs: number; readonly frames: readonly Frame[] | 'end' }[] = []
+  #incoming: { readonly sentMs: number; readonly dueMs: number; readonly frames: readonly Frame[] | 'end' }[] = []
   #isReceiving = false
   #lastDueMs = 0
   #unreadBytes = 0
@@ -227,7 +227,9 @@ class End implements Link {
   get heardMs(): number {
     const { process } = this.other.station
     const peerMs = this.other.#phase === 'open' ? process.readMs : 0
-    const sentMs = Math.min(peerMs, this.#cutSinceMs, this.station.process.readMs - this.#delayMs)
+    // A heartbeat does not overtake what was sent before it.
+    const waitingMs = this.#incoming[0]?.sentMs ?? Infinity
+    const sentMs = Math.min(peerMs, this.#cutSinceMs, waitingMs, this.station.process.readMs - this.#delayMs)
     const beats = Math.floor((sentMs - this.#phaseMs) / HEARTBEAT_MS)
     this.#heardMs = Math.max(this.#heardMs, this.#phaseMs + beats * HEARTBEAT_MS + this.#delayMs)
     return this.#heardMs + this.#monotonicOffsetMs
@@ -290,7 +292,7 @@ class End implements Link {
   }
 
   #watchSilence(): void {
-    this.station.process.timers.after(SILENCE_MS / 4, () => {
+    this.station.process.timers.after(HEARTBEAT_MS, () => {
       if (this.#phase !== 'open') return
       if (this.station.process.clock.monotonicMs() - this.heardMs > SILENCE_MS) this.close('silence')
       else this.#watchSilence()
@@ -316,7 +318,7 @@ class End implements Link {
   #send(frames: readonly Frame[] | 'end', delayMs: number): void {
     if (this.#phase === 'closing' || this.#phase === 'closed') return
     this.#lastDueMs = Math.max(this.#lastDueMs, this.#world.nowMs + delayMs)
-    this.#incoming.push({ dueMs: this.#lastDueMs, frames })
+    this.#incoming.push({ sentMs: this.#world.nowMs, dueMs: this.#lastDueMs, frames })
     this.#receive()
   }
 

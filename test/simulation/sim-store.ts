@@ -83,6 +83,8 @@ export class SimStore implements ClusterStore {
     const epoch = await this.#client.ask('write', isRepeated => this.#claimAt(shard, after, isRepeated))
     if (epoch === null) return null
     this.#gone.delete(shard)
+    // What an earlier ownership of ours has left is nobody's any more: whoever gave it up has closed the links.
+    for (const { done } of this.#owned.get(shard)?.pending.splice(0) ?? []) done()
     this.#owned.set(shard, { epoch, passed: 0, answered: 0, pending: [], logBytes: 0, isIncomplete: false })
     return epoch
   }
