@@ -105,14 +105,18 @@ export class Engine {
     return this.shards[shardOf(key, this.shards.length)]!
   }
 
-  /** The publish that begins is for these shards alone. Answers those that are not ours, null when all are. */
-  addressShards(shards: Shards): number[] | null {
+  /**
+   * The publish that begins is for these shards alone. Answers those that are not ours, or not since the epoch that the caller has resumed
+   * (`resumed`, by shard): it may have sent this before it knew, and newer ones to somebody else. Null when all are.
+   */
+  addressShards(shards: Shards, resumed: Float64Array): number[] | null {
     this.isRestricted = true
     const mark = ++this.#addressing
     let moved: number[] | null = null
     for (let i = 0; i < shards.count; i++) {
       const number = shards.numbers[i]!
-      if (this.shards[number]?.phase === 'serving') this.#addressed[number] = mark
+      const shard = this.shards[number]
+      if (shard?.phase === 'serving' && resumed[number] === shard.epoch) this.#addressed[number] = mark
       else (moved ??= []).push(number)
     }
     return moved

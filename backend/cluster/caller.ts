@@ -62,7 +62,7 @@ export class Caller implements OwnerPort, RouteFollower {
     this.link = new FrontendLink(parts.calls, this.key)
     // It is told everything anew, and takes no shard for fresh until it knows its routes.
     this.applied = node.announcements.barrier
-    this.#origin = { link: this.link, answers: new PublishAnswers(parts.calls), calls: parts.calls }
+    this.#origin = { link: this.link, answers: new PublishAnswers(parts.calls), calls: parts.calls, resumed: new Float64Array(engine.shards.length) }
     this.#retained = new RetainedQueries(engine, parts.calls)
   }
 
@@ -193,7 +193,9 @@ export class Caller implements OwnerPort, RouteFollower {
       bound.map(({ session }) => ({ connection: session.connection, session: session.handle })),
     )
     for (const { session, resumed } of bound) if (resumed.isWritable) onOpened(this.#engine, session)
-    if (isLast) this.#node.awaiting.resumedBy(shard, this.key)
+    if (!isLast) return
+    this.#origin.resumed[shardNumber] = shard.epoch
+    this.#node.awaiting.resumedBy(shard, this.key)
   }
 
   wantRoutes(shard: number): void {

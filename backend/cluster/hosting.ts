@@ -64,7 +64,12 @@ export class Hosting implements ShardHost {
   async stop(number: number): Promise<void> {
     const shard = this.#engine.shards[number]!
     shard.phase = 'leaving'
-    for (const session of shard.sessions.values()) loseLink(session)
+    for (const session of shard.sessions.values()) {
+      loseLink(session)
+      // What is due from now on is the next owner's.
+      session.timer = this.#engine.cancel(session.timer)
+      session.willTimer = this.#engine.cancel(session.willTimer)
+    }
     // What was received in this turn has its records and answers in the open commit.
     await this.#engine.journal.stored()
     await this.#snapshotter.leave(shard)

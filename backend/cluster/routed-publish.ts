@@ -22,6 +22,8 @@ export interface PublishOrigin {
   readonly link: FrontendLink
   readonly answers: Acknowledger
   readonly calls: CallerPort
+  /** By shard: the epoch of ours that the caller has resumed its connections for. */
+  readonly resumed: Float64Array
 }
 
 /** OwnerPort.publish: QoS 0 and 1, for the addressed shards alone. */
@@ -38,7 +40,7 @@ export function publishFromLink(
   engine.counters.publishesReceived++
   engine.counters.payloadBytesReceived += message.payloadLength
   limitExpiry(engine, message)
-  const moved = engine.addressShards(shards)
+  const moved = engine.addressShards(shards, origin.resumed)
   const result = matchOf(engine, message)
   const refused = refusal(engine, message, result, isRefusable)
   if (refused !== null) {

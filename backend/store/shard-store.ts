@@ -52,7 +52,8 @@ export interface ClusterStore extends ShardStore {
   ownerOf(shard: number): Promise<ShardOwner | null>
   /**
    * Makes this process the owner, with an epoch above every one before; from then on the store refuses whatever an older owner sends.
-   * `after` is the epoch that the caller has seen (0: none): null when somebody else was faster. Stored at the promised level.
+   * `after` is the epoch that the caller has seen (0: none): null when somebody else was faster. Stored at the promised level. A shard that
+   * is ours already gets a new epoch, and what is pending of it is given up: its lease was over.
    */
   claim(shard: number, after: number): Promise<number | null>
   /** Lets the shard go, after its last commit was answered: `ownerOf` says so to others. Its entries stay. */

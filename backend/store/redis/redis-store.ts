@@ -144,7 +144,8 @@ export class RedisStore implements ClusterStore {
 
   async claim(shard: number, after: number): Promise<number | null> {
     const log = this.#log(shard)
-    assert(!log.isOwned, `shard ${shard} is claimed already`)
+    // Ours before, and given up without a word to Redis: the lease was over.
+    if (log.isOwned) log.end('fenced')
     const { id, instance } = this.#options.owner
     const meta = this.#keys.meta(shard)
     const dropsUnreleased = this.level === 'memory' ? '1' : '0'
