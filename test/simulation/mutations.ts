@@ -18,10 +18,10 @@ export interface Mutation {
 const LATE_MS = 300
 
 export const MUTATIONS: Readonly<Record<string, Mutation>> = {
-  /** An owner that was replaced goes on writing. */
-  'fencing-ignored': { store: { isFencingIgnored: true } },
-  /** Nobody minds the end of a lease, and fencing alone is left. */
+  /** Nobody minds the end of a lease, and fencing alone is left: not enough for what needs no write. */
   'lease-ignored': { isLeaseIgnored: true },
+  /** Nor does the store refuse an owner that was replaced. While leases hold, fencing alone is not seen to matter here. */
+  'fencing-and-lease-ignored': { isLeaseIgnored: true, store: { isFencingIgnored: true } },
   /** Acknowledged before it is stored. */
   'commit-answered-early': { store: { isAnsweredEarly: true } },
   /** The last entry of the journal is not read by the next owner. */

@@ -29,7 +29,7 @@ export class Neighbours {
 
   #onMembers(): void {
     const wanted = this.#membership.membersOf('backend').filter(({ id }) => id !== this.#station.id)
-    for (const [id, { member, dialer }] of [...this.#dialers]) {
+    for (const [id, { member, dialer }] of this.#dialers) {
       if (wanted.some(each => each.id === id && each.instance === member.instance)) continue
       this.#dialers.delete(id)
       dialer.stop('no member any more')

@@ -257,7 +257,7 @@ export class SimClient implements PacketTaker {
   /** QoS 2 without its session would be a new message, and might be the second; QoS 1 may. */
   #onSessionLost(): void {
     this.#held.clear()
-    for (const [packetId, { qos, message, stage }] of [...this.#outgoing]) {
+    for (const [packetId, { qos, message, stage }] of this.#outgoing) {
       if (qos !== 2) continue
       this.#outgoing.delete(packetId)
       if (stage === 'publish') this.#history.add({ is: 'abandoned', client: this.clientId, message })

@@ -100,7 +100,7 @@ export class SimNetwork {
   }
 
   healAll(): void {
-    for (const pair of [...this.#cut]) {
+    for (const pair of this.#cut) {
       const [a, b] = pair.split('|')
       this.heal(a!, b!)
     }

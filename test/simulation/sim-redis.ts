@@ -150,7 +150,7 @@ export class SimRedis {
   /** Makes the change after which some reach it again. */
   reachable(change: () => void): void {
     change()
-    for (const run of [...this.#onReachable]) run()
+    for (const run of this.#onReachable) run()
   }
 
   /** Called whenever it may have come into reach; the answer stops it. */

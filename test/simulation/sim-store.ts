@@ -201,7 +201,7 @@ export class SimStore implements ClusterStore {
     this.#isRepairing = true
     this.#client.whenReachable(() => {
       this.#isRepairing = false
-      for (const [shard, owned] of [...this.#owned]) this.#repairShard(shard, owned)
+      for (const [shard, owned] of this.#owned) this.#repairShard(shard, owned)
     })
   }
 

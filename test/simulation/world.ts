@@ -107,7 +107,7 @@ export class SimProcess {
           scheduled.isCancelled = true
         }
       },
-      nowMs: this.clock.monotonicMs,
+      nowMs: () => this.clock.monotonicMs(),
     }
     this.random = {
       uuid: () => Array.from({ length: 4 }, () => world.random.int(0, 0x7fffffff).toString(16).padStart(8, '0')).join('-'),
