@@ -19,7 +19,6 @@ import { onPublish, onRelease } from './handlers/publish.ts'
 import { onSubscribe, onUnsubscribe } from './handlers/subscribe.ts'
 import { runReplays } from './queue/retained-replay.ts'
 import { finishRecovery, recoverShard } from './shard/recovery.ts'
-import type { Shard } from './shard/shard.ts'
 import { Snapshotter } from './shard/snapshotter.ts'
 
 /**
@@ -54,7 +53,10 @@ export class Backend implements BackendPort {
     const backend = new Backend(parts)
     const node = backend.engine.cluster!
     const hosting = new Hosting(backend.engine, node, backend.#snapshotter, mayServe)
-    parts.cluster.store.onIncomplete = shard => backend.#writeAgain(backend.engine.shards[shard]!)
+    parts.cluster.store.onIncomplete = shard => {
+      backend.engine.log.warn('shard_written_again', { shard })
+      backend.#snapshotter.mend(backend.engine.shards[shard]!)
+    }
     return { backend, node, hosting }
   }
 
@@ -143,15 +145,6 @@ export class Backend implements BackendPort {
     await this.#snapshotter.close()
     await this.engine.journal.settled()
     await this.engine.store.close()
-  }
-
-  /** The store has lost what it had answered as stored: our memory has it. */
-  #writeAgain(shard: Shard): void {
-    if (!shard.isServing) return
-    this.engine.log.warn('shard_written_again', { shard: shard.number })
-    this.#snapshotter.writeNow(shard).catch((error: unknown) => {
-      this.engine.log.error('snapshot_failed', { shard: shard.number, error: String(error) })
-    })
   }
 
   /** Fails closed: no client may go on believing that what it sends is taken (docs/durability.md). */

@@ -117,7 +117,9 @@ async function openOn(entry: Uint8Array): Promise<BackendRig> {
 
 describe('entries that nobody wrote', () => {
   test('a newer format is refused by name, with what to do', async () => {
-    await expect(openOn(Buffer.from([ENTRY_FORMAT + 1]))).rejects.toThrow(/format 2, this version reads up to 2: run the version/)
+    await expect(openOn(Buffer.from([ENTRY_FORMAT + 1]))).rejects.toThrow(
+      `holds entries of format ${ENTRY_FORMAT + 1}, this version reads up to ${ENTRY_FORMAT}: run the version`,
+    )
     await expect(openOn(Buffer.from([ENTRY_FORMAT + 1]))).rejects.toMatchObject({ fault: 'newerFormat' })
   })
 

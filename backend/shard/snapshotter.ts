@@ -3,7 +3,7 @@ import type { Message } from '#shared/mqtt/message.ts'
 import type { Engine } from '../engine.ts'
 import type { Delivery } from '../session/delivery.ts'
 import type { Session } from '../session/session.ts'
-import { StoreError, type SnapshotWriter } from '../store/shard-store.ts'
+import { StoreError } from '../store/shard-store.ts'
 import { ENTRY_FORMAT } from './journal.ts'
 import {
   Record,
@@ -37,12 +37,15 @@ const CHUNK_BYTES = 256 * 1024
  */
 export class Snapshotter {
   readonly #engine: Engine
-  readonly #failed = new Map<Shard, { readonly retryAtMs: number; readonly waitMs: number }>()
+  readonly #failed = new Map<Shard, Retry>()
   #running: Promise<void> | null = null
   #isClosed = false
   /** Of the snapshot that is under way. */
   #writing: Shard | null = null
-  #forced: Shard | null = null
+  /** Ends it at its next step, even while it waits for the journal. */
+  #interrupt: () => void = () => {}
+  /** Shards of which the store has lost entries, until a snapshot that began later is finished. */
+  readonly #lost = new Map<Shard, Mend>()
 
   constructor(engine: Engine) {
     this.#engine = engine
@@ -50,10 +53,16 @@ export class Snapshotter {
 
   /** Called at each tick, a few times a second: starts the snapshot that is due, unless one is under way. */
   check(): void {
-    if (this.#running !== null || this.#isClosed) return
+    if (this.#isClosed) return
+    for (const [shard, mend] of this.#lost) this.#runMend(shard, mend)
+    if (this.#running !== null) return
     const shard = this.#engine.shards.find(candidate => this.#isDue(candidate))
     if (shard === undefined) return
-    this.#running = this.#write(shard)
+    const interrupted = new Promise<false>(resolve => {
+      this.#interrupt = () => resolve(false)
+    })
+    this.#writing = shard
+    this.#running = this.#write(shard, interrupted)
       .then(
         () => void this.#failed.delete(shard),
         (error: unknown) => this.#onFailed(shard, error),
@@ -64,74 +73,149 @@ export class Snapshotter {
       })
   }
 
-  /** Writes one now, whatever the log's size: entries of the shard are missing in the store, or were never written. */
-  async writeNow(shard: Shard): Promise<void> {
-    while (this.#running !== null) await this.#running
-    this.#forced = shard
-    const running = this.#write(shard).finally(() => {
-      this.#forced = null
-      if (this.#running === running) this.#running = null
-    })
-    this.#running = running.catch(() => undefined)
-    await running
+  /**
+   * The store has lost entries of the shard that it had answered, and takes no others before a snapshot of what we have in memory (ClusterStore.
+   * onIncomplete): it is begun at once, and again until it is finished. Commits wait meanwhile, so it must not wait for them.
+   */
+  mend(shard: Shard): void {
+    const known = this.#lost.get(shard)
+    const mend: Mend = known ?? { running: null, isOutdated: false, retry: null }
+    mend.isOutdated = true
+    if (known !== undefined) return
+    this.#lost.set(shard, mend)
+    this.#runMend(shard, mend)
   }
 
   /** The shard goes to another backend: a snapshot of it that is under way is dropped. Where nothing was journalled, all is written now. */
   async leave(shard: Shard): Promise<void> {
-    if (!this.#engine.journal.isDurable) return this.writeNow(shard)
-    if (this.#writing === shard) await this.#running
+    if (!this.#engine.journal.isDurable) return this.#writeAtOnce(shard)
+    if (this.#writing === shard) {
+      this.#interrupt()
+      await this.#running
+    }
+    await this.#lost.get(shard)?.running
   }
 
   /** Stops after the piece under way; an unfinished snapshot is dropped, the former one and the log stay. */
   async close(): Promise<void> {
     this.#isClosed = true
     await this.#running
+    for (const { running } of this.#lost.values()) await running
   }
 
   #onFailed(shard: Shard, error: unknown): void {
-    const waitMs = Math.min(RETRY_MS_MAX, 2 * (this.#failed.get(shard)?.waitMs ?? RETRY_MS_MIN / 2))
+    const waitMs = nextWaitMs(this.#failed.get(shard))
     this.#failed.set(shard, { waitMs, retryAtMs: this.#engine.clock.monotonicMs() + waitMs })
     this.#engine.log.error('snapshot_failed', { shard: shard.number, error: String(error), retryAfterMs: waitMs })
   }
 
   #isDue(shard: Shard): boolean {
-    if (!shard.isServing) return false
+    if (!shard.isServing || this.#lost.has(shard)) return false
     const failed = this.#failed.get(shard)
     if (failed !== undefined && this.#engine.clock.monotonicMs() < failed.retryAtMs) return false
     return this.#engine.store.logBytes(shard.number) > Math.max(LOG_BYTES_MIN, LOG_TO_SNAPSHOT * shard.snapshotBytes)
   }
 
-  async #write(shard: Shard): Promise<void> {
+  #runMend(shard: Shard, mend: Mend): void {
+    if (mend.running !== null || this.#isClosed) return
+    if (!isOurs(shard)) return void this.#lost.delete(shard)
+    if (mend.retry !== null && this.#engine.clock.monotonicMs() < mend.retry.retryAtMs) return
+    mend.isOutdated = false
+    mend.running = this.#mend(shard)
+      .then(
+        () => {
+          if (!mend.isOutdated) this.#lost.delete(shard)
+        },
+        (error: unknown) => {
+          if (!isOurs(shard) || this.#isClosed) return
+          const waitMs = nextWaitMs(mend.retry)
+          mend.retry = { waitMs, retryAtMs: this.#engine.clock.monotonicMs() + waitMs }
+          this.#engine.log.error('snapshot_failed', { shard: shard.number, error: String(error), retryAfterMs: waitMs })
+        },
+      )
+      .finally(() => {
+        mend.running = null
+      })
+  }
+
+  async #mend(shard: Shard): Promise<void> {
+    if (this.#writing === shard) {
+      this.#interrupt()
+      await this.#running
+    }
+    if (isOurs(shard)) await this.#writeAtOnce(shard)
+  }
+
+  /** A snapshot of one moment: nothing in it needs a record that is not stored yet, so that it waits for none. */
+  async #writeAtOnce(shard: Shard): Promise<void> {
     const target = this.#engine.store.beginSnapshot(shard.number)
-    this.#writing = shard
-    const pieces = new Pieces(target)
     try {
-      const { nextSession } = shard
-      writeCounters(pieces.writer, nextSession)
-      this.#writeClusterState(pieces, shard)
-      for (const session of shard.sessions.values()) {
-        // Those that come while this runs stand in the log.
-        if (session.number < nextSession && (session.isRecorded || session.isInCluster)) await this.#writeSession(pieces, session)
-      }
-      await this.#writeRetained(pieces, shard)
-      await pieces.flush()
-      // The pieces hold changes whose records may not be stored yet. Finished first, the snapshot could show after a crash
-      // a QoS 2 identifier as received whose message was never stored with its receivers, in this or another shard.
-      if (!(await this.#engine.journal.stored())) throw new StoreError('closed', 'stopped')
-      this.#checkGoesOn(shard)
+      const pieces = new Pieces()
+      const chunks: Uint8Array[] = []
+      for (const _ of this.#records(pieces, shard)) if (pieces.isLarge) chunks.push(pieces.take())
+      chunks.push(pieces.take())
+      for (const chunk of chunks) await target.write(chunk)
       await target.finish()
-      shard.snapshotBytes = pieces.bytes
-      this.#engine.counters.snapshots++
+      this.#onFinished(shard, pieces)
     } catch (error) {
       await target.abandon()
-      if (shard === this.#forced || (!this.#isClosed && shard.isServing)) throw error
+      throw error
     }
   }
 
-  async #writeSession(pieces: Pieces, session: Session): Promise<void> {
-    this.#checkGoesOn(this.#engine.shards[session.shard]!)
+  async #write(shard: Shard, interrupted: Promise<false>): Promise<void> {
+    const target = this.#engine.store.beginSnapshot(shard.number)
+    const pieces = new Pieces()
+    try {
+      for (const _ of this.#records(pieces, shard)) {
+        if (!pieces.isLarge) continue
+        await target.write(pieces.take())
+        this.#checkGoesOn(shard)
+      }
+      await target.write(pieces.take())
+      // The pieces hold changes whose records may not be stored yet. Finished first, the snapshot could show after a crash
+      // a QoS 2 identifier as received whose message was never stored with its receivers, in this or another shard.
+      if (!(await Promise.race([this.#engine.journal.stored(), interrupted]))) throw new StoreError('closed', 'stopped')
+      this.#checkGoesOn(shard)
+      await target.finish()
+      this.#onFinished(shard, pieces)
+    } catch (error) {
+      await target.abandon()
+      if (!this.#isClosed && shard.isServing && !this.#lost.has(shard)) throw error
+    }
+  }
+
+  #onFinished(shard: Shard, pieces: Pieces): void {
+    shard.snapshotBytes = pieces.bytes
+    this.#engine.counters.snapshots++
+  }
+
+  #checkGoesOn(shard: Shard): void {
+    if (this.#isClosed || !shard.isServing || this.#lost.has(shard)) throw new StoreError('closed', 'stopped')
+  }
+
+  /** Writes all records of the shard; whoever asks for the next step may take what is written out, and let time pass. */
+  *#records(pieces: Pieces, shard: Shard): Iterable<void> {
+    const { nextSession } = shard
+    const newest = this.#engine.retainedSequence
+    writeCounters(pieces.writer, nextSession)
+    this.#writeClusterState(pieces, shard)
+    yield
+    for (const session of shard.sessions.values()) {
+      // Those that come while this runs stand in the log.
+      if (session.number < nextSession && (session.isRecorded || session.isInCluster)) yield* this.#recordsOf(pieces, session)
+    }
+    for (const message of shard.retained) {
+      // In order of coming: those that come while this runs stand in the log, and must not keep it running.
+      if (message.retainedSequence > newest) break
+      writeRetained(pieces.writer, message)
+      yield
+    }
+  }
+
+  *#recordsOf(pieces: Pieces, session: Session): Iterable<void> {
     writeSession(pieces.writer, session)
-    if (!session.keepsMessages) return pieces.flushIfLarge()
+    if (!session.keepsMessages) return yield
     for (const { filter, qos, noLocal, retainAsPublished, identifier } of session.subscriptions?.values() ?? []) {
       writeSubscribed(pieces.writer, { session: session.number, text: filter.text, qos, noLocal, retainAsPublished, identifier })
     }
@@ -139,9 +223,9 @@ export class Snapshotter {
     for (const delivery of deliveriesOf(session)) {
       if (session.hasEnded || session.outbox === null) return
       writeHeld(pieces.writer, pieces.indexOf(delivery.message), receiverOf(session, delivery))
-      if (pieces.isLarge) await pieces.flush()
+      yield
     }
-    await pieces.flushIfLarge()
+    yield
   }
 
   /** What others still have to take, what was taken from others, and who is in the groups of this shard. */
@@ -151,22 +235,27 @@ export class Snapshotter {
     for (const [fromShard, sequence] of shard.seen) writeSeen(pieces.writer, fromShard, sequence)
     for (const member of this.#engine.cluster?.groups.membersOf(shard.number) ?? []) writeMember(pieces.writer, member)
   }
+}
 
-  #checkGoesOn(shard: Shard): void {
-    const goesOn = shard.isServing || (shard === this.#forced && shard.phase === 'leaving')
-    if (this.#isClosed || !goesOn) throw new StoreError('closed', 'stopped')
-  }
+interface Retry {
+  readonly retryAtMs: number
+  readonly waitMs: number
+}
 
-  async #writeRetained(pieces: Pieces, shard: Shard): Promise<void> {
-    const newest = this.#engine.retainedSequence
-    for (const message of shard.retained) {
-      // In order of coming: those that come while this runs stand in the log, and must not keep it running.
-      if (message.retainedSequence > newest) break
-      this.#checkGoesOn(shard)
-      writeRetained(pieces.writer, message)
-      await pieces.flushIfLarge()
-    }
-  }
+interface Mend {
+  running: Promise<void> | null
+  /** Entries were lost since it began. */
+  isOutdated: boolean
+  retry: Retry | null
+}
+
+function nextWaitMs(before: Retry | null | undefined): number {
+  return Math.min(RETRY_MS_MAX, 2 * (before?.waitMs ?? RETRY_MS_MIN / 2))
+}
+
+/** Its memory is whole. */
+function isOurs(shard: Shard): boolean {
+  return shard.phase === 'serving' || shard.phase === 'leaving'
 }
 
 /** As they stand now, each once: those with an identifier, then those that wait for one. */
@@ -181,12 +270,10 @@ function deliveriesOf(session: Session): Delivery[] {
 /** Collects records into chunks of a bounded size. */
 class Pieces {
   readonly writer = new ByteWriter(CHUNK_BYTES)
-  readonly #target: SnapshotWriter
   readonly #indexes = new Map<Message, number>()
   bytes = 0
 
-  constructor(target: SnapshotWriter) {
-    this.#target = target
+  constructor() {
     this.writer.u8(ENTRY_FORMAT)
   }
 
@@ -204,14 +291,11 @@ class Pieces {
     return this.writer.length >= CHUNK_BYTES
   }
 
-  async flushIfLarge(): Promise<void> {
-    if (this.isLarge) await this.flush()
-  }
-
-  async flush(): Promise<void> {
+  /** What was written so far; another piece begins. */
+  take(): Uint8Array {
     const chunk = this.writer.take()
     this.writer.u8(ENTRY_FORMAT)
     this.bytes += chunk.length
-    await this.#target.write(chunk)
+    return chunk
   }
 }
