@@ -29,36 +29,32 @@ export class Hosting implements ShardHost {
   readonly #snapshotter: Snapshotter
   readonly #mayServe: (shard: number) => boolean
   readonly #preparations = new Map<number, Preparation>()
+  /** By shard: the call of `prepare` or `take` that is under way. One that was overtaken ends without effect. */
+  readonly #attempts: (object | null)[]
 
   constructor(engine: Engine, node: ClusterNode, snapshotter: Snapshotter, mayServe: (shard: number) => boolean) {
     this.#engine = engine
     this.#node = node
     this.#snapshotter = snapshotter
     this.#mayServe = mayServe
+    this.#attempts = engine.shards.map(() => null)
   }
 
   async prepare(number: number): Promise<void> {
-    const shard = this.#engine.shards[number]!
-    this.abandon(number)
-    shard.phase = 'preparing'
-    await this.#read(shard)
+    // What nobody journals is written down when its owner lets it go: there is nothing to read before.
+    if (!this.#engine.journal.isDurable) return
+    await this.#attempt(this.#engine.shards[number]!, () => undefined)
   }
 
   async take(number: number, epoch: number): Promise<void> {
     const shard = this.#engine.shards[number]!
-    shard.phase = 'preparing'
-    shard.epoch = epoch
-    try {
-      await this.#read(shard)
-      const preparation = this.#preparations.get(number)
-      if (preparation === undefined || !this.#mayServe(number)) throw new StoreError('closed', `shard ${number} is another backend's`)
+    await this.#attempt(shard, ({ recovery }) => {
+      if (!this.#mayServe(number)) throw notNeeded(shard)
       this.#preparations.delete(number)
-      preparation.recovery.finish()
-    } catch (error) {
-      this.#forget(shard)
-      throw error
-    }
-    this.#serve(shard)
+      shard.epoch = epoch
+      recovery.finish()
+      this.#serve(shard)
+    })
   }
 
   async stop(number: number): Promise<void> {
@@ -91,8 +87,24 @@ export class Hosting implements ShardHost {
     if (this.#engine.shards[number]!.phase === 'preparing') this.#forget(this.#engine.shards[number]!)
   }
 
+  /** Reads, then does `then` in the same turn. When either fails, nothing of the shard is kept, unless another attempt has begun. */
+  async #attempt(shard: Shard, then: (preparation: Preparation) => void): Promise<void> {
+    // One that is under way still goes on reading where this one would.
+    if (this.#attempts[shard.number] !== null) this.#clear(shard, false)
+    const attempt = (this.#attempts[shard.number] = {})
+    const isCurrent = (): boolean => this.#attempts[shard.number] === attempt
+    shard.phase = 'preparing'
+    try {
+      then(await this.#read(shard, isCurrent))
+      this.#attempts[shard.number] = null
+    } catch (error) {
+      if (isCurrent()) this.#forget(shard)
+      throw error
+    }
+  }
+
   /** Reads on to the end of what is stored now; from the beginning when nothing was read, or a snapshot has taken its place. */
-  async #read(shard: Shard): Promise<void> {
+  async #read(shard: Shard, isCurrent: () => boolean): Promise<Preparation> {
     for (let tries = 0; tries < READ_TRIES_MAX; tries++) {
       let preparation = this.#preparations.get(shard.number)
       if (preparation === undefined) {
@@ -100,17 +112,13 @@ export class Hosting implements ShardHost {
         this.#preparations.set(shard.number, preparation)
       }
       const { reading, recovery } = preparation
-      const isCurrent = (): boolean => this.#preparations.get(shard.number) === preparation
       const isWhole = await reading.readOn((_kind, bytes) => {
-        if (!isCurrent()) throw new StoreError('closed', `shard ${shard.number} is not needed any more`)
+        if (!isCurrent()) throw notNeeded(shard)
         recovery.apply(bytes)
       })
-      if (!isCurrent()) throw new StoreError('closed', `shard ${shard.number} is not needed any more`)
-      if (isWhole) return
-      const { epoch } = shard
-      this.#forget(shard)
-      shard.phase = 'preparing'
-      shard.epoch = epoch
+      if (!isCurrent()) throw notNeeded(shard)
+      if (isWhole) return preparation
+      this.#clear(shard, false)
     }
     throw new StoreError('failed', `shard ${shard.number} is replaced by snapshots faster than it can be read`)
   }
@@ -140,14 +148,19 @@ export class Hosting implements ShardHost {
     else scheduleExpiry(this.#engine, session)
   }
 
-  /** Takes everything of the shard out of the engine's memory; what is stored is not touched. */
   #forget(shard: Shard): void {
-    const engine = this.#engine
     const wasServing = shard.phase === 'serving' || shard.phase === 'leaving'
     shard.phase = 'absent'
+    this.#attempts[shard.number] = null
+    this.#clear(shard, wasServing)
+  }
+
+  /** Takes everything of the shard out of the engine's memory; what is stored is not touched. */
+  #clear(shard: Shard, wasServing: boolean): void {
+    const engine = this.#engine
     this.#preparations.delete(shard.number)
-    for (const session of [...shard.sessions.values()]) this.#forgetSession(session, wasServing)
-    for (const message of [...shard.retained]) removeRetained(engine, message.topic.name)
+    for (const session of shard.sessions.values()) this.#forgetSession(session, wasServing)
+    for (const message of shard.retained) removeRetained(engine, message.topic.name)
     for (const { message } of shard.handOvers.values()) engine.letGo(message)
     shard.handOvers.clear()
     shard.seen.clear()
@@ -176,4 +189,8 @@ export class Hosting implements ShardHost {
     }
     engine.forget(session)
   }
+}
+
+function notNeeded(shard: Shard): StoreError {
+  return new StoreError('closed', `shard ${shard.number} is another backend's, or not needed any more`)
 }

@@ -135,7 +135,7 @@ export class ShardRecovery {
     session.expirySeconds = reader.varint()
     session.disconnectedAtMs = reader.f64()
     session.nextSequence = Math.max(session.nextSequence, reader.varint())
-    session.isRecorded = true
+    session.isRecorded = this.#engine.journal.isDurable
     const { hasWill, isNew, frontend, connection } = readAttachment(reader)
     session.isNew = isNew
     session.frontend = frontend
