@@ -36,10 +36,24 @@ export interface History {
 export interface Missing {
   readonly publication: Publication
   readonly to: string
+  /** What happened around it, with times. */
+  readonly around?: string
 }
 
-export function missingText({ publication: { topic, number, qos }, to }: Missing): string {
-  return `${topic} ${number} (QoS ${qos}) to ${to}`
+export function missingText({ publication: { topic, number, qos }, to, around }: Missing): string {
+  return `${topic} ${number} (QoS ${qos}) to ${to}${around === undefined ? '' : `; ${around}`}`
+}
+
+/** When it was sent and acknowledged; of a Subscription that comes and goes, also since when and until when it stood. */
+export function aroundMissing({ publication, to }: Missing, { churners }: History, timeOf: (tick: number | null) => string): string {
+  const { sentAt, acknowledgedAt } = publication
+  const spans = (churners.find(({ name }) => name === to)?.spans ?? [])
+    .filter(({ subackAt, unsubscribeAt }) => subackAt < sentAt && acknowledgedAt! < unsubscribeAt)
+    .map(
+      ({ subscribeAt, subackAt, unsubscribeAt, unsubackAt }) =>
+        `, subscribed ${timeOf(subscribeAt)} to ${timeOf(subackAt)}, unsubscribed ${timeOf(unsubscribeAt)} to ${timeOf(unsubackAt)}`,
+    )
+  return `sent ${timeOf(sentAt)}, acknowledged ${timeOf(acknowledgedAt)}${spans.join('')}`
 }
 
 /** Acknowledged messages that have not come to whom they were owed (invariant 3 of ARCHITECTURE.md). */

@@ -26,10 +26,17 @@ export class Ledger {
   acknowledged = 0
   refused = 0
   readonly #counts = new Map<string, number>()
-  #tick = 0
+  /** When each tick was, so that a report can say so. */
+  readonly #tickMs: number[] = [performance.now()]
 
   tick(): number {
-    return ++this.#tick
+    return this.#tickMs.push(performance.now()) - 1
+  }
+
+  /** Wall clock of a tick, as the logs of processes have it; `never` for none. */
+  timeOf(tick: number | null): string {
+    const ms = this.#tickMs[tick ?? Infinity]
+    return ms === undefined ? 'never' : new Date(performance.timeOrigin + ms).toISOString().slice(11, 23)
   }
 
   begin(topic: string, qos: 1 | 2): Publication {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type History, type Missing, missing, missingText, unwanted } from './checker.ts'
+import { aroundMissing, type History, type Missing, missing, missingText, unwanted } from './checker.ts'
 import { Churner } from './churner.ts'
 import type { Inbox, Publication } from './ledger.ts'
 import { publishers, subscribers, workers } from './parts.ts'
@@ -98,7 +98,9 @@ export class Load {
     this.#waitsFor = 'answers to publishes'
     await this.#answered()
     this.#waitsFor = 'what is owed'
-    const lost = await this.#arrived(awake)
+    const absent = await this.#arrived(awake)
+    const { ledger } = this.#stage
+    const lost = absent.map(each => ({ ...each, around: aroundMissing(each, this.#history(awake), tick => ledger.timeOf(tick)) }))
     this.#waitsFor = 'Wills'
     const lostWills = await this.#wills.missing(performance.now() + PATIENCE_MS)
     this.#waitsFor = 'pings'

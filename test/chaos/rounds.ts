@@ -87,9 +87,10 @@ export async function chaos(system: System, plan: ChaosPlan): Promise<RoundResul
   try {
     await load.prepare()
     for (let round = plan.firstRound; round < plan.firstRound + plan.rounds; round++) {
-      const result = await new Round({ system, plan, stage, load, wills, disconnects }, round).run()
+      const { result, isLast } = await new Round({ system, plan, stage, load, wills, disconnects }, round).run()
       results.push(result)
       plan.onRound?.(result)
+      if (isLast) break
     }
   } finally {
     await Promise.race([load.close(), sleep(5_000, undefined, { ref: false })])
@@ -119,7 +120,19 @@ class Round {
     this.#before = counts(parts)
   }
 
-  async run(): Promise<RoundResult> {
+  /** `isLast`: it did not come to its end, so that another one would find its leftovers. */
+  async run(): Promise<{ result: RoundResult; isLast: boolean }> {
+    try {
+      return { result: await this.#run(), isLast: false }
+    } catch (error) {
+      this.#parts.stage.ledger.violation(`round ${this.#round}`, (error as Error).message)
+      const { publications } = this.#parts.stage.ledger
+      const owed = publications.filter(({ acknowledgedAt }) => acknowledgedAt !== null)
+      return { result: this.#judge({ lost: [], lostWills: [], published: publications, owed }, 0), isLast: true }
+    }
+  }
+
+  async #run(): Promise<RoundResult> {
     const { plan, wills, load } = this.#parts
     const events = planRound(plan.seed, this.#round, plan.kinds, plan.eventsPerRound)
     await wills.begin(events.reduce((sum, { waitMs, lastsMs }) => sum + waitMs + lastsMs / 2, 0))
@@ -161,10 +174,7 @@ class Round {
   }
 
   #stuck(): Error {
-    const { ledger } = this.#parts.stage
-    const found = ledger.violations.slice(this.#before.violations).join('; ')
-    const busy = this.#parts.load.busy().join('; ')
-    return new Error(`round ${this.#round} did not come to rest within ${QUIET_TIMEOUT_MS} ms: ${found || 'no other violation'}; ${busy}`)
+    return new Error(`did not come to rest within ${QUIET_TIMEOUT_MS} ms: ${this.#parts.load.busy().join('; ')}`)
   }
 
   #judge(outcome: Outcome, recoveryMs: number): RoundResult {

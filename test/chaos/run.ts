@@ -82,7 +82,7 @@ async function run(given: Arguments, system: System): Promise<boolean> {
     eventsPerRound: Number(given['events-per-round']),
     kinds,
     lossyKinds: given.persistence === 'stored' && !given.standalone ? ['kill-redis', 'stop-redis'] : [],
-    onEvent: text => print(`  ${text}`),
+    onEvent: text => print(`  ${new Date().toISOString().slice(11, 23)} ${text}`),
     onRound: result => print(roundText(result)),
   })
   print(summaryText(results))

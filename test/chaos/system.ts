@@ -74,7 +74,14 @@ export class Disconnects {
     else if (this.#disturbances.met(port, closedMs, closedMs, ['process'])) this.touched++
     else if (reason === 0x8e) this.takenOver++
     else if (this.#disturbances.met(port, closedMs, closedMs, ['links'])) this.partitioned++
-    else
-      this.unexpected.push(`${clientId} on port ${port}, ${reason === null ? 'without DISCONNECT' : `DISCONNECT 0x${reason.toString(16)}`}`)
+    else {
+      const how = reason === null ? 'without DISCONNECT' : `DISCONNECT 0x${reason.toString(16)}`
+      this.unexpected.push(`${clientId} on port ${port}, ${how}, ${timeOf(openedMs)} to ${timeOf(closedMs)}`)
+    }
   }
+}
+
+/** Wall clock, as the logs of processes have it, of a monotonic time. */
+function timeOf(monotonicMs: number): string {
+  return new Date(performance.timeOrigin + monotonicMs).toISOString().slice(11, 23)
 }
