@@ -45,6 +45,8 @@ export class RigBackend {
   readonly id: string
   readonly instance: string
   readonly turn = new ManualTurn()
+  /** Each process has Topics of its own: they remember who is subscribed in its engine. */
+  readonly parts: DispatchParts
   readonly log = new RecordingLog()
   readonly store: SharedStoreClient
   readonly others: OtherBackends
@@ -57,6 +59,7 @@ export class RigBackend {
   constructor(rig: ClusterRig, id: string, instance: string) {
     this.id = id
     this.instance = instance
+    this.parts = partsOf(rig.shardCount)
     this.store = rig.shared.open({ id, instance })
     this.others = new OtherBackends(rig.shardCount, rig.clock)
     this.cluster = Backend.join(
@@ -65,7 +68,7 @@ export class RigBackend {
         clock: rig.clock,
         turn: this.turn,
         store: this.store,
-        topics: rig.parts.topics,
+        topics: this.parts.topics,
         log: this.log,
         onFailure: error => this.failures.push(error),
         cluster: { store: this.store, others: this.others, registeredCallers: () => rig.callersOf(this) },
@@ -110,8 +113,7 @@ export class ClusterRig {
     this.options = options
     this.shardCount = options.shards ?? 4
     this.shared = new SharedStore(this.shardCount, options.level)
-    const topics = new TopicCache({ topicsMax: 1_000, levelsMax: TOPIC_LEVELS_MAX })
-    this.parts = { topics, shardCount: this.shardCount, levelsMax: TOPIC_LEVELS_MAX, isPeerNewer: false }
+    this.parts = partsOf(this.shardCount)
   }
 
   static async open(options: ClusterRigOptions = {}): Promise<ClusterRig> {
@@ -300,7 +302,7 @@ export class ClusterRig {
     const pair = linkPair(identityOf(role, caller), identityOf('backend', owner), { clock: this.clock })
     pair.tick()
     const handler = caller instanceof RigFrontend ? caller.onLinkOpen(owner.id, pair.a) : openLink(caller, pair.a)
-    const atCaller = new CallerDispatch(handler.port, this.parts)
+    const atCaller = new CallerDispatch(handler.port, caller.parts)
     pair.a.start({
       onFrame: (method, body) => atCaller.dispatch(method, body),
       onCongestion: () => undefined,
@@ -312,7 +314,7 @@ export class ClusterRig {
       onRequestShard: () => Promise.resolve(false),
       close: reason => pair.b.close(reason),
     })
-    const atOwner = new OwnerDispatch(end, this.parts)
+    const atOwner = new OwnerDispatch(end, owner.parts)
     pair.b.start({
       onFrame: (method, body) => atOwner.dispatch(method, body),
       onCongestion: isCongested => end.onCongestion(isCongested),
@@ -332,4 +334,9 @@ function openLink({ others }: RigBackend, link: Link): { port: ReturnType<OtherB
 
 function identityOf(role: Role, { id, instance }: { readonly id: string; readonly instance: string }): PeerIdentity {
   return { role, id, instance, protocolVersion: 1 }
+}
+
+function partsOf(shardCount: number): DispatchParts {
+  const topics = new TopicCache({ topicsMax: 1_000, levelsMax: TOPIC_LEVELS_MAX })
+  return { topics, shardCount, levelsMax: TOPIC_LEVELS_MAX, isPeerNewer: false }
 }

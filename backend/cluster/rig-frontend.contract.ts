@@ -3,6 +3,7 @@ import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { parseTopicFilter } from '#shared/mqtt/topic.ts'
 import type { AttachReply, ConnectionEnd, ConnectionId, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { BoundSession, CallerPort } from '#shared/rpc/caller-port.ts'
+import type { DispatchParts } from '#shared/rpc/dispatch.ts'
 import type { Link } from '#shared/rpc/link.ts'
 import { OwnerCalls } from '#shared/rpc/owner-calls.ts'
 import { NO_CONNECTION, type OutstandingDelivery, type OwnerPort, type ResumedSession } from '#shared/rpc/owner-port.ts'
@@ -58,6 +59,10 @@ export class RigFrontend {
     this.rig = rig
     this.id = id
     this.instance = instance
+  }
+
+  get parts(): DispatchParts {
+    return this.rig.parts
   }
 
   /** The raw calls to a backend. */
