@@ -7,6 +7,8 @@ import { Outgoing, type PublishOutcome } from './outgoing.ts'
 
 const RECONNECT_MS = 20
 const NEVER_SECONDS = 0xffff_ffff
+/** A CONNECT whose connection the client gave up may be read so much later, by a process that is stopped or slow. */
+const LATE_CONNECT_MS = 15_000
 
 /** Where a broker takes connections. */
 export interface Address {
@@ -22,6 +24,8 @@ export interface LostConnection {
   readonly closedMs: number
   /** Of the DISCONNECT or of the refusing CONNACK that came before, if one did. */
   readonly reason: number | null
+  /** A CONNECT of the same client that it gave up before may have been read late: MQTT 3.1.1 has no packet that says so. */
+  readonly mayBeTakenOver: boolean
 }
 
 export interface ClientOptions {
@@ -81,6 +85,8 @@ export class Client {
   #isLeaving = false
   #openedMs: number | null = null
   #toldReason: number | null = null
+  /** The last time that a CONNECT was left without its CONNACK. */
+  #unansweredMs = -Infinity
   #opened: (() => void)[] = []
   #closed: (() => void)[] = []
 
@@ -200,9 +206,12 @@ export class Client {
     const timer = connackTimeoutMs === undefined ? null : setTimeout(() => this.#onConnackTimeout(), connackTimeoutMs)
     await new Promise<void>(resolve => socket.once('close', () => resolve()))
     if (timer !== null) clearTimeout(timer)
+    const closedMs = performance.now()
     if (!this.#isLeaving) {
-      this.#observer.lost?.(this, { port, openedMs: this.#openedMs, closedMs: performance.now(), reason: this.#toldReason })
+      const mayBeTakenOver = this.options.version === 4 && closedMs - this.#unansweredMs < LATE_CONNECT_MS
+      this.#observer.lost?.(this, { port, openedMs: this.#openedMs, closedMs, reason: this.#toldReason, mayBeTakenOver })
     }
+    if (this.#openedMs === null) this.#unansweredMs = closedMs
     this.#onClosed()
   }
 

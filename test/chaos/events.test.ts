@@ -25,17 +25,18 @@ test('a connection that is lost counts against the broker unless its frontend wa
   const disconnects = new Disconnects(disturbances)
   const end = disturbances.begin(1, 'process')
   const now = performance.now()
-  const lost = (port: number, openedMs: number | null, reason: number | null = null): void =>
-    disconnects.lost('c', { port, openedMs, closedMs: now, reason })
+  const lost = (port: number, openedMs: number | null, reason: number | null = null, mayBeTakenOver = false): void =>
+    disconnects.lost('c', { port, openedMs, closedMs: now, reason, mayBeTakenOver })
   lost(1, now - 10)
   lost(2, now - 10)
   lost(2, now - 10, 0x8b)
   lost(2, now - 10, 0x8e)
+  lost(2, now - 10, null, true)
   lost(2, null)
   end()
   disturbances.begin(null, 'links')
-  disconnects.lost('c', { port: 2, openedMs: now, closedMs: performance.now(), reason: null })
-  expect(disconnects).toMatchObject({ touched: 1, partitioned: 1, takenOver: 1, refused: 1 })
+  disconnects.lost('c', { port: 2, openedMs: now, closedMs: performance.now(), reason: null, mayBeTakenOver: false })
+  expect(disconnects).toMatchObject({ touched: 1, partitioned: 1, takenOver: 2, refused: 1 })
   expect(disconnects.unexpected).toEqual([
     expect.stringContaining('c on port 2, without DISCONNECT, '),
     expect.stringContaining('c on port 2, DISCONNECT 0x8b, '),

@@ -59,7 +59,7 @@ export class Disconnects {
   touched = 0
   /** The links of their frontend were half-open, slow or refused for a while. */
   partitioned = 0
-  /** A CONNECT that a stopped frontend read late takes over the connection that the client opened meanwhile (DISCONNECT 0x8e). */
+  /** A CONNECT that a stopped or slow frontend read late takes over the connection that the client opened meanwhile (DISCONNECT 0x8e). */
   takenOver = 0
   /** Connections that never got a CONNACK of Success. */
   refused = 0
@@ -69,10 +69,10 @@ export class Disconnects {
     this.#disturbances = disturbances
   }
 
-  lost(clientId: string, { port, openedMs, closedMs, reason }: LostConnection): void {
+  lost(clientId: string, { port, openedMs, closedMs, reason, mayBeTakenOver }: LostConnection): void {
     if (openedMs === null) this.refused++
     else if (this.#disturbances.met(port, closedMs, closedMs, ['process'])) this.touched++
-    else if (reason === 0x8e) this.takenOver++
+    else if (reason === 0x8e || (reason === null && mayBeTakenOver)) this.takenOver++
     else if (this.#disturbances.met(port, closedMs, closedMs, ['links'])) this.partitioned++
     else {
       const how = reason === null ? 'without DISCONNECT' : `DISCONNECT 0x${reason.toString(16)}`
