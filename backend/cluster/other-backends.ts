@@ -76,7 +76,7 @@ export class OtherBackends implements OtherOwners, Peers {
     if (owner === undefined) return
     this.#owners.delete(link)
     for (const [shard, request] of this.#requests) {
-      if (request.owner === owner) this.#answer(shard, false)
+      if (request.owner === owner) this.#answer(owner, shard, false)
     }
     this.#directory.closed(owner)
   }
@@ -86,9 +86,10 @@ export class OtherBackends implements OtherOwners, Peers {
     this.#directory.tick()
   }
 
-  #answer(shard: number, isReleased: boolean): void {
+  #answer(owner: Owner, shard: number, isReleased: boolean): void {
     const request = this.#requests.get(shard)
-    if (request === undefined) return this.#listener?.onShardReleased(shard)
+    // Another one is asked by now, or nobody.
+    if (request?.owner !== owner) return this.#listener?.onShardReleased(shard)
     this.#requests.delete(shard)
     request.resolve(isReleased)
   }
@@ -106,7 +107,7 @@ export class OtherBackends implements OtherOwners, Peers {
       handedOver: (fromShard, sequence, shards, outcome) => node.handOvers.onHandedOver(fromShard, sequence, shards, outcome),
       retained: (query: number, messages: readonly Message[], isDone: boolean) => node.onRetained(query, messages, isDone),
       membersApplied: request => node.memberships.onApplied(request),
-      shardReleased: (shard, isReleased) => this.#answer(shard, isReleased),
+      shardReleased: (shard, isReleased) => this.#answer(owner, shard, isReleased),
     }
   }
 }
