@@ -4,6 +4,7 @@ import type { Shards } from '#shared/rpc/shards.ts'
 import type { Engine } from '../engine.ts'
 import { setRemainingExpiry } from '../publishing/publication.ts'
 import type { RetainedCursor } from '../queue/retained-index.ts'
+import type { Shard } from '../shard/shard.ts'
 
 /** Reads of one caller that are open; one more is answered as if nothing matched. */
 const QUERIES_PER_CALLER_MAX = 100_000
@@ -47,10 +48,10 @@ export class RetainedQueries {
       const message = cursor.next(budget)
       if (message === undefined || message.expiresAtMs <= nowMs) continue
       const shard = this.#engine.shardFor(message.topic.name)
-      if (!shard.isServing || !shards.has(shard.number)) continue
+      if (!isWhole(shard) || !shards.has(shard.number)) continue
       setRemainingExpiry(message, nowMs)
       messages.push(message)
-      bytes += message.payloadLength
+      bytes += message.storedBytes
     }
     if (cursor.done) this.#open.delete(number)
     this.#calls.retained(number, messages, cursor.done)
@@ -63,4 +64,9 @@ export class RetainedQueries {
   closeAll(): void {
     this.#open.clear()
   }
+}
+
+/** A shard that is being let go still has everything, and its reader is told only afterwards that it must go on elsewhere. */
+function isWhole({ phase }: Shard): boolean {
+  return phase === 'serving' || phase === 'leaving'
 }

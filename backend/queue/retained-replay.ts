@@ -1,7 +1,7 @@
 import { RECIPIENT_RETAIN } from '#shared/rpc/recipients.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import { isOwnTopic } from '#shared/mqtt/topic.ts'
-import { RemoteRetained } from '../cluster/remote-retained.ts'
+import { RetainedRead } from '../cluster/retained-read.ts'
 import type { Engine } from '../engine.ts'
 import { endPublication } from '../publishing/collecting.ts'
 import { offer } from '../publishing/offer.ts'
@@ -21,32 +21,40 @@ const STEPS_PER_SESSION = 1_024
 export class RetainedReplay {
   readonly #session: Session
   #subscription: SessionSubscription
-  readonly #cursor: RetainedCursor<Message>
+  /** Of the only backend there is, or of this one's own topics: what it retains itself. */
+  readonly #cursor: RetainedCursor<Message> | null
   /** Messages retained after the Subscription was made reached it as they came. */
   readonly #newestSequence: number
-  /** What other backends have for it. */
-  readonly #remote: RemoteRetained | null
+  /** In a cluster: of all backends. */
+  readonly #read: RetainedRead | null
   #isCancelled = false
 
   constructor(engine: Engine, session: Session, subscription: SessionSubscription, newestSequence: number) {
     this.#session = session
     this.#subscription = subscription
-    this.#cursor = engine.retained.cursor(subscription.filter.filter)
     this.#newestSequence = newestSequence
     const { cluster } = engine
-    this.#remote = cluster === null ? null : new RemoteRetained(engine, cluster, session, subscription.filter.filter)
+    const { filter } = subscription.filter
+    const isHere = cluster === null || isOwnTopic(filter)
+    this.#cursor = isHere ? engine.retained.cursor(filter) : null
+    this.#read = isHere ? null : new RetainedRead(engine, cluster, session, filter, newestSequence)
   }
 
   get isDone(): boolean {
-    return this.#isCancelled || (this.#cursor.done && (this.#remote === null || this.#remote.isDone))
+    return this.#isCancelled || ((this.#cursor?.done ?? true) && (this.#read?.isDone ?? true))
   }
 
   /** Nothing more is wanted of other backends. */
   close(): void {
-    this.#remote?.close()
+    this.#read?.close()
   }
 
-  /** Sends what fits within `budget`. False when it must wait for the client. */
+  /** RetainedRead.overtake */
+  overtake(topicName: string): void {
+    this.#read?.overtake(topicName)
+  }
+
+  /** Sends what fits within `budget`. False when it must wait for the client, or for other backends. */
   run(engine: Engine, budget: { steps: number }): boolean {
     // As it is now: its options may have been replaced, and it may have gone before its SUBACK left.
     const subscription = this.#session.subscriptions?.get(this.#subscription.filter.text)
@@ -54,21 +62,18 @@ export class RetainedReplay {
     else this.#subscription = subscription
     const nowMs = engine.clock.wallMs()
     while (budget.steps > 0 && !this.isDone) {
-      if (!canTake(this.#session)) return false
-      const message = this.#cursor.done ? this.#remote!.next() : this.#nextHere(engine, budget)
       // Whoever answers resumes.
-      if (message === undefined && this.#cursor.done && this.#remote?.isDone === false) return false
-      if (message === undefined || message.retainedSequence > this.#newestSequence || message.expiresAtMs <= nowMs) continue
-      this.#send(engine, message, nowMs)
+      if (!canTake(this.#session) || this.#read?.mustWait === true) return false
+      const message = this.#next(budget)
+      if (message !== undefined && message.expiresAtMs > nowMs) this.#send(engine, message, nowMs)
     }
     return true
   }
 
-  /** One of a shard that is not ours yet is its owner's to give. */
-  #nextHere(engine: Engine, budget: { steps: number }): Message | undefined {
-    const message = this.#cursor.next(budget)
-    if (message === undefined || engine.cluster === null || isOwnTopic(message.topic.name)) return message
-    return engine.shardFor(message.topic.name).isServing ? message : undefined
+  #next(budget: { steps: number }): Message | undefined {
+    if (this.#read !== null) return this.#read.next(budget)
+    const message = this.#cursor!.next(budget)
+    return message === undefined || message.retainedSequence > this.#newestSequence ? undefined : message
   }
 
   #send(engine: Engine, message: Message, nowMs: number): void {

@@ -1,3 +1,4 @@
+import { groupShardOf } from '#shared/cluster/shard.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 import type { Engine } from '../engine.ts'
 import { bytesOfSubscription } from './session-bytes.ts'
@@ -13,20 +14,42 @@ export function remember(engine: Engine, session: Session, subscription: Session
   const { cluster } = engine
   if (filter.group === null) {
     const known = engine.index.subscribe(session, filter.filter, subscription)
-    if (known === 'new') cluster?.announcements.add(session.shard, filter.filter)
+    if (known === 'new') announce(engine, session, filter, 'add')
     return known
   }
   if (cluster === null) return engine.index.subscribeShared(session, filter.group, filter.filter, subscription)
   // The group is another shard's affair (Memberships): it is told by who knows whether anything waits for it.
-  if (isNew) countShared(engine, session, 1)
+  if (isNew) addSharer(engine, session, filter)
   return isNew ? 'new' : 'replaced'
 }
 
-function countShared(engine: Engine, session: Session, by: 1 | -1): void {
-  session.groupCount += by
+function announce(engine: Engine, session: Session, { filter }: ParsedFilter, change: 'add' | 'remove'): void {
+  if (engine.cluster === null) return
+  engine.cluster.announcements[change](session.shard, filter)
+  // They leave at its end, also when nothing is to be stored.
+  engine.turn.request()
+}
+
+function addSharer(engine: Engine, session: Session, filter: ParsedFilter): void {
+  session.groupCount++
   const { sharers } = engine.shards[session.shard]!
-  if (session.groupCount > 0) sharers.add(session)
-  else sharers.delete(session)
+  const groupShard = groupShardOf(filter.group!, filter.filter, engine.shards.length)
+  let sessions = sharers.get(groupShard)
+  if (sessions === undefined) sharers.set(groupShard, (sessions = new Map()))
+  const texts = sessions.get(session)
+  if (texts === undefined) sessions.set(session, new Set([filter.text]))
+  else texts.add(filter.text)
+}
+
+function deleteSharer(engine: Engine, session: Session, filter: ParsedFilter): void {
+  session.groupCount--
+  const { sharers } = engine.shards[session.shard]!
+  const groupShard = groupShardOf(filter.group!, filter.filter, engine.shards.length)
+  const sessions = sharers.get(groupShard)
+  const texts = sessions?.get(session)
+  texts?.delete(filter.text)
+  if (texts?.size === 0) sessions!.delete(session)
+  if (sessions?.size === 0) sharers.delete(groupShard)
 }
 
 /** Takes a Subscription out of the session and the index; false when there was none. Also what recovery does. */
@@ -36,10 +59,10 @@ export function forget(engine: Engine, session: Session, filter: ParsedFilter): 
   const { cluster } = engine
   if (filter.group === null) {
     engine.index.unsubscribe(session, filter.filter)
-    cluster?.announcements.remove(session.shard, filter.filter)
+    announce(engine, session, filter, 'remove')
   } else if (cluster === null) engine.index.unsubscribeShared(session, filter.group, filter.filter)
   else {
-    countShared(engine, session, -1)
+    deleteSharer(engine, session, filter)
     if (engine.shards[session.shard]!.isServing) cluster.memberships.change(session, filter, null, null)
   }
   return true

@@ -22,6 +22,8 @@ export class Shard {
   nextSession = 1
   /** Retained Messages of the topics that hash to it, in the order in which they came: what its snapshots hold. */
   readonly retained = new Set<Message>()
+  /** Of a cluster: Engine.retainedSequence when it was taken over. What it retained before then no session of ours got as it came. */
+  retainedSince = 0
   /** Deliveries of the publish being matched that this shard's journal must hold, and their sessions. */
   readonly receivers: Delivery[] = []
   readonly receivingSessions: Session[] = []
@@ -30,8 +32,8 @@ export class Shard {
   nextHandOver = 1
   /** By shard of origin: the last hand-over that was taken here. */
   readonly seen = new Map<number, number>()
-  /** Sessions with a Shared Subscription. */
-  readonly sharers = new Set<Session>()
+  /** Sessions with Shared Subscriptions and the text of each, by the shard that owns its group. */
+  readonly sharers = new Map<number, Map<Session, Set<string>>>()
   /** Size of the last snapshot, which decides when the log has grown enough for the next. */
   snapshotBytes = 0
 
