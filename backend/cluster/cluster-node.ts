@@ -9,7 +9,7 @@ import { Awaiting } from './awaiting.ts'
 import { Groups } from './groups.ts'
 import { HandOvers } from './hand-overs.ts'
 import { Memberships } from './memberships.ts'
-import type { RemoteRetained } from './remote-retained.ts'
+import type { RetainedRead } from './retained-read.ts'
 
 /** The owners of other shards, as this backend knows them as a caller (shared/cluster/directory.ts). */
 export interface OtherOwners {
@@ -29,6 +29,7 @@ export interface ClusterParts {
 
 /** The state of a backend that is one of several: who calls it, and what goes to and comes from the others. */
 export class ClusterNode {
+  readonly #engine: Engine
   readonly store: ClusterStore
   readonly others: OtherOwners
   readonly registeredCallers: () => Iterable<string>
@@ -38,12 +39,14 @@ export class ClusterNode {
   readonly groups: Groups
   readonly memberships: Memberships
   readonly awaiting: Awaiting
-  /** Of sessions of ours, from other backends. */
-  readonly retainedReads = new Set<RemoteRetained>()
-  readonly #readByQuery = new Map<number, RemoteRetained>()
+  /** For Subscriptions of our sessions. */
+  readonly retainedReads = new Set<RetainedRead>()
+  readonly #readByQuery = new Map<number, RetainedRead>()
+  readonly #asking = new Set<RetainedRead>()
   #lastQuery = 0
 
   constructor(engine: Engine, parts: ClusterParts) {
+    this.#engine = engine
     this.store = parts.store
     this.others = parts.others
     this.registeredCallers = parts.registeredCallers
@@ -67,8 +70,10 @@ export class ClusterNode {
 
   /** A shard of another backend can be called, or one of our own has begun to serve: what waited for it goes on. */
   onFresh(shard: number): void {
-    this.handOvers.onFresh(shard)
+    const { shards, retainedSequence } = this.#engine
+    if (shards[shard]!.isServing) shards[shard]!.retainedSince = retainedSequence
     this.memberships.onFresh(shard)
+    this.handOvers.onFresh(shard)
     for (const read of this.retainedReads) read.onFresh(shard)
   }
 
@@ -77,8 +82,20 @@ export class ClusterNode {
     for (const read of this.retainedReads) read.onLost(shard)
   }
 
+  /** The read has shards to ask for: at the end of the turn, when all that came with it are known. */
+  askSoon(read: RetainedRead): void {
+    this.#asking.add(read)
+    this.#engine.turn.request()
+  }
+
+  /** A message that its topic retains goes to these: it overtakes what others read of it before. */
+  noteRetained(topicName: string, recipients: readonly { readonly subscriber: Session }[]): void {
+    if (this.retainedReads.size === 0) return
+    for (const { subscriber } of recipients) for (const replay of subscriber.replays?.values() ?? []) replay.overtake(topicName)
+  }
+
   /** A number for a read of Retained Messages of others. */
-  newRead(read: RemoteRetained): number {
+  newRead(read: RetainedRead): number {
     this.#readByQuery.set(++this.#lastQuery, read)
     return this.#lastQuery
   }
@@ -96,11 +113,15 @@ export class ClusterNode {
   tick(): void {
     this.awaiting.tick()
     this.announcements.check()
+    this.memberships.tick()
   }
 
   /** End of a turn, before the journal's. */
   endTurn(): void {
+    for (const read of this.#asking) if (this.retainedReads.has(read)) read.ask()
+    this.#asking.clear()
     this.memberships.flush()
+    this.handOvers.flush()
     this.announcements.flush()
   }
 }

@@ -11,8 +11,7 @@ import { standingOf } from './standing.ts'
 const MEMBERS_PER_CALL = 4_096
 
 interface Waiter {
-  readonly groupShard: number
-  readonly memberShard: number
+  /** The call whose answer it waits for: the last that told what it asked for. */
   request: number
   readonly run: () => void
 }
@@ -25,10 +24,15 @@ export class Memberships {
   readonly #engine: Engine
   readonly #node: ClusterNode
   #request = 0
-  #waiters: Waiter[] = []
+  /** By the pair of group shard and member shard, oldest first. */
+  readonly #waiters = new Map<number, Waiter[]>()
+  /** Of the calls that somebody waits for. */
+  readonly #pairs = new Map<number, number>()
   /** Sessions that may stand otherwise than their groups were told last. */
   readonly #changed = new Set<Session>()
   readonly #told = new WeakMap<Session, Standing>()
+  /** Sessions told to be full: their messages expire without anybody asking for room, when their groups are others'. */
+  readonly #full = new Set<Session>()
 
   constructor(engine: Engine, node: ClusterNode) {
     this.#engine = engine
@@ -39,13 +43,18 @@ export class Memberships {
   change(session: Session, filter: ParsedFilter, options: MemberOptions | null, then: (() => void) | null): void {
     const groupName = filter.group!
     const groupShard = groupShardOf(groupName, filter.filter, this.#engine.shards.length)
-    const standing = standingOf(this.#engine, session)
-    this.#told.set(session, standing)
     const request = this.#tell(groupShard, session.shard, false, [
-      { groupName, groupFilter: filter.filter, clientId: session.clientId, options, standing },
+      { groupName, groupFilter: filter.filter, clientId: session.clientId, options, standing: this.#standingToTell(session) },
     ])
-    if (then !== null) this.#waiters.push({ groupShard, memberShard: session.shard, request, run: then })
+    if (then !== null) this.#wait(this.#pair(groupShard, session.shard), { request, run: then })
     this.#answerHere(groupShard, session.shard, request)
+  }
+
+  /** Somebody still takes a client of our shard for a member that is none. */
+  deny(shard: Shard, clientId: string, groupName: string, groupFilter: string): void {
+    const groupShard = groupShardOf(groupName, groupFilter, this.#engine.shards.length)
+    // The same way as all changes, so that it cannot overtake a new Subscription of the client.
+    this.#tell(groupShard, shard.number, false, [{ groupName, groupFilter, clientId, options: null, standing: 'full' }])
   }
 
   noteStanding(session: Session): void {
@@ -53,19 +62,26 @@ export class Memberships {
     this.#engine.turn.request()
   }
 
+  /** A few times a second. */
+  tick(): void {
+    for (const session of this.#full) this.noteStanding(session)
+  }
+
   /** End of a turn: how those stand that have changed. */
   flush(): void {
     if (this.#changed.size === 0) return
-    const told = new Map<string, { groupShard: number; memberShard: number; states: MemberStanding[] }>()
+    const told = new Map<number, { groupShard: number; memberShard: number; states: MemberStanding[] }>()
     for (const session of this.#changed) {
-      if (session.hasEnded) continue
-      const standing = standingOf(this.#engine, session)
-      if (this.#told.get(session) === standing) continue
+      const isMember = !session.hasEnded && session.groupCount > 0
+      const standing = isMember ? standingOf(this.#engine, session) : null
+      if (standing === 'full') this.#full.add(session)
+      else this.#full.delete(session)
+      if (standing === null || this.#told.get(session) === standing) continue
       this.#told.set(session, standing)
       for (const groupShard of this.#groupShardsOf(session)) {
-        const key = `${groupShard}/${session.shard}`
-        let list = told.get(key)
-        if (list === undefined) told.set(key, (list = { groupShard, memberShard: session.shard, states: [] }))
+        const pair = this.#pair(groupShard, session.shard)
+        let list = told.get(pair)
+        if (list === undefined) told.set(pair, (list = { groupShard, memberShard: session.shard, states: [] }))
         list.states.push({ clientId: session.clientId, standing })
       }
     }
@@ -87,42 +103,72 @@ export class Memberships {
 
   /** CallerPort.membersApplied, and what our own groups answer. */
   onApplied(request: number): void {
-    const answered = this.#waiters.find(waiter => waiter.request === request)
-    if (answered === undefined) return
-    const { groupShard, memberShard } = answered
-    const done = this.#waiters.filter(
-      waiter => waiter.groupShard === groupShard && waiter.memberShard === memberShard && waiter.request <= request,
-    )
-    this.#waiters = this.#waiters.filter(waiter => !done.includes(waiter))
+    const pair = this.#pairs.get(request)
+    if (pair === undefined) return
+    const waiters = this.#waiters.get(pair)!
+    // A link keeps the order: what was told before is applied as well.
+    let applied = 0
+    while (applied < waiters.length && waiters[applied]!.request <= request) applied++
+    const done = waiters.splice(0, applied)
+    if (waiters.length === 0) this.#waiters.delete(pair)
+    for (const waiter of done) this.#pairs.delete(waiter.request)
     for (const { run } of done) run()
   }
 
   /** The shard is not ours any more: nobody waits for its members. */
   forget(memberShard: number): void {
-    this.#waiters = this.#waiters.filter(waiter => waiter.memberShard !== memberShard)
+    for (const [pair, waiters] of this.#waiters) {
+      if (pair % this.#engine.shards.length !== memberShard) continue
+      for (const { request } of waiters) this.#pairs.delete(request)
+      this.#waiters.delete(pair)
+    }
   }
 
   #tellWhole(groupShard: number, shard: Shard): void {
-    const members: MemberChange[] = []
-    for (const session of shard.sharers) {
-      for (const { filter, qos, retainAsPublished, identifier } of session.subscriptions!.values()) {
-        if (filter.group === null || groupShardOf(filter.group, filter.filter, this.#engine.shards.length) !== groupShard) continue
-        const standing = standingOf(this.#engine, session)
-        this.#told.set(session, standing)
-        const options = { qos, retainAsPublished, identifier }
-        members.push({ groupName: filter.group, groupFilter: filter.filter, clientId: session.clientId, options, standing })
-      }
-    }
-    const waiting = this.#waiters.filter(waiter => waiter.groupShard === groupShard && waiter.memberShard === shard.number)
-    if (members.length === 0 && waiting.length === 0) return
+    const members = this.#membersOf(groupShard, shard)
+    const waiters = this.#waiters.get(this.#pair(groupShard, shard.number))
+    const isNews = members.length > 0 || waiters !== undefined || this.#node.groups.hasMembers(groupShard, shard.number)
+    // One that another backend should forget it finds out when it chooses it: `deny`.
+    if (!isNews) return
     let request = 0
     for (let at = 0; at === 0 || at < members.length; at += MEMBERS_PER_CALL) {
       // Only a list that fits into one call may say that there are no others; stale members of a longer one are found when they are chosen.
       const isWhole = members.length <= MEMBERS_PER_CALL
       request = this.#tell(groupShard, shard.number, isWhole, members.slice(at, at + MEMBERS_PER_CALL))
     }
-    for (const waiter of waiting) waiter.request = request
+    if (waiters === undefined) return
+    for (const waiter of waiters) {
+      this.#pairs.delete(waiter.request)
+      waiter.request = request
+    }
+    this.#pairs.set(request, this.#pair(groupShard, shard.number))
     this.#answerHere(groupShard, shard.number, request)
+  }
+
+  #membersOf(groupShard: number, shard: Shard): MemberChange[] {
+    const members: MemberChange[] = []
+    for (const [session, texts] of shard.sharers.get(groupShard) ?? []) {
+      const { clientId } = session
+      const standing = this.#standingToTell(session)
+      for (const text of texts) {
+        const { filter, qos, retainAsPublished, identifier } = session.subscriptions!.get(text)!
+        members.push({
+          groupName: filter.group!,
+          groupFilter: filter.filter,
+          clientId,
+          options: { qos, retainAsPublished, identifier },
+          standing,
+        })
+      }
+    }
+    return members
+  }
+
+  /** One group is told how it stands now; all others of it at the end of the turn, when that is news. */
+  #standingToTell(session: Session): Standing {
+    const standing = standingOf(this.#engine, session)
+    if (this.#told.get(session) !== standing) this.noteStanding(session)
+    return standing
   }
 
   #tell(groupShard: number, memberShard: number, isWhole: boolean, members: readonly MemberChange[]): number {
@@ -133,11 +179,21 @@ export class Memberships {
     return request
   }
 
+  #wait(pair: number, waiter: Waiter): void {
+    const waiters = this.#waiters.get(pair)
+    if (waiters === undefined) this.#waiters.set(pair, [waiter])
+    else waiters.push(waiter)
+    this.#pairs.set(waiter.request, pair)
+  }
+
   /** For a group of ours, what a call over a link would answer. */
   #answerHere(groupShard: number, memberShard: number, request: number): void {
-    if (!this.#engine.shards[groupShard]!.isServing) return
-    if (!this.#waiters.some(waiter => waiter.groupShard === groupShard && waiter.memberShard === memberShard)) return
+    if (!this.#engine.shards[groupShard]!.isServing || !this.#waiters.has(this.#pair(groupShard, memberShard))) return
     this.#engine.journal.whenStored(() => this.#node.announcements.whenApplied(() => this.onApplied(request)))
+  }
+
+  #pair(groupShard: number, memberShard: number): number {
+    return groupShard * this.#engine.shards.length + memberShard
   }
 
   #groupShardsOf(session: Session): Set<number> {

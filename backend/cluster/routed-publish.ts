@@ -16,6 +16,7 @@ import type { Acknowledger } from '../shard/journal.ts'
 import { Record, writeNumbered } from '../shard/records.ts'
 import type { MatchResult } from '../subscription/match-cache.ts'
 import type { ClusterNode } from './cluster-node.ts'
+import type { Group } from './groups.ts'
 
 /** Where a publish came from, and where its answer goes. */
 export interface PublishOrigin {
@@ -42,7 +43,8 @@ export function publishFromLink(
   limitExpiry(engine, message)
   const moved = engine.addressShards(shards, origin.resumed)
   const result = matchOf(engine, message)
-  const refused = refusal(engine, message, result, isRefusable)
+  const groups = node.groups.matching(message)
+  const refused = refusal(engine, node, message, result, groups, isRefusable)
   if (refused !== null) {
     engine.addressAll()
     if (sequence === 0) engine.counters.qos0DroppedIncoming++
@@ -55,11 +57,12 @@ export function publishFromLink(
   if (isKept && !(message.qos === 0 && wouldExceedRetained(engine, message))) keepRetained(engine, engine.publication)
   const publisher = connection === NO_CONNECTION ? null : sessionOn(origin.link, connection, result)
   const receivers = offerToAll(engine, publisher, result)
-  const members = node.groups.offer(message)
+  if (message.retain) node.noteRetained(message.topic.name, result.recipients)
+  const members = node.groups.offer(groups, message)
   endPublication(engine)
   engine.addressAll()
   if (sequence === 0) return
-  const reason = reasonOf(receivers, members)
+  const reason = receivers + members === 0 ? ReasonCode.NoMatchingSubscribers : ReasonCode.Success
   const waits = engine.journal.records !== recordsBefore || isKept
   if (moved !== null) answerWhenStored(engine, origin, sequence, reason, moved)
   else if (waits) engine.journal.acknowledgeWhenStored(origin.answers, NO_CONNECTION, sequence, reason)
@@ -76,9 +79,9 @@ export function publishQos2FromLink(engine: Engine, node: ClusterNode, session: 
     return engine.journal.acknowledgeWhenStored(port, session.connection, ticket, ReasonCode.Success)
   }
   const isFull = engine.isFull && session.protocolVersion === 5 && !isHighPriority(engine, message)
-  if (isFull || (message.retain && wouldExceedRetained(engine, message))) {
-    if (isFull) engine.counters.refusedMemory++
-    else engine.counters.refusedRetainedFull++
+  const refused = isFull ? 'refusedMemory' : qos2Refusal(engine, message)
+  if (refused !== null) {
+    engine.counters[refused]++
     return port.acknowledged(session.connection, ticket, ReasonCode.QuotaExceeded)
   }
   session.receivedQos2 ??= new Set()
@@ -90,32 +93,41 @@ export function publishQos2FromLink(engine: Engine, node: ClusterNode, session: 
   engine.journal.acknowledgeWhenStored(port, session.connection, ticket, ReasonCode.Success)
 }
 
-function answerWhenStored(engine: Engine, { calls }: PublishOrigin, sequence: number, reason: ReasonCode, moved: readonly number[]): void {
-  engine.journal.whenStored(() => calls.published(sequence, reason, moved))
+/** What is full of our own, so that the message would be dropped when it is handed over. Others cannot be asked before PUBREC. */
+function qos2Refusal(engine: Engine, message: Message): 'refusedQueueFull' | 'refusedRetainedFull' | null {
+  if (findsQueueFull(engine, message, matchOf(engine, message))) return 'refusedQueueFull'
+  const keepsRetained = message.retain && engine.shardFor(message.topic.name).isServing
+  return keepsRetained && wouldExceedRetained(engine, message) ? 'refusedRetainedFull' : null
 }
 
-function reasonOf(receivers: number, members: number | 'full'): ReasonCode {
-  if (members === 'full') return ReasonCode.QuotaExceeded
-  return receivers + members === 0 ? ReasonCode.NoMatchingSubscribers : ReasonCode.Success
+function answerWhenStored(engine: Engine, { calls }: PublishOrigin, sequence: number, reason: ReasonCode, moved: readonly number[]): void {
+  engine.journal.whenStored(() => calls.published(sequence, reason, moved))
 }
 
 /** The publisher's own session, when it is here and among those who match: it may have asked not to get its own messages (No Local). */
 function sessionOn(link: FrontendLink, connection: ConnectionId, result: MatchResult<Session>): Session | null {
   for (const recipient of result.recipients) {
     const { subscriber, own } = recipient
-    if (own !== recipient && subscriber.link === link && subscriber.connection === connection) return subscriber
+    if (own !== recipient && subscriber.connection === connection && subscriber.frontend === link.frontend) return subscriber
   }
   return null
 }
 
-function refusal(engine: Engine, message: Message, result: MatchResult<Session>, isRefusable: boolean): ReasonCode | null {
+function refusal(
+  engine: Engine,
+  node: ClusterNode,
+  message: Message,
+  result: MatchResult<Session>,
+  groups: readonly Group[],
+  isRefusable: boolean,
+): ReasonCode | null {
   // Older clients have no code for it: frontends stop reading them instead (FrontendPort.pressure).
   if (engine.isFull && (isRefusable || message.qos === 0) && !isHighPriority(engine, message)) {
     engine.counters.refusedMemory += message.qos === 0 ? 0 : 1
     return ReasonCode.QuotaExceeded
   }
   if (message.qos === 0) return null
-  if (findsQueueFull(engine, message, result)) {
+  if (findsQueueFull(engine, message, result) || node.groups.lackRoom(groups)) {
     engine.counters.refusedQueueFull++
     return ReasonCode.QuotaExceeded
   }

@@ -15,7 +15,9 @@ export function onPuback(engine: Engine, session: Session, packetId: number): vo
 export function onPubrec(engine: Engine, session: Session, packetId: number, reason: ReasonCode): void {
   const phase = session.outbox?.ids.phase(packetId)
   const { port } = session.link!
-  if (phase !== AWAITING_PUBREC && phase !== AWAITING_PUBCOMP) {
+  // An owner before us sent it and nobody stored it: its QoS is not known.
+  const isUnknown = phase === AWAITING_PUBACK && session.isInCluster && session.outbox!.ids.delivery(packetId) === null
+  if (phase !== AWAITING_PUBREC && phase !== AWAITING_PUBCOMP && !isUnknown) {
     if (!isFailure(reason)) port.released(session.connection, packetId, ReasonCode.PacketIdentifierNotFound)
     return
   }
@@ -44,5 +46,7 @@ function complete(engine: Engine, session: Session, packetId: number): void {
   if (delivery === null || delivery.inWindow) outbox.inWindow--
   if (delivery !== null) finish(engine, session, delivery)
   if (!outbox.isIdle) pump(engine, session)
+  // The window was full and nothing waited: groups in other shards take it for busy until they are told.
+  else if (outbox.inWindow === session.receiveMaximum - 1) engine.cluster?.noteStanding(session)
   engine.resumeReplays(session)
 }

@@ -93,7 +93,9 @@ function mayQueue(engine: Engine, group: SharedGroup<Session>, session: Session,
 export function findsQueueFull(engine: Engine, message: Message, result: MatchResult<Session>): boolean {
   if (!mayLackRoom(engine, message)) return false
   const bytes = message.storedBytes
-  if (result.recipients.some(({ subscriber, qos }) => qos > 0 && lacksRoom(engine, subscriber, bytes))) return true
+  const isFull = ({ subscriber, qos }: Recipient<Session>): boolean =>
+    qos > 0 && (!engine.isRestricted || engine.isAddressed(subscriber.shard)) && lacksRoom(engine, subscriber, bytes)
+  if (result.recipients.some(isFull)) return true
   return result.groups.some(
     group =>
       canHold(group) && group.members.every(({ subscriber }) => !isAvailable(subscriber) && !mayQueue(engine, group, subscriber, message)),
