@@ -6,7 +6,7 @@ import type { Delivery } from '../session/delivery.ts'
 import { finish } from '../session/finish.ts'
 import type { FrontendLink } from '../session/frontend-link.ts'
 import { Outbox } from '../session/outbox.ts'
-import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
+import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC, FREE } from '../session/packet-identifiers.ts'
 import { noteCrowded, takeQueued } from '../session/queue-limits.ts'
 import type { Session } from '../session/session.ts'
 import { Record, writeIdentified, writeNumbered } from '../shard/records.ts'
@@ -31,44 +31,75 @@ export function resumeSession(engine: Engine, shard: Shard, link: FrontendLink, 
 /** Brings the outbox to where the client is. */
 function reconcile(engine: Engine, session: Session, resumed: ResumedSession): void {
   const outbox = (session.outbox ??= new Outbox())
-  const withClient = new Map(resumed.outstanding.filter(({ sequence }) => sequence > 0).map(entry => [entry.sequence, entry]))
-  // What came to the client on an earlier connection has no number there, and is past its PUBREC.
-  const older = new Map(resumed.outstanding.filter(({ sequence }) => sequence === 0).map(entry => [entry.packetId, entry]))
+  const withClient = new WithClient(resumed.outstanding)
   const waiting: Delivery[] = []
   outbox.due.clear()
   outbox.inWindow = 0
+  outbox.ids.freeUnknown()
   for (const delivery of outbox.ids.deliveries()) {
-    const entry = withClient.get(delivery.sequence) ?? older.get(delivery.packetId)
-    withClient.delete(delivery.sequence)
-    older.delete(delivery.packetId)
-    // A PUBREL that may not have arrived goes again: a client that waits for it takes the next message with this identifier for a repeat.
-    const isReleased = outbox.ids.phase(delivery.packetId) === AWAITING_PUBCOMP
-    if (entry === undefined && (isReleased || delivery.sequence > resumed.lastSequence)) {
+    const entry = withClient.take(delivery)
+    if (entry === undefined && delivery.sequence > resumed.lastSequence) {
+      // It never got to the client on this connection, and on no other when the session began with this one.
+      if (session.isNew) delivery.sent = false
       delivery.inWindow = false
       outbox.due.push(delivery)
       continue
     }
-    if (entry === undefined || entry.packetId !== delivery.packetId) outbox.ids.free(delivery.packetId)
+    if (entry?.packetId !== delivery.packetId) outbox.ids.free(delivery.packetId)
     if (entry === undefined) finish(engine, session, delivery)
     else hold(engine, session, outbox, delivery, entry)
   }
   for (let queued = takeQueued(engine, outbox); queued !== null; queued = takeQueued(engine, outbox)) {
-    const entry = withClient.get(queued.sequence)
-    withClient.delete(queued.sequence)
-    if (queued.sequence > resumed.lastSequence) waiting.push(queued)
-    else if (entry === undefined) finish(engine, session, queued)
-    else hold(engine, session, outbox, queued, entry)
+    const entry = withClient.take(queued)
+    if (entry !== undefined) hold(engine, session, outbox, queued, entry)
+    else if (queued.sequence > resumed.lastSequence) waiting.push(queued)
+    else finish(engine, session, queued)
   }
   for (const delivery of waiting) {
     outbox.enqueue(delivery)
     engine.counters.queuedMessages++
   }
-  // Messages that no journal knows of: their publishers had no acknowledgement. The client holds their identifiers nonetheless.
-  for (const { packetId, phase } of [...withClient.values(), ...older.values()]) {
-    outbox.ids.restore(packetId, phase === 'sent' ? AWAITING_PUBACK : AWAITING_PUBCOMP, null)
-    outbox.inWindow++
-  }
+  for (const entry of withClient.rest()) holdUnknown(engine, session, outbox, entry)
   noteCrowded(engine, session, outbox)
+}
+
+/** What the client has, to be found by the delivery. */
+class WithClient {
+  readonly #bySequence = new Map<number, OutstandingDelivery>()
+  /** PUBRELs that went (again) on this connection, whose messages came on an earlier one: their frontend has no number for them. */
+  readonly #byPacketId = new Map<number, OutstandingDelivery>()
+
+  constructor(outstanding: readonly OutstandingDelivery[]) {
+    for (const entry of outstanding) {
+      if (entry.sequence === 0) this.#byPacketId.set(entry.packetId, entry)
+      else this.#bySequence.set(entry.sequence, entry)
+    }
+  }
+
+  take(delivery: Delivery): OutstandingDelivery | undefined {
+    const numbered = this.#bySequence.get(delivery.sequence)
+    if (numbered !== undefined) {
+      this.#bySequence.delete(delivery.sequence)
+      return numbered
+    }
+    const entry = delivery.qos === 2 ? this.#byPacketId.get(delivery.packetId) : undefined
+    if (entry !== undefined) this.#byPacketId.delete(delivery.packetId)
+    return entry
+  }
+
+  /** Those that were not taken. */
+  *rest(): Iterable<OutstandingDelivery> {
+    yield* this.#bySequence.values()
+    yield* this.#byPacketId.values()
+  }
+}
+
+/** A message that no journal knows of: its publisher had no acknowledgement. The client holds its identifier nonetheless; its QoS is not known. */
+function holdUnknown(engine: Engine, session: Session, outbox: Outbox, { packetId, phase }: OutstandingDelivery): void {
+  if (outbox.ids.phase(packetId) !== FREE) return
+  outbox.ids.restore(packetId, phase === 'sent' ? AWAITING_PUBACK : AWAITING_PUBCOMP, null)
+  outbox.inWindow++
+  if (phase === 'received') releaseWhenStored(engine, session, packetId)
 }
 
 /** The client has the delivery and has not finished with it. */
@@ -86,8 +117,12 @@ function hold(engine: Engine, session: Session, outbox: Outbox, delivery: Delive
   if (entry.phase !== 'received') return
   // PUBREC came, and whether it was stored is not known: it is now, and PUBREL follows.
   if (session.isJournalled) writeNumbered(engine.journal.writer(session.shard), Record.Received, session.number, delivery.sequence)
+  releaseWhenStored(engine, session, entry.packetId)
+}
+
+function releaseWhenStored(engine: Engine, session: Session, packetId: number): void {
   const { connection, link } = session
   engine.journal.whenStored(() => {
-    if (session.link === link && session.connection === connection) link!.port.released(connection, entry.packetId, ReasonCode.Success)
+    if (session.link === link && session.connection === connection) link!.port.released(connection, packetId, ReasonCode.Success)
   })
 }

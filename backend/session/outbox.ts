@@ -50,6 +50,8 @@ export class Outbox {
   /** A new connection: everything unacknowledged goes again, oldest first, before what is queued [MQTT-4.4.0-1]. */
   restart(): void {
     this.due.clear()
+    // What only the former connection's client knew of.
+    this.ids.freeUnknown()
     for (const delivery of this.ids.deliveries()) {
       delivery.inWindow = false
       this.due.push(delivery)

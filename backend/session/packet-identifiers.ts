@@ -80,6 +80,13 @@ export class PacketIdentifiers {
     this.#inUse--
   }
 
+  /** Frees those that stand for a message that nobody has. */
+  freeUnknown(): void {
+    for (let slot = 0; slot < this.#ids.length; slot++) {
+      if (this.#ids[slot] !== 0 && this.#deliveries[slot] === null) this.free(this.#ids[slot]!)
+    }
+  }
+
   /** Deliveries that hold an identifier, oldest first. */
   deliveries(): Delivery[] {
     const found = this.#deliveries.filter(delivery => delivery !== null)

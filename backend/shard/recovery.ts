@@ -18,6 +18,9 @@ import { ENTRY_FORMAT, ENTRY_FORMAT_MIN } from './journal.ts'
 import { Record, readAttachment, readMember, readMessage, readReceiver, readTarget, type ReceiverRecord, writeDetached } from './records.ts'
 import type { Shard } from './shard.ts'
 
+/** More than a session gets while nothing is stored; 2^53 is enough for as many takeovers as anybody lives to see. */
+const SEQUENCES_PER_EPOCH = 2 ** 24
+
 /** What a session's deliveries look like while the records are being read: by sequence, so that records replay in any state. */
 type Deliveries = Map<number, { readonly message: Message; record: ReceiverRecord }>
 
@@ -306,7 +309,10 @@ export class ShardRecovery {
 
   /** All records are read: queues are built. */
   finish(): void {
-    for (const session of this.#shard.sessions.values()) this.#rebuildOutbox(session)
+    for (const session of this.#shard.sessions.values()) {
+      this.#rebuildOutbox(session)
+      if (session.isInCluster) skipSequences(session, this.#shard.epoch)
+    }
   }
 
   #rebuildOutbox(session: Session): void {
@@ -331,6 +337,14 @@ export class ShardRecovery {
     }
     noteCrowded(this.#engine, session, outbox)
   }
+}
+
+/**
+ * Messages of QoS 1 go to clients before they are stored. What the last owner sent so, no journal tells, but the client's frontend counts it
+ * by its number (ResumedSession.lastSequence): given to another message, that one would be taken for delivered.
+ */
+function skipSequences(session: Session, epoch: number): void {
+  session.nextSequence = Math.max(epoch * SEQUENCES_PER_EPOCH, session.nextSequence + SEQUENCES_PER_EPOCH)
 }
 
 /**
