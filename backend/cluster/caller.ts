@@ -62,7 +62,12 @@ export class Caller implements OwnerPort, RouteFollower {
     this.link = new FrontendLink(parts.calls, this.key)
     // It is told everything anew, and takes no shard for fresh until it knows its routes.
     this.applied = node.announcements.barrier
-    this.#origin = { link: this.link, answers: new PublishAnswers(parts.calls), calls: parts.calls, resumed: new Float64Array(engine.shards.length) }
+    this.#origin = {
+      link: this.link,
+      answers: new PublishAnswers(parts.calls),
+      calls: parts.calls,
+      resumed: new Float64Array(engine.shards.length),
+    }
     this.#retained = new RetainedQueries(engine, parts.calls)
   }
 
@@ -102,10 +107,13 @@ export class Caller implements OwnerPort, RouteFollower {
   }
 
   attach(request: number, attach: RemoteAttach, isRetry: boolean): void {
-    if (!this.#engine.shardFor(attach.clientId).isServing) return this.calls.attachMoved(request)
+    const shard = this.#engine.shardFor(attach.clientId)
+    if (!shard.isServing) return this.calls.attachMoved(request)
+    const { epoch } = shard
     const { port, frontend } = this.link
     void onAttach(this.#engine, { ...attach, frontend: port }, this.link, isRetry && frontend !== '').then(reply => {
-      if (this.isOpen) this.calls.attached(request, reply)
+      // If the shard has gone meanwhile, its next owner is asked.
+      if (this.isOpen && shard.isServing && shard.epoch === epoch) this.calls.attached(request, reply)
     })
   }
 
@@ -185,8 +193,7 @@ export class Caller implements OwnerPort, RouteFollower {
     for (const resumed of sessions) {
       const session = resumeSession(this.#engine, shard, this.link, resumed)
       if (session !== null) bound.push({ session, resumed })
-      // It has a later connection, or was given up while this frontend was out of reach.
-      else this.calls.disconnect(resumed.connection, ReasonCode.ServerBusy, 'the session went on without this connection')
+      else this.#refuseResumed(resumed, shard.sessions.get(resumed.clientId))
     }
     this.calls.resumed(
       shardNumber,
@@ -196,6 +203,13 @@ export class Caller implements OwnerPort, RouteFollower {
     if (!isLast) return
     this.#origin.resumed[shardNumber] = shard.epoch
     this.#node.awaiting.resumedBy(shard, this.key)
+  }
+
+  /** The session has a later connection, or was given up while this frontend was out of reach. */
+  #refuseResumed({ connection }: ResumedSession, session: Session | undefined): void {
+    const isTaken = session?.isConnected === true
+    const reason = isTaken ? ReasonCode.SessionTakenOver : ReasonCode.ServerBusy
+    this.calls.disconnect(connection, reason, isTaken ? 'another connection uses the Client Identifier' : 'the session was given up')
   }
 
   wantRoutes(shard: number): void {

@@ -26,21 +26,22 @@ export async function onAttach(engine: Engine, request: AttachRequest, link: Fro
   const kept = request.cleanStart ? undefined : found
   const session = kept ?? newSession(engine, shard, request.clientId)
   bind(engine, session, request, link, kept === undefined)
-  return stored(engine, session, request)
+  return stored(engine, session, request, link)
 }
 
 /** This very connection has attached already, at this backend or at the owner before it, and nobody could tell its frontend. */
 function repeat(engine: Engine, session: Session, request: AttachRequest, link: FrontendLink): Promise<AttachReply> {
   bind(engine, session, request, link, session.isNew)
-  return stored(engine, session, request)
+  return stored(engine, session, request, link)
 }
 
-async function stored(engine: Engine, session: Session, request: AttachRequest): Promise<AttachReply> {
+async function stored(engine: Engine, session: Session, request: AttachRequest, link: FrontendLink): Promise<AttachReply> {
   // A later CONNECT may take the session over before this one is stored: then `session.connection` is another one's.
   const isStored = await engine.journal.stored()
   if (!isStored) return { is: 'refused', reason: ReasonCode.ServerUnavailable, detail: 'the store failed' }
   const reply: AttachReply = { is: 'attached', session: session.handle, sessionPresent: !session.isNew }
-  return session.connection === request.connection && session.link !== null
+  // Another frontend may call a connection of its own by the same number.
+  return session.connection === request.connection && session.link === link
     ? reply
     : { is: 'refused', reason: ReasonCode.SessionTakenOver, detail: 'another connection uses the Client Identifier' }
 }
