@@ -1,3 +1,4 @@
+import type { SessionHandle } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
 import { loseLink, onDetach } from '../handlers/attach.ts'
 import type { Session } from '../session/session.ts'
@@ -10,9 +11,15 @@ const TAKEN_WAIT_MS = 5_000
 /** A frontend that has resumed its connections may still repeat the attach of one that it had no answer for. */
 const RESUMED_WAIT_MS = 500
 
+interface Waiting {
+  readonly session: Session
+  /** Another one once its connection is bound to a link again. */
+  readonly handle: SessionHandle
+}
+
 interface Batch {
   readonly dueMs: number
-  readonly sessions: { readonly session: Session; readonly connection: number; readonly frontend: string }[]
+  readonly waiting: readonly Waiting[]
 }
 
 /**
@@ -53,20 +60,26 @@ export class Awaiting {
     const due = this.#batches.filter(({ dueMs }) => dueMs <= nowMs)
     if (due.length === 0) return
     this.#batches = this.#batches.filter(({ dueMs }) => dueMs > nowMs)
-    for (const { sessions } of due) {
-      for (const { session, connection, frontend } of sessions) {
-        const isStillLost =
-          session.isConnected && session.link === null && session.connection === connection && session.frontend === frontend
-        if (!isStillLost || session.hasEnded || !this.#engine.shards[session.shard]!.isServing) continue
-        onDetach(this.#engine, session, { discardWill: false, sessionExpirySeconds: null })
-      }
+    const nowWallMs = this.#engine.clock.wallMs()
+    for (const { waiting } of due) {
+      // By the wheel: of a frontend that died, more may be due at once than one turn should spend on them.
+      for (const one of waiting) this.#engine.at(nowWallMs, () => this.#giveUp(one))
     }
   }
 
+  #giveUp({ session, handle }: Waiting): void {
+    const isStillLost = session.isConnected && session.link === null && session.handle === handle
+    if (!isStillLost || session.hasEnded || !this.#engine.shards[session.shard]!.isServing) return
+    onDetach(this.#engine, session, { discardWill: false, sessionExpirySeconds: null })
+  }
+
   #await(sessions: readonly Session[], waitMs: number): void {
-    for (const session of sessions) loseLink(session)
+    for (const session of sessions) {
+      loseLink(session)
+      this.#engine.cluster!.noteStanding(session)
+    }
     if (sessions.length === 0) return
-    const waiting = sessions.map(session => ({ session, connection: session.connection, frontend: session.frontend }))
-    this.#batches.push({ dueMs: this.#engine.clock.monotonicMs() + waitMs, sessions: waiting })
+    const waiting = sessions.map(session => ({ session, handle: session.handle }))
+    this.#batches.push({ dueMs: this.#engine.clock.monotonicMs() + waitMs, waiting })
   }
 }
