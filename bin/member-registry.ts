@@ -45,7 +45,8 @@ export function registerMember(
   return {
     membership,
     instance,
-    waitingFor: () => (membership.isAlive ? [] : [`redis: no lease from ${redisUrlText(settings.redis)}; the log says why`]),
+    waitingFor: () =>
+      membership.isAlive ? [] : [`redis: no lease from ${redisUrlText(settings.redis)}: ${registry.fault || 'connecting'}`],
     leave: async () => {
       await membership.leave()
       registry.close()

@@ -18,13 +18,27 @@ export interface Registry {
   /**
    * Registers this process or says that it lives, and answers who does. A process that could not do so for the lease, measured from before
    * the call by the monotonic clock, must take itself for dead (ARCHITECTURE.md).
+   * @throws {EvictedError} others took this very instance for dead. Its lease is over, whatever it counted: try again
    * @throws when Redis cannot be reached: try again
    */
   heartbeat(self: Member): Promise<readonly Member[]>
-  /** The process is known to be dead (its port refuses): others need not wait for its lease. Only that very instance is removed. */
+  /**
+   * The process is known to be dead (its port refuses): others need not wait for its lease. Only that very instance is removed. For LEASE_MS
+   * its heartbeats are refused: should it live, it has learnt by then, from them or from its own clock, that its lease is over. Without
+   * that it would be back within a second, serving shards that others have taken meanwhile.
+   */
   evict(id: string, instance: string): Promise<void>
   /** This process is leaving. */
   leave(self: Member): Promise<void>
+}
+
+/** The answer to a heartbeat of an instance that was evicted a moment ago. */
+export class EvictedError extends Error {
+  override readonly name = 'EvictedError'
+
+  constructor() {
+    super('others could not reach this process and have removed it; it is registered again after a moment')
+  }
 }
 
 /** Figures of one member that are passed on; further ones are not. */

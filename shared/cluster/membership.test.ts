@@ -1,18 +1,22 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { ManualTimers } from '#shared/base/timers.ts'
 import { RecordingLog } from '#shared/telemetry/log.ts'
-import { HEARTBEAT_MS, LEASE_MS, type Member, type Registry } from './member.ts'
+import { EvictedError, HEARTBEAT_MS, LEASE_MS, type Member, type Registry } from './member.ts'
 import { Membership } from './membership.ts'
 import { MemoryRegistry } from './memory-registry.contract.ts'
 
 /** Answers each call when, and as, the test says. */
 class SlowRegistry implements Registry {
-  readonly calls: { readonly self: Member; readonly answer: (members: readonly Member[]) => void; readonly fail: () => void }[] = []
+  readonly calls: {
+    readonly self: Member
+    readonly answer: (members: readonly Member[]) => void
+    readonly fail: (error?: Error) => void
+  }[] = []
   readonly others: string[] = []
 
   heartbeat(self: Member): Promise<readonly Member[]> {
     return new Promise((resolve, reject) => {
-      this.calls.push({ self, answer: resolve, fail: () => reject(new Error('no answer')) })
+      this.calls.push({ self, answer: resolve, fail: (error = new Error('no answer')) => reject(error) })
     })
   }
 
@@ -55,8 +59,8 @@ async function answer(call: number, members: readonly Member[]): Promise<void> {
   await turn()
 }
 
-async function fail(call: number): Promise<void> {
-  registry.calls[call]!.fail()
+async function fail(call: number, error?: Error): Promise<void> {
+  registry.calls[call]!.fail(error)
   await turn()
 }
 
@@ -225,10 +229,80 @@ describe('a registry that fails', () => {
     expect(log.events).toEqual(['registry_does_not_answer', 'registry_answers', 'lease_begun'])
   })
 
+  test('each reason of an outage is logged once', async () => {
+    membership.start()
+    for (const [call, reason] of ['refused', 'no answer', 'refused', 'no answer'].entries()) {
+      await fail(call, new Error(reason))
+      timers.advance(250)
+    }
+    expect(log.events).toEqual(['registry_does_not_answer', 'registry_does_not_answer'])
+  })
+
   test('calls that never end are limited', () => {
     membership.start()
     timers.advance(100 * HEARTBEAT_MS)
     expect(registry.calls).toHaveLength(16)
+  })
+})
+
+describe('evicted', () => {
+  test('a refused heartbeat ends the lease at once; the next one that is taken begins another', async () => {
+    membership.start()
+    await answer(0, [A, B])
+    timers.advance(HEARTBEAT_MS)
+    await fail(1, new EvictedError())
+    expect(membership.isAlive).toBe(false)
+    expect(membership.checkLease()).toBe(false)
+    timers.advance(250)
+    await fail(2, new EvictedError())
+    timers.advance(250)
+    await answer(3, [A, B])
+    expect(membership.isAlive).toBe(true)
+    expect(heard).toEqual(['ab', 'lapsed', 'ab'])
+    expect(membership.lapses).toBe(1)
+    expect(membership.heartbeatsFailed).toBe(0)
+    expect(log.events).toEqual(['lease_begun', 'evicted', 'lease_lapsed', 'lease_begun'])
+  })
+
+  test('answers to heartbeats from before the refusal give no lease back', async () => {
+    membership.start()
+    await answer(0, [A, B])
+    timers.advance(HEARTBEAT_MS)
+    timers.advance(HEARTBEAT_MS)
+    await fail(2, new EvictedError())
+    await answer(1, [A, B])
+    expect(membership.isAlive).toBe(false)
+    expect(heard).toEqual(['ab', 'lapsed'])
+  })
+
+  test('a refusal that comes after the answer to a later heartbeat says nothing about the new lease', async () => {
+    membership.start()
+    await answer(0, [A, B])
+    timers.advance(HEARTBEAT_MS)
+    timers.advance(HEARTBEAT_MS)
+    await answer(2, [A, B])
+    await fail(1, new EvictedError())
+    expect(membership.isAlive).toBe(true)
+    expect(heard).toEqual(['ab'])
+  })
+
+  test('one that lives is out until the registry takes it again', async () => {
+    const shared = new MemoryRegistry({ wallMs: () => timers.nowMs(), monotonicMs: () => timers.nowMs() })
+    const [a, b] = [open(shared), new Membership({ self: B, registry: shared, timers, log })]
+    for (const each of [a, b]) each.start()
+    await turn()
+    timers.advance(HEARTBEAT_MS)
+    await turn()
+    const heardOfB: string[] = []
+    b.listen({ onMembers: () => heardOfB.push('lease'), onLapsed: () => heardOfB.push('lapsed') })
+    await a.evict('b', 'b-1')
+    for (let ms = 0; ms < LEASE_MS + 2 * HEARTBEAT_MS; ms += 250) {
+      timers.advance(250)
+      await turn()
+      if (ms < LEASE_MS - 250) expect(b.isAlive && heardOfB.includes('lapsed')).toBe(false)
+    }
+    expect(heardOfB).toEqual(['lapsed', 'lease'])
+    expect(a.membersOf('backend').map(each => each.id)).toEqual(['a', 'b'])
   })
 })
 

@@ -1,12 +1,15 @@
 import type { Timers } from '#shared/base/timers.ts'
 import type { Role } from '#shared/rpc/link.ts'
 import type { Log } from '#shared/telemetry/log.ts'
-import { HEARTBEAT_MS, LEASE_MS, type Member, type Registry } from './member.ts'
+import { EvictedError, HEARTBEAT_MS, LEASE_MS, type Member, type Registry } from './member.ts'
 
 /** After a heartbeat that failed; three more then fit into the lease. */
 const RETRY_MS = 250
 /** Heartbeats without an answer. Beyond, the next waits until one of them has ended; the registry's own time limit ends them. */
 const UNDER_WAY_MAX = 16
+
+/** Reasons of one outage that are logged, each once. */
+const REASONS_LOGGED_MAX = 8
 
 export interface MembershipListener {
   /**
@@ -14,7 +17,7 @@ export interface MembershipListener {
    * had lapsed. `members` has them.
    */
   onMembers(): void
-  /** Our lease has ended: others may have taken what we had. Once each time; `onMembers` follows when there is a new lease. */
+  /** Our lease has ended, or others have evicted us: they may have taken what we had. Once each time; `onMembers` follows when there is a new lease. */
   onLapsed(): void
 }
 
@@ -31,7 +34,7 @@ export interface MembershipOptions {
  * This process as a member of the cluster, and who else is. A lease counts from before the heartbeat that it came with, by the monotonic
  * clock; the registry's own end of it is later. What must not be done without a lease asks `checkLease` just before: a process that stood still
  * for a while finds out there, before any timer has fired.
- *   new ─answer→ alive ─lease over→ lapsed ─answer→ alive      any ─leave→ left
+ *   new ─answer→ alive ─lease over, refused→ lapsed ─answer→ alive      any ─leave→ left
  */
 export class Membership {
   readonly #options: MembershipOptions
@@ -43,8 +46,12 @@ export class Membership {
   /** Heartbeats have numbers, so that an answer that comes late does not undo a newer one. */
   #lastSent = 0
   #lastApplied = 0
+  /** The newest heartbeat that was refused: what older ones were answered says nothing any more. */
+  #lastRefused = 0
   #underWay = 0
   #isFailing = false
+  /** What was logged since the registry last answered. */
+  readonly #reasonsLogged = new Set<string>()
   #latest: Promise<boolean> = Promise.resolve(false)
   #following: Promise<boolean> | null = null
   #cancelHeartbeat: () => void = () => undefined
@@ -182,12 +189,13 @@ export class Membership {
   }
 
   #onAnswer(number: number, startMs: number, members: readonly Member[]): boolean {
-    if (this.#phase === 'left') return false
+    if (this.#phase === 'left' || number < this.#lastRefused) return false
     // Before the lease is renewed: one that ended meanwhile has ended, whatever came after.
     this.checkLease()
     this.#leaseEndMs = Math.max(this.#leaseEndMs, startMs + LEASE_MS)
     if (this.#isFailing) this.#options.log.info('registry_answers')
     this.#isFailing = false
+    this.#reasonsLogged.clear()
     const isNewest = number > this.#lastApplied
     const before = this.#members
     if (isNewest) {
@@ -202,10 +210,27 @@ export class Membership {
 
   #onFailure(number: number, error: unknown): void {
     if (this.#phase === 'left') return
-    this.heartbeatsFailed++
-    if (!this.#isFailing) this.#options.log.warn('registry_does_not_answer', { reason: textOf(error) })
-    this.#isFailing = true
+    if (error instanceof EvictedError) this.#onRefused(number)
+    else this.#onNoAnswer(textOf(error))
     if (number === this.#lastSent) this.#schedule(RETRY_MS)
+  }
+
+  #onNoAnswer(reason: string): void {
+    this.heartbeatsFailed++
+    this.#isFailing = true
+    if (this.#reasonsLogged.has(reason) || this.#reasonsLogged.size >= REASONS_LOGGED_MAX) return
+    this.#reasonsLogged.add(reason)
+    this.#options.log.warn('registry_does_not_answer', { reason })
+  }
+
+  /** Others took us for dead: what we had may be theirs already, however long our lease was. */
+  #onRefused(number: number): void {
+    if (number < this.#lastApplied) return
+    this.#lastRefused = Math.max(this.#lastRefused, number)
+    this.#leaseEndMs = -Infinity
+    if (this.#phase !== 'alive') return
+    this.#options.log.warn('evicted', { id: this.#options.self.id, instance: this.#options.self.instance })
+    this.#lapse()
   }
 
   #begin(): void {

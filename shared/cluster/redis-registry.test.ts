@@ -1,3 +1,4 @@
+import { createServer, type AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseRedisUrl, type RedisUrl } from '#shared/config/redis-url.ts'
 import { Refusal } from '#shared/config/setting.ts'
@@ -33,6 +34,7 @@ function openRegistry(clusterName: string, log = new RecordingLog()): RedisRegis
   return registry
 }
 
+/** Heartbeats until one is answered. */
 async function connected(registry: RedisRegistry, self: Member): Promise<readonly Member[]> {
   let members: readonly Member[] = []
   await until(async () => {
@@ -99,7 +101,9 @@ describe('what else is in Redis', () => {
     await registry.heartbeat(member('b'))
     await age(-3_600_000)
     expect(await registry.heartbeat(member('b'))).toHaveLength(2)
-    await age(LEASE_MS + 100)
+    await age(LEASE_MS / 2 + 100)
+    expect(await registry.heartbeat(member('b'))).toHaveLength(2)
+    await age(LEASE_MS / 2 + 100)
     expect(await registry.heartbeat(member('b'))).toEqual([member('b')])
   })
 
@@ -118,26 +122,89 @@ describe('what else is in Redis', () => {
 })
 
 describe('Redis out of reach', () => {
+  test('the first heartbeat waits for the connection', async () => {
+    const registry = openRegistry('one')
+    expect(await registry.heartbeat(member('a'))).toEqual([member('a')])
+    expect(registry.fault).toBe('')
+  })
+
   test('heartbeats are rejected, and answered again when it is back', async () => {
-    const log = new RecordingLog()
-    const registry = openRegistry('one', log)
-    await connected(registry, member('a'))
+    const registry = openRegistry('one')
+    await registry.heartbeat(member('a'))
     await server.kill()
     await expect(registry.heartbeat(member('a'))).rejects.toThrow(/./)
-    await until(() => log.events.includes('registry_connection_failed'), 'the fault is logged')
+    await expect(registry.heartbeat(member('a'))).rejects.toThrow(`127.0.0.1:${server.port}: refused`)
+    expect(registry.fault).toBe(`127.0.0.1:${server.port}: refused`)
     await server.start()
-    expect(await connected(registry, member('a'))).toEqual([member('a')])
+    expect(await registry.heartbeat(member('a'))).toEqual([member('a')])
+    expect(registry.fault).toBe('')
   })
 
   test('a Redis that takes commands and does not answer is out of reach too', async () => {
     const registry = openRegistry('one')
-    await connected(registry, member('a'))
+    await registry.heartbeat(member('a'))
     server.pause()
     try {
-      await expect(registry.heartbeat(member('a'))).rejects.toThrow(/./)
+      await expect(registry.heartbeat(member('a'))).rejects.toThrow('no answer')
+      await expect(registry.heartbeat(member('a'))).rejects.toThrow('no answer')
     } finally {
       server.resume()
     }
-    expect(await connected(registry, member('a'))).toEqual([member('a')])
+    expect(await registry.heartbeat(member('a'))).toEqual([member('a')])
+  })
+
+  test('who was living when Redis was last heard has one more lease when it is back', async () => {
+    const registry = openRegistry('one')
+    for (const id of ['gone', 'a', 'b', 'c']) await registry.heartbeat(member(id))
+    await age(LEASE_MS / 2 + 100)
+    for (const id of ['a', 'b', 'c']) await registry.heartbeat(member(id))
+    await age(LEASE_MS / 2 + 100)
+    for (const id of ['a', 'b']) await registry.heartbeat(member(id))
+    await age(60_000)
+    expect((await registry.heartbeat(member('a'))).map(each => each.id).sort()).toEqual(['a', 'b', 'c'])
+    await age(LEASE_MS / 2 + 100)
+    expect(await registry.heartbeat(member('a'))).toHaveLength(3)
+    await age(LEASE_MS / 2 + 100)
+    expect(await registry.heartbeat(member('a'))).toEqual([member('a')])
+  })
+
+  test('what Redis has against us can be read by an operator', async () => {
+    const withPassword = await startRedis({ password: 'right' })
+    try {
+      const registry = new RedisRegistry({
+        url: urlOf(withPassword.url.replace('right', 'wrong')),
+        clusterName: 'one',
+        log: new RecordingLog(),
+      })
+      open.push(registry)
+      await expect(registry.heartbeat(member('a'))).rejects.toThrow('wrong password')
+      expect(registry.fault).toBe(`127.0.0.1:${withPassword.port}: wrong password`)
+    } finally {
+      await withPassword.dispose()
+    }
+  })
+
+  test('a Redis that is too old is refused in words', async () => {
+    const old = createServer(socket => {
+      socket.on('error', () => {})
+      socket.on('data', data => {
+        const text = data.toString().toLowerCase()
+        if (text.includes('hello')) socket.write("-ERR unknown command 'hello'\r\n")
+        if (text.includes('setname')) socket.write('+OK\r\n')
+        if (text.includes('\r\ninfo\r\n')) socket.write('$20\r\nredis_version:6.2.14\r\n')
+      })
+    })
+    await new Promise<void>(resolve => old.listen(0, '127.0.0.1', resolve))
+    const { port } = old.address() as AddressInfo
+    try {
+      const registry = new RedisRegistry({ url: urlOf(`redis://127.0.0.1:${port}`), clusterName: 'one', log: new RecordingLog() })
+      open.push(registry)
+      const text = `127.0.0.1:${port} is Redis 6.2.14; Redis 7.0 or newer, or Valkey, is needed`
+      await expect(registry.heartbeat(member('a'))).rejects.toThrow(text)
+      expect(registry.fault).toBe(text)
+    } finally {
+      for (const registry of open.splice(0)) registry.close()
+      old.close()
+    }
   })
 })

@@ -1,50 +1,83 @@
-import type { Cluster, Redis } from 'ioredis'
+import { systemTimers, type Timers } from '#shared/base/timers.ts'
 import type { RedisUrl } from '#shared/config/redis-url.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import { decodeMember, encodeMember, MEMBER_BYTES_MAX } from './member-codec.ts'
-import { LEASE_MS, type Member, type Registry } from './member.ts'
-import { openRedis, type RedisTls } from './redis-connection.ts'
-import { redisFaultText } from './redis-fault.ts'
+import { EvictedError, HEARTBEAT_MS, LEASE_MS, type Member, type Registry } from './member.ts'
+import type { RedisTls } from './redis-connection.ts'
+import { RedisPrimary } from './redis-primary.ts'
 
-/** A heartbeat that Redis has not answered for so long has failed; two more fit into the lease. */
-const COMMAND_TIMEOUT_MS = 1_000
 /** Entries that are no members and were logged, so that each is logged once. Beyond, further ones are passed over in silence. */
 const STRANGERS_LOGGED_MAX = 32
+/** When nobody at all was heard of for so long, it was Redis that was away. */
+const OUTAGE_MS = 2 * HEARTBEAT_MS
 
 /*
  * All members are one hash: `ROLE:ID` → `EXPIRY INSTANCE-LENGTH INSTANCE JSON`, so that a script needs one key, and finds what it must
- * know of an entry without reading JSON. EXPIRY is in milliseconds of Redis's clock. Should that clock be set back, entries end a lease
- * later than now at the latest. Entries of another form are left alone: a newer version may have put them there.
+ * know of an entry without reading JSON; and `evicted:INSTANCE` → `EXPIRY` for those that may not renew their lease. EXPIRY is in
+ * milliseconds of Redis's clock. Should that clock be set back, entries end a lease later than now at the latest. Entries of another form are
+ * left alone: a newer version may have put them there.
+ *
+ * After an outage of Redis nobody has renewed anything. Were those that come back first to find the others gone, they would take all shards
+ * for as long as it takes the others to come back; so who was living when Redis was last heard has one more lease.
+ *
+ * ARGV: lease, outage, field, instance, JSON.
  */
 const HEARTBEAT = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease = tonumber(ARGV[1])
-redis.call('HSET', KEYS[1], ARGV[2], string.format('%.0f', now + lease) .. ' ' .. #ARGV[3] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+local ends = string.format('%.0f', now + lease)
+local evicted = tonumber(redis.call('HGET', KEYS[1], 'evicted:' .. ARGV[4]) or '0') or 0
+if evicted > now and evicted <= now + lease then return 'evicted' end
 local entries = redis.call('HGETALL', KEYS[1])
-local living = {}
+local lastHeard = 0
 for i = 1, #entries, 2 do
+  local expiry = string.match(entries[i + 1], '^(%d+) %d+ ')
+  if expiry and tonumber(expiry) - lease > lastHeard then lastHeard = tonumber(expiry) - lease end
+end
+local wasOut = now - lastHeard > tonumber(ARGV[2])
+local living = {}
+local function add(field, rest, length)
+  living[#living + 1] = field
+  if rest and #rest <= ${MEMBER_BYTES_MAX} then living[#living + 1] = string.sub(rest, length + 2) else living[#living + 1] = '' end
+end
+for i = 1, #entries, 2 do
+  local field = entries[i]
   local expiry, length, rest = string.match(entries[i + 1], '^(%d+) (%d+) (.*)$')
-  if expiry and tonumber(expiry) <= now then
-    redis.call('HDEL', KEYS[1], entries[i])
+  local isLiving = expiry and (tonumber(expiry) > now or (wasOut and tonumber(expiry) > lastHeard))
+  if string.sub(field, 1, 8) == 'evicted:' then
+    if (tonumber(entries[i + 1]) or 0) <= now then redis.call('HDEL', KEYS[1], field) end
+  elseif field == ARGV[3] then
+    -- Written below.
+  elseif expiry and not isLiving then
+    redis.call('HDEL', KEYS[1], field)
   else
-    if expiry and tonumber(expiry) > now + lease then
-      redis.call('HSET', KEYS[1], entries[i], string.format('%.0f', now + lease) .. ' ' .. length .. ' ' .. rest)
+    if expiry and (wasOut or tonumber(expiry) > now + lease) then
+      redis.call('HSET', KEYS[1], field, ends .. ' ' .. length .. ' ' .. rest)
     end
-    living[#living + 1] = entries[i]
-    if rest and #rest <= ${MEMBER_BYTES_MAX} then living[#living + 1] = string.sub(rest, length + 2) else living[#living + 1] = '' end
+    add(field, rest, length)
   end
 end
+local own = ARGV[4] .. ' ' .. ARGV[5]
+redis.call('HSET', KEYS[1], ARGV[3], ends .. ' ' .. #ARGV[4] .. ' ' .. own)
+add(ARGV[3], own, #ARGV[4])
 redis.call('PEXPIRE', KEYS[1], lease * 100)
 return living
 `
 
+/** ARGV: for how long the instance may not come back (0: it may), instance, fields. */
 const REMOVE = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local removed = 0
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local entry = redis.call('HGET', KEYS[1], ARGV[i])
   local length, rest = string.match(entry or '', '^%d+ (%d+) (.*)$')
-  if length and string.sub(rest, 1, length) == ARGV[1] then removed = removed + redis.call('HDEL', KEYS[1], ARGV[i]) end
+  if length and string.sub(rest, 1, length) == ARGV[2] then removed = removed + redis.call('HDEL', KEYS[1], ARGV[i]) end
+end
+if removed > 0 and tonumber(ARGV[1]) > 0 then
+  redis.call('HSET', KEYS[1], 'evicted:' .. ARGV[2], string.format('%.0f', now + ARGV[1]))
+  redis.call('PEXPIRE', KEYS[1], ARGV[1] * 100)
 end
 return removed
 `
@@ -55,6 +88,7 @@ export interface RedisRegistryOptions {
   /** Clusters of other names in the same Redis do not see each other. No braces. */
   readonly clusterName: string
   readonly log: Log
+  readonly timers?: Timers
 }
 
 /**
@@ -62,42 +96,50 @@ export interface RedisRegistryOptions {
  * is `millrace:NAME:{members}`.
  */
 export class RedisRegistry implements Registry {
-  readonly #redis: Redis | Cluster
+  readonly #primary: RedisPrimary
   readonly #key: string
   readonly #log: Log
   readonly #strangers = new Set<string>()
-  #lastError = ''
+  #isEvicted = false
 
   constructor(options: RedisRegistryOptions) {
-    this.#key = `millrace:${options.clusterName}:{members}`
-    this.#log = options.log
-    this.#redis = openRedis(options.url, {
-      ...(options.tls !== undefined && { tls: options.tls }),
+    const { url, tls, clusterName, log, timers = systemTimers } = options
+    this.#key = `millrace:${clusterName}:{members}`
+    this.#log = log
+    this.#primary = new RedisPrimary({
+      url,
+      ...(tls !== undefined && { tls }),
       connectionName: 'millrace-members',
-      commandTimeoutMs: COMMAND_TIMEOUT_MS,
-      connectTimeoutMs: COMMAND_TIMEOUT_MS,
-      onError: error => this.#onError(error),
+      key: this.#key,
+      timers,
     })
   }
 
+  /** Why the last call failed, for the operator: `10.0.0.1:6379: wrong password`. Empty when it was answered. */
+  get fault(): string {
+    return this.#isEvicted ? new EvictedError().message : this.#primary.fault
+  }
+
   async heartbeat(self: Member): Promise<readonly Member[]> {
-    const reply = await this.#redis.eval(HEARTBEAT, 1, this.#key, LEASE_MS, fieldOf(self.role, self.id), self.instance, encodeMember(self))
-    this.#lastError = ''
+    const field = fieldOf(self.role, self.id)
+    const reply = await this.#primary.call('EVAL', HEARTBEAT, 1, this.#key, LEASE_MS, OUTAGE_MS, field, self.instance, encodeMember(self))
+    this.#isEvicted = reply === 'evicted'
+    if (this.#isEvicted) throw new EvictedError()
     return this.#membersOf(reply)
   }
 
   async evict(id: string, instance: string): Promise<void> {
     const fields = (['frontend', 'backend', 'authsvc'] as const).map(role => fieldOf(role, id))
-    await this.#redis.eval(REMOVE, 1, this.#key, instance, ...fields)
+    await this.#primary.call('EVAL', REMOVE, 1, this.#key, LEASE_MS, instance, ...fields)
   }
 
   async leave(self: Member): Promise<void> {
-    await this.#redis.eval(REMOVE, 1, this.#key, self.instance, fieldOf(self.role, self.id))
+    await this.#primary.call('EVAL', REMOVE, 1, this.#key, 0, self.instance, fieldOf(self.role, self.id))
   }
 
   /** Ends the connection; nothing is unregistered. */
   close(): void {
-    this.#redis.disconnect()
+    this.#primary.close()
   }
 
   #membersOf(reply: unknown): readonly Member[] {
@@ -116,14 +158,6 @@ export class RedisRegistry implements Registry {
     if (this.#strangers.has(field) || this.#strangers.size >= STRANGERS_LOGGED_MAX) return
     this.#strangers.add(field)
     this.#log.warn('registry_entry_ignored', { key: this.#key, field })
-  }
-
-  /** The client tries again several times a second: a fault is logged when it is another than the last. */
-  #onError(error: Error): void {
-    const text = redisFaultText(error)
-    if (text === this.#lastError) return
-    this.#lastError = text
-    this.#log.warn('registry_connection_failed', { reason: text })
   }
 }
 

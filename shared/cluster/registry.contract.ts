@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { LEASE_MS, type Member, type Registry } from './member.ts'
+import { EvictedError, LEASE_MS, type Member, type Registry } from './member.ts'
 
 export interface RegistryUnderTest {
   /** One more connection to the cluster of this name. */
@@ -61,6 +61,27 @@ export function describeRegistry(kind: string, create: () => Promise<RegistryUnd
       await registry.evict('a', 'a-1')
       await registry.evict('nobody', 'a-1')
       expect(ids(await registry.heartbeat(member('b')))).toEqual(['b'])
+    })
+
+    test('an instance that was evicted is refused for the lease, and its successor is not', async () => {
+      await registry.heartbeat(member('a'))
+      await registry.heartbeat(member('b'))
+      await registry.evict('a', 'a-1')
+      await expect(registry.heartbeat(member('a'))).rejects.toThrow(EvictedError)
+      await expect(registry.heartbeat(member('a'))).rejects.toThrow(EvictedError)
+      expect(ids(await registry.heartbeat(member('b')))).toEqual(['b'])
+      expect(ids(await registry.heartbeat(member('a', { instance: 'a-2' })))).toEqual(['a', 'b'])
+      await subject.pass(LEASE_MS / 2 + 100)
+      await expect(registry.heartbeat(member('a'))).rejects.toThrow(EvictedError)
+      await registry.heartbeat(member('b'))
+      await subject.pass(LEASE_MS / 2 + 100)
+      expect(ids(await registry.heartbeat(member('a')))).toEqual(['a', 'b'])
+    })
+
+    test('who left by itself may come back at once', async () => {
+      await registry.heartbeat(member('a'))
+      await registry.leave(member('a'))
+      expect(ids(await registry.heartbeat(member('a')))).toEqual(['a'])
     })
 
     test('leave removes the member, and not its successor', async () => {

@@ -33,6 +33,8 @@ export interface NodeEvents {
 }
 
 const RETRY_MS_MIN = 50
+/** Connecting costs a server that is well nothing, and each wait is a stall of every client: so a failover is seen soon. */
+const RECONNECT_MS_MAX = 250
 const RETRY_MS_MAX = 1_000
 /** Silence after which we ask whether another server has become the primary. */
 const SUSPECT_MS = 1_000
@@ -208,7 +210,7 @@ export class Node {
 
   #retry(): void {
     this.#cancelRetry?.()
-    this.#cancelRetry = this.#parts.timers.after(this.#nextRetryMs(), () => {
+    this.#cancelRetry = this.#parts.timers.after(Math.min(this.#nextRetryMs(), RECONNECT_MS_MAX), () => {
       this.#events.relocate()
       this.start()
     })

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { slotOf } from '#shared/cluster/redis-slot.ts'
 import { type RedisClusterServers, startRedisCluster, until } from '#shared/testing/redis-server.ts'
 import { describeClusterStore } from '../cluster-store.contract.ts'
-import { slotOf } from './keys.ts'
 import { Load, RedisRig } from './redis-rig.contract.ts'
 import type { RedisStoreOptions } from './redis-store.ts'
 

@@ -1,4 +1,5 @@
 import { redisFault } from '#shared/cluster/redis-fault.ts'
+import { isAtLeast, redisInfo, redisIsTooOld } from '#shared/cluster/redis-version.ts'
 import { type DurabilityLevel, StoreError } from '../shard-store.ts'
 import type { Confirmation, Connection } from './connection.ts'
 import { FORMAT } from './keys.ts'
@@ -20,7 +21,6 @@ export interface ServerFacts {
   readonly warnings: readonly string[]
 }
 
-const REDIS_VERSION_MIN = [7, 0] as const
 const WAITAOF_VERSION_MIN = [7, 2] as const
 
 /**
@@ -28,7 +28,7 @@ const WAITAOF_VERSION_MIN = [7, 2] as const
  * @throws {StoreError} failed: too old, or its settings do not allow the level. Other errors are the connection's.
  */
 export async function checkServer(connection: Connection, where: string, required: Requirements): Promise<ServerFacts> {
-  const info = infoFields(String(await connection.call('info')))
+  const info = redisInfo(String(await connection.call('info')))
   checkVersion(info, where)
   const isPrimary = info.get('role') === 'master'
   const warnings: string[] = []
@@ -41,21 +41,9 @@ export async function checkServer(connection: Connection, where: string, require
   return { isPrimary, confirmation, warnings }
 }
 
-function infoFields(text: string): ReadonlyMap<string, string> {
-  const lines = text.matchAll(/^([a-z0-9_]+):(.*?)\r?$/gm)
-  return new Map(Array.from(lines, ([, name, value]) => [name!, value!] as const))
-}
-
 function checkVersion(info: ReadonlyMap<string, string>, where: string): void {
-  // Valkey says 7.2 here for the sake of clients, and its own version elsewhere.
-  const version = info.get('redis_version') ?? ''
-  if (isAtLeast(version, REDIS_VERSION_MIN)) return
-  throw new StoreError('failed', `${where} is Redis ${version}; Redis 7.0 or newer, or Valkey, is needed`)
-}
-
-function isAtLeast(version: string, [major, minor]: readonly [number, number]): boolean {
-  const [foundMajor = 0, foundMinor = 0] = version.split('.').map(Number)
-  return foundMajor > major || (foundMajor === major && foundMinor >= minor)
+  const refusal = redisIsTooOld(info, where)
+  if (refusal !== null) throw new StoreError('failed', refusal)
 }
 
 function checkEviction(info: ReadonlyMap<string, string>, where: string, required: Requirements, warnings: string[]): void {

@@ -1,7 +1,7 @@
 import { redisFault, redisFaultText } from '#shared/cluster/redis-fault.ts'
+import { type Locator, openLocator, type Placement } from '#shared/cluster/redis-locator.ts'
 import type { StoreError } from '../shard-store.ts'
 import { closedError } from './errors.ts'
-import { type Locator, openLocator, type Placement } from './locator.ts'
 import { Node, type NodeParts } from './node.ts'
 
 export interface TopologyEvents {
@@ -42,7 +42,7 @@ export class Topology {
     this.#keys = keys
     this.#parts = parts
     this.#events = events
-    this.#locator = openLocator(parts.url, parts.connecting)
+    this.#locator = openLocator(parts.url, parts.connecting, parts.timers)
     this.#check()
   }
 
@@ -98,6 +98,7 @@ export class Topology {
   close(): void {
     this.#isClosed = true
     this.#cancelCheck?.()
+    this.#locator.close()
     for (const node of this.#nodes.values()) node.stop()
     this.#nodes.clear()
     for (const end of this.#pauses) end()
