@@ -9,7 +9,6 @@ import type { Shards } from '#shared/rpc/shards.ts'
 import type { Engine } from '../engine.ts'
 import { onPuback, onPubcomp, onPubrec } from '../handlers/acknowledge.ts'
 import { onAttach, onDetach, onOpened } from '../handlers/attach.ts'
-import { onRelease } from '../handlers/publish.ts'
 import { onSubscribe, onUnsubscribe } from '../handlers/subscribe.ts'
 import { FrontendLink } from '../session/frontend-link.ts'
 import { pump } from '../session/sending.ts'
@@ -19,6 +18,7 @@ import type { Shard } from '../shard/shard.ts'
 import type { RouteFollower } from './announcements.ts'
 import type { ClusterNode } from './cluster-node.ts'
 import { takeHandOver } from './hand-over-taking.ts'
+import { releaseFromLink } from './releases.ts'
 import { RetainedQueries } from './retained-queries.ts'
 import { resumeSession } from './resuming.ts'
 import { publishFromLink, publishQos2FromLink, type PublishOrigin } from './routed-publish.ts'
@@ -137,7 +137,7 @@ export class Caller implements OwnerPort, RouteFollower {
 
   release(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, isRetry: boolean): void {
     const session = this.#engine.attached(handle, connection)
-    if (session !== null) onRelease(this.#engine, session, ticket, packetId, isRetry)
+    if (session !== null) releaseFromLink(this.#engine, session, ticket, packetId, isRetry)
   }
 
   puback(handle: SessionHandle, connection: ConnectionId, packetId: number): void {

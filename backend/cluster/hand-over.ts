@@ -14,11 +14,25 @@ export class HandOver {
   isStored: boolean
   /** Shards that may have somebody for it and have not answered. Null until it begins. */
   pending: Set<number> | null = null
+  #waiting: (() => void)[] | null = null
 
   constructor(sequence: number, target: HandOverTarget, message: Message, isStored = true) {
     this.sequence = sequence
     this.target = target
     this.message = message
     this.isStored = isStored
+  }
+
+  /** Runs `run` when every shard has taken it: never, should its own shard be lost before. */
+  whenTaken(run: () => void): void {
+    this.#waiting ??= []
+    this.#waiting.push(run)
+  }
+
+  /** Every shard has taken it. */
+  taken(): void {
+    const waiting = this.#waiting
+    this.#waiting = null
+    if (waiting !== null) for (const run of waiting) run()
   }
 }

@@ -42,8 +42,8 @@ export class HandOvers {
     this.#node = node
   }
 
-  /** Takes charge of a message that owns its bytes: it belongs to the records made in this turn. */
-  add(shard: Shard, target: HandOverTarget, message: Message): void {
+  /** Takes charge of a message that owns its bytes: it belongs to the records made in this turn. Answers its number. */
+  add(shard: Shard, target: HandOverTarget, message: Message): number {
     const engine = this.#engine
     const sequence = Math.max(shard.nextHandOver, shard.epoch * NUMBERS_PER_EPOCH + 1)
     shard.nextHandOver = sequence + 1
@@ -57,6 +57,7 @@ export class HandOvers {
       this.#stored.push({ shard, handOver })
       engine.turn.request()
     })
+    return handOver.sequence
   }
 
   /** The shard has been taken over with hand-overs that may or may not have been taken by some: all are sent (again), before newer ones. */
@@ -197,5 +198,6 @@ export class HandOvers {
     if (handOver.pending!.size > 0 || !shard.handOvers.delete(handOver.sequence)) return
     this.#engine.letGo(handOver.message)
     if (this.#engine.journal.isDurable) writeHandedOver(this.#engine.journal.writer(shard.number), handOver.sequence)
+    handOver.taken()
   }
 }

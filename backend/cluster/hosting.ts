@@ -13,6 +13,7 @@ import { ShardRecovery } from '../shard/recovery.ts'
 import type { Snapshotter } from '../shard/snapshotter.ts'
 import { StoreError, type ShardReading } from '../store/shard-store.ts'
 import type { ClusterNode } from './cluster-node.ts'
+import { noteRecovered } from './releases.ts'
 
 /** Snapshots that replace what is being read, one after the other: then something else is wrong. */
 const READ_TRIES_MAX = 5
@@ -131,6 +132,7 @@ export class Hosting implements ShardHost {
     for (const { calls } of this.#node.callers) this.#node.announcements.announceOwned(calls, shard.number, shard.epoch)
     for (const session of sessions) this.#revive(session, nowMs)
     this.#node.awaiting.shardTaken(shard)
+    noteRecovered(shard)
     this.#node.handOvers.resume(shard)
     this.#node.memberships.resume(shard)
     this.#node.onFresh(shard.number)

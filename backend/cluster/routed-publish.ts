@@ -17,6 +17,7 @@ import { Record, writeNumbered } from '../shard/records.ts'
 import type { MatchResult } from '../subscription/match-cache.ts'
 import type { ClusterNode } from './cluster-node.ts'
 import type { Group } from './groups.ts'
+import { noteHandOver } from './releases.ts'
 
 /** Where a publish came from, and where its answer goes. */
 export interface PublishOrigin {
@@ -89,7 +90,8 @@ export function publishQos2FromLink(engine: Engine, node: ClusterNode, session: 
   const shard = engine.shards[session.shard]!
   if (session.isJournalled) writeNumbered(engine.journal.writer(shard.number), Record.Qos2Held, session.number, message.packetId)
   engine.publication.begin(message)
-  node.handOvers.add(shard, { is: 'shards', shards: [], origin: session.clientId }, engine.publication.kept(engine))
+  const sequence = node.handOvers.add(shard, { is: 'shards', shards: [], origin: session.clientId }, engine.publication.kept(engine))
+  noteHandOver(session, message.packetId, sequence)
   engine.journal.acknowledgeWhenStored(port, session.connection, ticket, ReasonCode.Success)
 }
 

@@ -57,7 +57,8 @@ function giveToAnother(engine: Engine, session: Session, delivery: Delivery): vo
   if (cluster !== null) {
     const shard = groupShardOf(name, filter, engine.shards.length)
     const group = { is: 'member', shard, clientId: '', groupName: name, groupFilter: filter } as const
-    return cluster.handOvers.add(engine.shards[session.shard]!, group, message)
+    cluster.handOvers.add(engine.shards[session.shard]!, group, message)
+    return
   }
   const group = engine.index.sharedGroup(name, filter)
   if (group === undefined) return

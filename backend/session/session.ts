@@ -74,6 +74,10 @@ export class Session {
   nextSequence = 1
   /** Packet Identifiers of QoS 2 messages received and not yet released (§4.3.3). */
   receivedQos2: Set<number> | null = null
+  /** By those Packet Identifiers: the hand-overs in charge of the messages (backend/cluster/releases.ts). */
+  handOvers: Map<number, number> | null = null
+  /** Those that came with the shard, of unknown Packet Identifiers. */
+  recoveredHandOvers: number[] | null = null
   /** Retained Messages still to be sent, by the text of the Topic Filter. */
   replays: Map<string, RetainedReplay> | null = null
 
