@@ -89,6 +89,12 @@ describe('CONNECT is refused', () => {
     expect(await refused(failing, 4)).toBe(3)
   })
 
+  test('without an answer when another connection has taken the session over meanwhile: CONNACK has no code for that', async () => {
+    const world = new Surroundings()
+    world.backend.attach = () => Promise.resolve({ is: 'refused', reason: ReasonCode.SessionTakenOver, detail: '' })
+    expect(await refused(world, 5)).toBe('closed')
+  })
+
   test('without an answer when it is not MQTT, before the whole packet has come', () => {
     for (const bytes of ['GET / HTTP/1.1\r\n', '\x16\x03\x01\x02\x00\x01', '\x30']) {
       const world = new Surroundings()

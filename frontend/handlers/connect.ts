@@ -73,7 +73,8 @@ async function accept(connection: Connection, packet: Connect): Promise<void> {
     receiveMaximum: packet.receiveMaximum,
     will: willOf(connection, packet),
   })
-  if (reply.is === 'refused') return refuse(connection, reply.reason, reply.detail, true)
+  // CONNACK has no code for a session that another connection has taken over meanwhile (§3.2.2.2): the client learns it by the end alone.
+  if (reply.is === 'refused') return refuse(connection, reply.reason, reply.detail, reply.reason !== ReasonCode.SessionTakenOver)
   if (connection.phase !== 'connecting') {
     // The client left, or another connection took the session over, while the backend was storing it.
     return frontend.backend.detach(reply.session, connection.id, { discardWill: false, sessionExpirySeconds: null })
