@@ -10,6 +10,9 @@ import { Subscriber } from './subscriber.ts'
 
 /** What is owed and does not come is lost after so long without any progress. */
 const PATIENCE_MS = 10_000
+const LOOK_MS = 25
+/** So many times as long as it took is waited between looks. */
+const LOOK_SHARE = 10
 /** For what must not come. */
 const QUIET_MS = 150
 
@@ -186,9 +189,13 @@ export class Load {
     let absent = missing(this.#history(awake))
     let delivered = this.delivered
     let deadlineMs = performance.now() + PATIENCE_MS
+    let lookedMs = 0
     while (absent.length > 0 && performance.now() < deadlineMs) {
-      await sleep(25)
+      // To look for what is missing takes time that the clients need: after a long round not all the time.
+      await sleep(Math.max(LOOK_MS, LOOK_SHARE * lookedMs))
+      const startMs = performance.now()
       absent = missing(this.#history(awake))
+      lookedMs = performance.now() - startMs
       if (this.delivered > delivered) deadlineMs = performance.now() + PATIENCE_MS
       ;({ delivered } = this)
     }
