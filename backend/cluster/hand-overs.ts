@@ -188,9 +188,11 @@ export class HandOvers {
 
   #takeHere(shard: Shard, handOver: HandOver, shards: readonly number[]): void {
     const target = handOver.target.is === 'shards' ? { ...handOver.target, shards } : handOver.target
-    takeHandOver(this.#engine, shard.number, handOver.sequence, target, handOver.message, (taken, outcome) =>
-      this.onHandedOver(shard.number, handOver.sequence, taken, outcome),
-    )
+    takeHandOver(this.#engine, shard.number, handOver.sequence, target, handOver.message, (taken, outcome) => {
+      this.onHandedOver(shard.number, handOver.sequence, taken, outcome)
+      // Its new owner may have been fresh before we knew that we are it no more.
+      if (outcome === 'moved') for (const number of taken) this.onFresh(number)
+    })
   }
 
   #settle(shard: Shard, handOver: HandOver, shards: readonly number[]): void {
