@@ -77,6 +77,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   /** SUBSCRIBE and UNSUBSCRIBE without an answer; counted where publishes wait for them. */
   #unansweredSubscribes = 0
+  /** The socket was closed while CONNECT was being decided. */
+  #earlyEnd: { readonly error: string | null } | null = null
   #held: { readonly ticket: number; readonly message: Message } | null = null
 
   #gatheredBytes = 0
@@ -124,8 +126,16 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     this.resumeInput()
   }
 
+  /** What came before the end is done first, as it was sent: while CONNECT is being decided, the end waits with it. */
   onClose(error: string | null): void {
-    this.frontend.onClosed(this, error)
+    if (this.phase === 'connecting' && this.#input.heldBytes > 0) this.#earlyEnd = { error }
+    else this.frontend.onClosed(this, error)
+  }
+
+  /** CONNECT is decided, and what came behind it was handled. */
+  onDecided(): void {
+    if (this.#earlyEnd !== null) this.frontend.onClosed(this, this.#earlyEnd.error)
+    this.#earlyEnd = null
   }
 
   /** Goes on reading after OnPacket asked to wait, once nothing is left to wait for. */

@@ -235,6 +235,35 @@ describe('a client that is gone before CONNACK', () => {
     expect([client.bytes.length, world.frontend.counters.connectionsOpen]).toEqual([0, 0])
   })
 
+  test('had sent more behind it: that is done first, then the connection ends', async () => {
+    const world = new Surroundings()
+    let attached: (reply: AttachReply) => void = () => {}
+    world.backend.attach = () => new Promise(resolve => (attached = resolve))
+    const client = world.open()
+    client.send(encodeConnect(5, 'c'), publish('a', 'last words'))
+    await world.settled()
+    client.transport.cut()
+    expect(world.frontend.counters.connectionsOpen).toBe(1)
+    attached({ is: 'attached', session: 1, sessionPresent: false })
+    await world.settled()
+    expect(world.backend.published.map(({ message }) => message.payload.toString())).toEqual(['last words'])
+    expect(world.backend.detached).toHaveLength(1)
+    expect(world.frontend.counters.connectionsOpen).toBe(0)
+  })
+
+  test('had sent more, and is refused: the connection ends', async () => {
+    const world = new Surroundings()
+    let refuse: () => void = () => {}
+    world.authenticator.verdict = () =>
+      new Promise(resolve => (refuse = () => resolve({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: 'no' })))
+    const client = world.open()
+    client.send(encodeConnect(5, 'c'), publish('a', '1'))
+    client.transport.cut()
+    refuse()
+    await world.settled()
+    expect([world.backend.published.length, world.frontend.counters.connectionsOpen]).toEqual([0, 0])
+  })
+
   test('while it is being authenticated: the backend is not asked', async () => {
     const world = new Surroundings()
     let judged: () => void = () => {}

@@ -36,10 +36,15 @@ export function onConnect(connection: Connection, bytes: Buffer, start: number, 
   const unfit = willFault(connection, packet)
   if (unfit !== null) return refuse(connection, unfit.reason, unfit.message, true)
   connection.clientId = packet.clientId === '' ? `auto-${connection.frontend.random.uuid()}` : packet.clientId
-  accept(connection, packet).catch((error: unknown) => {
-    connection.frontend.log.error('connect_failed', { client: connection.clientId, error: error instanceof Error ? error : String(error) })
-    refuse(connection, ReasonCode.ServerUnavailable, 'the server cannot accept connections now', true)
-  })
+  accept(connection, packet)
+    .catch((error: unknown) => {
+      connection.frontend.log.error('connect_failed', {
+        client: connection.clientId,
+        error: error instanceof Error ? error : String(error),
+      })
+      refuse(connection, ReasonCode.ServerUnavailable, 'the server cannot accept connections now', true)
+    })
+    .finally(() => connection.onDecided())
 }
 
 /** A Will that uses what CONNACK would say is not there; null when it is fine. */
