@@ -139,7 +139,12 @@ describe('QoS 2 between shards', () => {
     const publisher = await rig.frontend().connect(rig.keyIn(0, 'p'), PERSISTENT)
     publisher.publish('t', 'one', { qos: 2 })
     expect(await payloads(client)).toEqual(['one'])
-    expect(rig.backend('a').engine.shards.filter(({ seen }) => seen.size > 0).map(({ number }) => number)).toEqual([3])
+    expect(
+      rig
+        .backend('a')
+        .engine.shards.filter(({ seen }) => seen.size > 0)
+        .map(({ number }) => number),
+    ).toEqual([3])
   })
 })
 

@@ -69,14 +69,11 @@ export class RetainedRead {
   next(budget: { steps: number }): Message | undefined {
     if (this.#local !== null) return this.#nextHere(this.#local, budget)
     const message = this.#messages.shift()
-    if (message !== undefined) {
-      budget.steps--
-      this.#engine.letGo(message)
-      return this.#overtaken.has(message.topic.name) ? undefined : message
-    }
-    for (const query of this.#unasked) this.#queries.get(query)?.owner.moreRetained(query)
-    this.#unasked.clear()
-    return undefined
+    if (message === undefined) return undefined
+    budget.steps--
+    this.#engine.letGo(message)
+    this.#askMore()
+    return this.#overtaken.has(message.topic.name) ? undefined : message
   }
 
   /** The session gets a message now that its topic retains from now on: what others have read before of that topic is old. */
@@ -111,6 +108,7 @@ export class RetainedRead {
     }
     if (isDone) this.#forget(number)
     else this.#unasked.add(number)
+    this.#askMore()
     this.#engine.resumeReplays(this.#session)
   }
 
@@ -144,6 +142,13 @@ export class RetainedRead {
     }
     if (epochs.size > 0 && this.#local === null) this.#readHere(epochs)
     for (const [owner, shards] of byOwner) this.#openAt(owner, shards)
+  }
+
+  /** The next batch of each, once those before it are used up. */
+  #askMore(): void {
+    if (this.#messages.length > 0) return
+    for (const number of this.#unasked) this.#queries.get(number)!.owner.moreRetained(number)
+    this.#unasked.clear()
   }
 
   #readHere(epochs: ReadonlyMap<number, number>): void {
