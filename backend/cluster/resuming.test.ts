@@ -238,6 +238,28 @@ describe('PUBRELs of messages that came on an earlier connection', () => {
   })
 })
 
+test('resumed twice on one link, what was sent in between is not sent again, and the connection goes on', async () => {
+  const client = await subscriber(1, { receiveMaximum: 2 })
+  for (const payload of ['one', 'two', 'three', 'four']) publish(payload)
+  await rig.settle()
+  const [one] = client.takeSent()
+  rig.cut('f', 'a')
+  client.puback(one!.packetId)
+  rig.frontend().manners.resumes = false
+  rig.heal()
+  await rig.settle()
+  // What the router does when `owned`, `lost` and `owned` come together.
+  rig.frontend().resume(0)
+  rig.frontend().resume(0)
+  await rig.settle()
+  expect(client.takePayloads()).toEqual(['three'])
+  expect(client.outstanding.size).toBe(2)
+  for (const { packetId } of client.outstanding.values()) client.puback(packetId)
+  expect((await client.drain()).map(({ payload }) => payload)).toEqual(['four'])
+  expect(client.sequences).toEqual([1, 2, 3, 4])
+  expectEmpty('a')
+})
+
 describe('who may resume', () => {
   test('not a connection that another one has replaced meanwhile', async () => {
     const old = await subscriber(1)

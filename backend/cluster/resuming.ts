@@ -19,17 +19,37 @@ import type { Shard } from '../shard/shard.ts'
 export function resumeSession(engine: Engine, shard: Shard, link: FrontendLink, resumed: ResumedSession): Session | null {
   const session = shard.sessions.get(resumed.clientId)
   if (session === undefined || !isOf(session, link, resumed.connection)) return null
-  bindLink(engine, session, link)
+  // Told twice that the shard is here, with a break that is over, it resumes twice; we have answered, and sent messages, in between.
+  const since = session.link === link ? sentSince(session) : NOTHING
+  if (session.link !== link) bindLink(engine, session, link)
   session.protocolVersion = resumed.protocolVersion
   session.receiveMaximum = Math.min(resumed.receiveMaximum, engine.settings.inflightMax)
-  if (session.outbox !== null || resumed.outstanding.length > 0) reconcile(engine, session, resumed)
+  if (session.outbox !== null || resumed.outstanding.length > 0) reconcile(engine, session, resumed, since)
   session.nextSequence = Math.max(session.nextSequence, resumed.lastSequence + 1)
   engine.resumeReplays(session)
   return session
 }
 
+/** What was done on a connection after its frontend said where it stands. */
+interface Since {
+  readonly sent: ReadonlySet<Delivery>
+  /** Packet Identifiers whose PUBREL has gone. */
+  readonly released: ReadonlySet<number>
+}
+
+const NOTHING: Since = { sent: new Set(), released: new Set() }
+
+function sentSince({ outbox }: Session): Since {
+  if (outbox === null) return NOTHING
+  const due = new Set(Array.from({ length: outbox.due.length }, (_, i) => outbox.due.at(i)))
+  return {
+    sent: new Set(outbox.ids.deliveries().filter(delivery => !due.has(delivery))),
+    released: new Set(outbox.ids.inPhase(AWAITING_PUBCOMP)),
+  }
+}
+
 /** Brings the outbox to where the client is. */
-function reconcile(engine: Engine, session: Session, resumed: ResumedSession): void {
+function reconcile(engine: Engine, session: Session, resumed: ResumedSession, since: Since): void {
   const outbox = (session.outbox ??= new Outbox())
   const withClient = new WithClient(resumed.outstanding)
   const waiting: Delivery[] = []
@@ -38,6 +58,10 @@ function reconcile(engine: Engine, session: Session, resumed: ResumedSession): v
   outbox.ids.freeUnknown()
   for (const delivery of outbox.ids.deliveries()) {
     const entry = withClient.take(delivery)
+    if (entry === undefined && delivery.sequence > resumed.lastSequence && since.sent.has(delivery)) {
+      outbox.inWindow++
+      continue
+    }
     if (entry === undefined && delivery.sequence > resumed.lastSequence) {
       // It never got to the client on this connection, and on no other when the session began with this one.
       if (session.isNew) delivery.sent = false
@@ -47,11 +71,11 @@ function reconcile(engine: Engine, session: Session, resumed: ResumedSession): v
     }
     if (entry?.packetId !== delivery.packetId) outbox.ids.free(delivery.packetId)
     if (entry === undefined) finish(engine, session, delivery)
-    else hold(engine, session, outbox, delivery, entry)
+    else hold(engine, session, outbox, delivery, entry, since)
   }
   for (let queued = takeQueued(engine, outbox); queued !== null; queued = takeQueued(engine, outbox)) {
     const entry = withClient.take(queued)
-    if (entry !== undefined) hold(engine, session, outbox, queued, entry)
+    if (entry !== undefined) hold(engine, session, outbox, queued, entry, since)
     else if (queued.sequence > resumed.lastSequence) waiting.push(queued)
     else finish(engine, session, queued)
   }
@@ -59,7 +83,7 @@ function reconcile(engine: Engine, session: Session, resumed: ResumedSession): v
     outbox.enqueue(delivery)
     engine.counters.queuedMessages++
   }
-  for (const entry of withClient.rest()) holdUnknown(engine, session, outbox, entry)
+  for (const entry of withClient.rest()) holdUnknown(engine, session, outbox, entry, since)
   noteCrowded(engine, session, outbox)
 }
 
@@ -95,15 +119,15 @@ class WithClient {
 }
 
 /** A message that no journal knows of: its publisher had no acknowledgement. The client holds its identifier nonetheless; its QoS is not known. */
-function holdUnknown(engine: Engine, session: Session, outbox: Outbox, { packetId, phase }: OutstandingDelivery): void {
+function holdUnknown(engine: Engine, session: Session, outbox: Outbox, { packetId, phase }: OutstandingDelivery, since: Since): void {
   if (outbox.ids.phase(packetId) !== FREE) return
   outbox.ids.restore(packetId, phase === 'sent' ? AWAITING_PUBACK : AWAITING_PUBCOMP, null)
   outbox.inWindow++
-  if (phase === 'received') releaseWhenStored(engine, session, packetId)
+  if (phase === 'received' && !since.released.has(packetId)) releaseWhenStored(engine, session, packetId)
 }
 
 /** The client has the delivery and has not finished with it. */
-function hold(engine: Engine, session: Session, outbox: Outbox, delivery: Delivery, entry: OutstandingDelivery): void {
+function hold(engine: Engine, session: Session, outbox: Outbox, delivery: Delivery, entry: OutstandingDelivery, since: Since): void {
   const isNew = delivery.packetId !== entry.packetId
   const sentPhase = delivery.qos === 1 ? AWAITING_PUBACK : AWAITING_PUBREC
   delivery.packetId = entry.packetId
@@ -114,7 +138,7 @@ function hold(engine: Engine, session: Session, outbox: Outbox, delivery: Delive
   if (isNew && session.isJournalled) {
     writeIdentified(engine.journal.writer(session.shard), session.number, delivery.sequence, entry.packetId)
   }
-  if (entry.phase !== 'received') return
+  if (entry.phase !== 'received' || since.released.has(entry.packetId)) return
   // PUBREC came, and whether it was stored is not known: it is now, and PUBREL follows.
   if (session.isJournalled) writeNumbered(engine.journal.writer(session.shard), Record.Received, session.number, delivery.sequence)
   releaseWhenStored(engine, session, entry.packetId)

@@ -45,6 +45,8 @@ export class RigFrontend {
   /** By shard: who was the last to say that it owns it. */
   readonly owners = new Map<number, RigOwner>()
   readonly told = new Map<number, ToldRoutes>()
+  /** By shard: how often somebody was said to own it. */
+  readonly terms = new Map<number, number>()
   /** Answers to `publish`, in order of coming. */
   readonly published: { sequence: number; reason: ReasonCode; moved: readonly number[] | null }[] = []
   /** Every call of CallerPort that is about shards or answers, as text. */
@@ -93,6 +95,16 @@ export class RigFrontend {
     return ++this.#lastRequest
   }
 
+  /** To one shard, if anybody is known to own it. Answers the sequence, 0 for nobody. */
+  publishTo(shard: number, message: Message): number {
+    const owner = this.ownerOf(shard)
+    if (owner === undefined) return 0
+    const shards = new Shards()
+    shards.add(shard)
+    owner.publish(++this.#lastSequence, NO_CONNECTION, true, shards, message)
+    return this.#lastSequence
+  }
+
   /** To every owner, for all of its shards: one sequence each. Answers them. */
   publish(topic: string, payload: string, options: MessageOptions = {}, connection: ConnectionId = NO_CONNECTION): number[] {
     const sequences: number[] = []
@@ -130,6 +142,7 @@ export class RigFrontend {
     if (known !== undefined && known.epoch > epoch) return
     this.told.set(shard, { epoch, count, digest })
     this.owners.set(shard, owner)
+    this.terms.set(shard, (this.terms.get(shard) ?? 0) + 1)
     for (const client of this.clients.values()) if (client.shard === shard) client.unbind()
     if (this.manners.resumes) this.resume(shard)
   }
@@ -287,6 +300,8 @@ export class RigClusterClient {
   #options: ConnectOptions = {}
   isWritable = true
   lastSequence = 0
+  /** Of every QoS 1 and 2 message that was passed on, in order. */
+  readonly sequences: number[] = []
   readonly outstanding = new Map<number, OutstandingDelivery>()
   /** By ticket: what is unanswered, to be asked again. */
   readonly #requests = new Map<number, (owner: OwnerPort, isRetry: boolean) => void>()
@@ -360,6 +375,7 @@ export class RigClusterClient {
   }
 
   onResumed(session: number, owner: OwnerPort): void {
+    if (this.isBound) return
     this.session = session
     this.#bound = owner
     for (const late of this.#late.splice(0)) late()
@@ -441,6 +457,7 @@ export class RigClusterClient {
     if (sent.qos > 0) {
       if (!this.isBound) return
       this.lastSequence = Math.max(this.lastSequence, sequence)
+      this.sequences.push(sequence)
       this.outstanding.set(sent.packetId, { packetId: sent.packetId, sequence, phase: 'sent' })
     }
     this.events.push(sent)

@@ -80,6 +80,11 @@ export class PacketIdentifiers {
     this.#inUse--
   }
 
+  /** In no particular order. */
+  inPhase(phase: DeliveryPhase): number[] {
+    return [...this.#ids].filter((id, slot) => id !== 0 && this.#phases[slot] === phase)
+  }
+
   /** Frees those that stand for a message that nobody has. */
   freeUnknown(): void {
     for (let slot = 0; slot < this.#ids.length; slot++) {
