@@ -1,19 +1,11 @@
-import type { LoadOptions } from './options.ts'
+import type { ScenarioRow } from './compare-rounds.ts'
 
 /** One line of the comparison: a scenario, its settings, and what Millrace promises. */
-export interface PlanRow {
-  readonly key: string
-  readonly title: string
-  readonly scenario: string
-  readonly set: Partial<LoadOptions>
+export interface PlanRow extends ScenarioRow {
   /** CPU per message, Millrace to Mosquitto, at most; null: only shown. */
   readonly ratioMax: number | null
   /** Bytes of RSS per connection of Millrace, at most. */
   readonly bytesMax?: number
-  /** The brokers keep their sessions on disk. */
-  readonly durable?: boolean
-  /** Memory is measured against a process that has done nothing yet. */
-  readonly fresh?: boolean
 }
 
 export const plan: readonly PlanRow[] = [

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import { markdownTable, median } from './compare-figures.ts'
 import type { PlanRow } from './compare-plan.ts'
-import type { MeasuredRow } from './compare-table.ts'
-import { comparisonMarkdown, isReached, markdownTable, median, ratioOf } from './compare-table.ts'
+import type { MeasuredRow } from './compare-rounds.ts'
+import { comparisonMarkdown, isReached, ratioOf } from './compare-table.ts'
 import type { ScenarioResult } from './scenario.ts'
 
 function result(cpuUs: number, extra: Record<string, number> = {}): ScenarioResult {
@@ -17,6 +18,8 @@ function result(cpuUs: number, extra: Record<string, number> = {}): ScenarioResu
     perSecond: 1_000,
     cpuUs,
     cpu: null,
+    partCpuUs: {},
+    redisCommands: null,
     rssBytes: 1_048_576,
     latency: null,
     lost: 0,
@@ -27,7 +30,7 @@ function result(cpuUs: number, extra: Record<string, number> = {}): ScenarioResu
   }
 }
 
-function measured(row: Partial<PlanRow>, millrace: readonly ScenarioResult[], mosquitto: readonly ScenarioResult[]): MeasuredRow {
+function measured(row: Partial<PlanRow>, millrace: readonly ScenarioResult[], mosquitto: readonly ScenarioResult[]): MeasuredRow<PlanRow> {
   return {
     row: { key: 'k', title: 'a row', scenario: 'pairs', set: {}, ratioMax: 0.5, ...row },
     rounds: new Map([

@@ -7,6 +7,7 @@ import { Engine } from './engine.ts'
 import { Histogram } from './histogram.ts'
 import type { LoadOptions } from './options.ts'
 import { programBeside } from './program.ts'
+import { clientCommands, OWN_COMMANDS } from './redis-commands.ts'
 import type { Scenario, StepArguments, StepReport, Steps } from './scenario.ts'
 import type { CpuUse } from './usage.ts'
 import { cpuBetween, cpuOf, cpuSeconds } from './usage.ts'
@@ -39,6 +40,9 @@ export interface MergedReport {
 /** A step, and what the broker and the generator used while it ran. */
 export interface MeasuredReport extends MergedReport {
   readonly cpu: CpuUse | null
+  /** CPU seconds of each part of the broker. */
+  readonly partCpuS: Readonly<Record<string, number>>
+  readonly redisCommands: number | null
   readonly generatorCpuS: number
 }
 
@@ -100,18 +104,32 @@ export class Fleet {
   /** A step, with the CPU time that the broker's processes used meanwhile. */
   async measure(name: string, given: StepArguments = {}): Promise<MeasuredReport> {
     const own = this.#members.map(member => member.pid)
-    const before = cpuOf(this.#options.pids)
+    const { pids, parts, redisPort } = this.#options
+    const commandsBefore = redisPort === null ? 0 : await clientCommands(redisPort)
+    const before = cpuOf(pids)
+    const partsBefore = parts.map(part => cpuOf(part.pids))
     const ownBefore = cpuOf(own)
     const report = await this.step(name, given)
-    const cpu = cpuBetween(before, cpuOf(this.#options.pids))
+    const cpu = cpuBetween(before, cpuOf(pids))
+    const partsCpu = parts.map((part, at) => cpuBetween(partsBefore[at]!, cpuOf(part.pids)))
     const generator = cpuBetween(ownBefore, cpuOf(own))
-    return { ...report, cpu, generatorCpuS: generator ? cpuSeconds(generator) : 0 }
+    return {
+      ...report,
+      cpu,
+      partCpuS: Object.fromEntries(parts.map((part, at) => [part.name, secondsOf(partsCpu[at]!)])),
+      redisCommands: redisPort === null ? null : (await clientCommands(redisPort)) - commandsBefore - OWN_COMMANDS,
+      generatorCpuS: secondsOf(generator),
+    }
   }
 
   async close(): Promise<void> {
     await Promise.all(this.#members.map(member => member.close()))
     if (this.#linkDirectory) rmSync(this.#linkDirectory, { recursive: true, force: true })
   }
+}
+
+function secondsOf(use: CpuUse | null): number {
+  return use ? cpuSeconds(use) : 0
 }
 
 function inlineMember(steps: Steps): Member {

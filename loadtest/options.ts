@@ -1,6 +1,12 @@
 import { availableParallelism } from 'node:os'
 import type { ProtocolVersion, Qos } from './frames.ts'
 
+/** Some processes of a broker, with their descendants. */
+export interface BrokerPart {
+  readonly name: string
+  readonly pids: readonly number[]
+}
+
 /** Everything that a scenario can be told. Each scenario has its own defaults for some of it. */
 export interface LoadOptions {
   readonly host: string
@@ -14,6 +20,10 @@ export interface LoadOptions {
   readonly processes: number
   /** Processes of the broker, whose CPU time and memory are reported, children included. */
   readonly pids: readonly number[]
+  /** The same, in parts that are reported one by one. */
+  readonly parts: readonly BrokerPart[]
+  /** Redis on this machine whose commands are counted; null: none. */
+  readonly redisPort: number | null
   /** First level of all topics, first part of all Client Identifiers. */
   readonly prefix: string
   readonly qos: Qos
@@ -52,6 +62,8 @@ export const generalDefaults: LoadOptions = {
   password: undefined,
   processes: Math.max(1, Math.min(4, availableParallelism() - 1)),
   pids: [],
+  parts: [],
+  redisPort: null,
   prefix: 'bench',
   qos: 0,
   sizeBytes: 64,

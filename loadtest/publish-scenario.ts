@@ -1,6 +1,6 @@
 /** What fan-out, pairs and the shared group have in common: subscribers, publishers with a window, a warm-up and a measured phase. */
 import type { LoadClient } from './client.ts'
-import type { Fleet } from './fleet.ts'
+import type { Fleet, MeasuredReport } from './fleet.ts'
 import { filler, publishTemplate } from './frames.ts'
 import { LinkMesh } from './link.ts'
 import { MESSAGE_HEADER_BYTES, SLOTS_MAX } from './message.ts'
@@ -135,7 +135,7 @@ export async function conductPublishing(fleet: Fleet, options: LoadOptions, name
   return {
     ...resultHead(name, options),
     unit: 'message',
-    ...rates(run.seconds, delivered, run.cpu),
+    ...rates(run, delivered),
     rssBytes,
     latency: counts.latency.summary(),
     lost: run.numbers['lost'] ?? 0,
@@ -154,10 +154,18 @@ export function resultHead(
 }
 
 export function rates(
-  seconds: number,
+  { seconds, cpu, partCpuS, redisCommands }: Omit<MeasuredReport, 'numbers' | 'latency' | 'generatorCpuS'>,
   done: number,
-  cpu: ScenarioResult['cpu'],
-): Pick<ScenarioResult, 'seconds' | 'done' | 'perSecond' | 'cpuUs' | 'cpu'> {
+): Pick<ScenarioResult, 'seconds' | 'done' | 'perSecond' | 'cpuUs' | 'cpu' | 'partCpuUs' | 'redisCommands'> {
   const cpuUs = cpu && done > 0 ? (cpuSeconds(cpu) * 1e6) / done : null
-  return { seconds, done, perSecond: seconds > 0 ? done / seconds : 0, cpuUs, cpu }
+  const partCpuUs = Object.fromEntries(Object.entries(partCpuS).map(([name, spentS]) => [name, done > 0 ? (spentS * 1e6) / done : 0]))
+  return {
+    seconds,
+    done,
+    perSecond: seconds > 0 ? done / seconds : 0,
+    cpuUs,
+    cpu,
+    partCpuUs,
+    redisCommands: redisCommands === null || done === 0 ? null : redisCommands / done,
+  }
 }

@@ -48,6 +48,10 @@ export interface ScenarioResult {
   /** CPU microseconds of the broker per unit. */
   readonly cpuUs: number | null
   readonly cpu: CpuUse | null
+  /** The same for each part of the broker. */
+  readonly partCpuUs: Readonly<Record<string, number>>
+  /** Commands that clients of its Redis sent, per unit; null without a Redis. */
+  readonly redisCommands: number | null
   readonly rssBytes: number | null
   readonly latency: LatencySummary | null
   /** Messages or copies that never came; anything but 0 makes the run worthless. */

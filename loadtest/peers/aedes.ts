@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module'
 import { programBeside } from '../program.ts'
-import type { Peer } from './broker.ts'
+import { processPeer } from './broker.ts'
 
 /** Aedes with its in-memory persistence, which is its default: nothing is durable. */
-export const aedes: Peer = {
+export const aedes = processPeer({
   name: 'Aedes',
   lacks: ['shared'],
   // It is there for orientation; the time is better spent on the two that are compared.
@@ -19,4 +19,4 @@ export const aedes: Peer = {
   async command({ port }) {
     return [process.execPath, programBeside(import.meta.url, 'aedes-server'), String(port)]
   },
-}
+})

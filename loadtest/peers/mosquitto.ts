@@ -1,6 +1,6 @@
 import { accessSync, constants, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { Peer } from './broker.ts'
+import { processPeer } from './broker.ts'
 
 const PROGRAMS = ['/usr/sbin/mosquitto', '/usr/local/sbin/mosquitto', '/opt/homebrew/sbin/mosquitto']
 
@@ -16,7 +16,7 @@ function program(): string | undefined {
 }
 
 /** Mosquitto with its defaults, but for the queue limit: at 1000 messages it drops what a window of 200 × 20 sends to a group. */
-export const mosquitto: Peer = {
+export const mosquitto = processPeer({
   name: 'Mosquitto',
   lacks: [],
   roundsMax: Number.POSITIVE_INFINITY,
@@ -30,4 +30,4 @@ export const mosquitto: Peer = {
     writeFileSync(file, `${lines.join('\n')}\n`)
     return [program()!, '-c', file]
   },
-}
+})

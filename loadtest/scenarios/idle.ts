@@ -14,10 +14,12 @@ export const idle: Scenario = {
   join: joinIdle,
   async conduct(fleet, options) {
     const rssBefore = rssOf(options.pids)
+    const partsBefore = options.parts.map(part => rssOf(part.pids) ?? 0)
     const open = await fleet.measure('open')
     await fleet.step('subscribe')
     await sleep(options.holdS * 1_000)
     const rssUp = rssOf(options.pids)
+    const partsUp = options.parts.map(part => rssOf(part.pids) ?? 0)
     const idleBefore = cpuOf(options.pids)
     await sleep(options.holdS * 1_000)
     const idleCpu = cpuBetween(idleBefore, cpuOf(options.pids))
@@ -26,7 +28,7 @@ export const idle: Scenario = {
     return {
       ...resultHead('idle', options),
       unit: 'connection',
-      ...rates(open.seconds, up, open.cpu),
+      ...rates(open, up),
       rssBytes: rssUp,
       latency: open.latency.summary(),
       lost: options.connections - up,
@@ -35,6 +37,12 @@ export const idle: Scenario = {
       generatorCpuS: open.generatorCpuS,
       extra: {
         rssPerConnectionBytes: rssBefore !== null && rssUp !== null && up > 0 ? Math.round((rssUp - rssBefore) / up) : 0,
+        ...Object.fromEntries(
+          options.parts.map(({ name }, at) => [
+            `rssPerConnectionBytes ${name}`,
+            up > 0 ? Math.round((partsUp[at]! - partsBefore[at]!) / up) : 0,
+          ]),
+        ),
         idleCpuPercent: idleCpu && options.holdS > 0 ? (cpuSeconds(idleCpu) * 100) / options.holdS : 0,
       },
     }

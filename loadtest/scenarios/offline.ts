@@ -26,11 +26,11 @@ export const offline: Scenario = {
     const drain = await fleet.measure('drain')
     const delivered = drain.numbers['delivered'] ?? 0
     const end = await fleet.step('close')
-    const filling = rates(fill.seconds, stored, fill.cpu)
+    const filling = rates(fill, stored)
     return {
       ...resultHead('offline', options),
       unit: 'message',
-      ...rates(drain.seconds, delivered, drain.cpu),
+      ...rates(drain, delivered),
       rssBytes: rssAfter,
       latency: null,
       lost: (fill.numbers['lost'] ?? 0) + stored - delivered,

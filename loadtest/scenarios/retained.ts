@@ -31,11 +31,11 @@ export const retained: Scenario = {
     const end = await fleet.step('close')
     const delivered = read.numbers['delivered'] ?? 0
     const stored = counts.numbers['published'] ?? 0
-    const storing = rates(store.seconds, stored, store.cpu)
+    const storing = rates(store, stored)
     return {
       ...resultHead('retained', options),
       unit: 'message',
-      ...rates(read.seconds, delivered, read.cpu),
+      ...rates(read, delivered),
       rssBytes: rssAfter,
       latency: null,
       lost: (store.numbers['lost'] ?? 0) + stored * options.readers - delivered,

@@ -94,7 +94,7 @@ function resultOf(
   return {
     ...resultHead('soak', options),
     unit: 'message',
-    ...rates(run.seconds, number('received'), run.cpu),
+    ...rates(run, number('received')),
     rssBytes: samples.at(-1)?.rssBytes ?? null,
     latency: run.latency.summary(),
     lost: number('missing') + number('sessionsLost') + number('retainedLeft') + willsMissing,

@@ -26,7 +26,7 @@ export const subscribe: Scenario = {
     return {
       ...resultHead('subscribe', options),
       unit: 'acknowledgement',
-      ...rates(run.seconds, run.numbers['acks'] ?? 0, run.cpu),
+      ...rates(run, run.numbers['acks'] ?? 0),
       rssBytes: rssAfter,
       latency: null,
       lost: 0,
