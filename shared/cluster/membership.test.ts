@@ -238,6 +238,14 @@ describe('a registry that fails', () => {
     expect(log.events).toEqual(['registry_does_not_answer', 'registry_does_not_answer'])
   })
 
+  test('one that fails when a later one was answered already is none', async () => {
+    membership.start()
+    timers.advance(HEARTBEAT_MS)
+    await answer(1, [A])
+    await fail(0)
+    expect(log.events).toEqual(['lease_begun'])
+  })
+
   test('calls that never end are limited', () => {
     membership.start()
     timers.advance(100 * HEARTBEAT_MS)

@@ -211,12 +211,14 @@ export class Membership {
   #onFailure(number: number, error: unknown): void {
     if (this.#phase === 'left') return
     if (error instanceof EvictedError) this.#onRefused(number)
-    else this.#onNoAnswer(textOf(error))
+    else this.#onNoAnswer(number, textOf(error))
     if (number === this.#lastSent) this.#schedule(RETRY_MS)
   }
 
-  #onNoAnswer(reason: string): void {
+  #onNoAnswer(number: number, reason: string): void {
     this.heartbeatsFailed++
+    // A later one was answered: the registry was out of reach, but is not now.
+    if (number < this.#lastApplied) return
     this.#isFailing = true
     if (this.#reasonsLogged.has(reason) || this.#reasonsLogged.size >= REASONS_LOGGED_MAX) return
     this.#reasonsLogged.add(reason)

@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import type { Timers } from '#shared/base/timers.ts'
 import { type Address, addressText } from '#shared/config/address.ts'
 import type { RedisUrl } from '#shared/config/redis-url.ts'
-import { openRedisNode, openSentinelNode, type RedisConnectionOptions } from './redis-connection.ts'
+import { dropRedis, openRedisNode, openSentinelNode, type RedisConnectionOptions } from './redis-connection.ts'
 import { redisFaultText } from './redis-fault.ts'
 import { slotOf } from './redis-slot.ts'
 
@@ -67,7 +67,7 @@ class Informants<T> {
    */
   askAll(addresses: readonly Address[]): Promise<T[]> {
     const names = new Set(addresses.map(addressText))
-    for (const [name, { redis }] of this.#asked) if (!names.has(name)) redis.disconnect()
+    for (const [name, { redis }] of this.#asked) if (!names.has(name)) dropRedis(redis)
     return new Promise((resolve, reject) => {
       const answers: T[] = []
       let missing = addresses.length
@@ -96,7 +96,7 @@ class Informants<T> {
   }
 
   close(): void {
-    for (const { redis } of this.#asked.values()) redis.disconnect()
+    for (const { redis } of this.#asked.values()) dropRedis(redis)
     this.#asked.clear()
   }
 
@@ -105,7 +105,7 @@ class Informants<T> {
     const asked = this.#asked.get(name) ?? this.#connect(name, address)
     const drop = (): void => {
       if (this.#asked.get(name) === asked) this.#asked.delete(name)
-      asked.redis.disconnect()
+      dropRedis(asked.redis)
     }
     const cancel = this.#timers.after(ASK_TIMEOUT_MS, drop)
     try {

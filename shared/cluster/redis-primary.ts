@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import type { Timers } from '#shared/base/timers.ts'
 import type { Address } from '#shared/config/address.ts'
 import type { RedisUrl } from '#shared/config/redis-url.ts'
-import { openRedisNode, type RedisConnectionOptions, type RedisTls } from './redis-connection.ts'
+import { dropRedis, openRedisNode, type RedisConnectionOptions, type RedisTls } from './redis-connection.ts'
 import { redisFault, redisFaultText } from './redis-fault.ts'
 import { type Locator, openLocator } from './redis-locator.ts'
 import { redisInfo, redisIsTooOld } from './redis-version.ts'
@@ -71,7 +71,7 @@ export class RedisPrimary {
   close(): void {
     this.#isClosed = true
     this.#locator.close()
-    this.#opened?.redis.disconnect()
+    this.#drop()
   }
 
   /** The connection to whoever is the primary now, perhaps not open yet. */
@@ -90,7 +90,7 @@ export class RedisPrimary {
 
   #open(name: string, address: Address): Opened {
     if (this.#isClosed) throw new Error('closed')
-    this.#opened?.redis.disconnect()
+    this.#drop()
     const redis = openRedisNode(
       address,
       this.#options.url,
@@ -106,7 +106,7 @@ export class RedisPrimary {
 
   async #ready(redis: Redis, name: string): Promise<void> {
     // The client's own limit ends when the connection is there, and the login may hang.
-    const cancel = this.#options.timers.after(STEP_TIMEOUT_MS, () => redis.disconnect())
+    const cancel = this.#options.timers.after(STEP_TIMEOUT_MS, () => dropRedis(redis))
     await redis.connect().finally(cancel)
     const info = await redis.info('server').catch((error: unknown) => {
       if (redisFault(error) === 'noPermission') return null
@@ -129,10 +129,14 @@ export class RedisPrimary {
     // Silence, or a server that is no primary: the next call finds another, or connects anew.
     if (!isAnswer || fault === 'readOnly' || fault === 'moved' || fault === 'wrongPassword') {
       this.#forget(opened)
-      opened.redis.disconnect()
+      dropRedis(opened.redis)
     }
     this.#fault = text
     return new Error(text, { cause })
+  }
+
+  #drop(): void {
+    if (this.#opened !== null) dropRedis(this.#opened.redis)
   }
 
   #forget(opened: Opened): void {

@@ -1,4 +1,4 @@
-import { createServer, type AddressInfo } from 'node:net'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseRedisUrl, type RedisUrl } from '#shared/config/redis-url.ts'
 import { Refusal } from '#shared/config/setting.ts'
@@ -182,6 +182,23 @@ describe('Redis out of reach', () => {
     } finally {
       await withPassword.dispose()
     }
+  })
+
+  test('nor can one that takes connections and says nothing hold up a heartbeat', async () => {
+    const taken: Socket[] = []
+    const silent = createServer(socket => taken.push(socket.on('error', () => {})))
+    await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve))
+    const { port } = silent.address() as AddressInfo
+    for (const [url, what] of [
+      [`redis://127.0.0.1:${port}`, 'as Redis'],
+      [`redis+sentinel://127.0.0.1:${port}/mymaster`, 'as Sentinel'],
+    ] as const) {
+      const registry = new RedisRegistry({ url: urlOf(url), clusterName: 'one', log: new RecordingLog() })
+      open.push(registry)
+      for (const _ of [1, 2]) await expect(registry.heartbeat(member('a')), what).rejects.toThrow(`127.0.0.1:${port}: no answer`)
+    }
+    for (const socket of taken) socket.destroy()
+    silent.close()
   })
 
   test('a Redis that is too old is refused in words', async () => {

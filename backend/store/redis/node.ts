@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import type { Timers } from '#shared/base/timers.ts'
-import { openRedisNode, type RedisConnectionOptions } from '#shared/cluster/redis-connection.ts'
+import { dropRedis, openRedisNode, type RedisConnectionOptions } from '#shared/cluster/redis-connection.ts'
 import { redisFault, redisFaultText } from '#shared/cluster/redis-fault.ts'
 import { type Address, addressText } from '#shared/config/address.ts'
 import type { RedisUrl } from '#shared/config/redis-url.ts'
@@ -156,7 +156,7 @@ export class Node {
   async #open(): Promise<Connection> {
     const { url, connecting, timers } = this.#parts
     const redis: Redis = openRedisNode(this.#address, url, { ...connecting, onError: error => (this.#lastError = error) })
-    const cancel = timers.after(CONNECT_TIMEOUT_MS, () => redis.disconnect())
+    const cancel = timers.after(CONNECT_TIMEOUT_MS, () => dropRedis(redis))
     await redis.connect().finally(cancel)
     const connection = new Connection(redis, timers, {
       onClosed: error => {
