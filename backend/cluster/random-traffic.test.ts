@@ -184,7 +184,7 @@ class Traffic {
   async fault(isForgetful: boolean): Promise<void> {
     const { rig } = this
     const backend = this.#anyBackend()
-    switch (this.random(5)) {
+    switch (this.random(6)) {
       case 0:
         if (rig.backends.size < 2 || isForgetful) return
         rig.kill(backend.id, this.random(4))
@@ -199,10 +199,23 @@ class Traffic {
         return rig.cut(this.random(2) === 0 ? 'f' : this.#anyBackend().id, backend.id)
       case 3:
         return rig.heal()
+      case 4:
+        return isForgetful ? undefined : await this.#steal(this.random(SHARDS), backend)
       default:
         for (const id of BACKENDS) if (!rig.backends.has(id)) rig.start(id)
         rig.link()
     }
+  }
+
+  /** Claimed from an owner that lives, and finds out by the first commit that is refused, or is told a little later. */
+  async #steal(shard: number, to: RigBackend): Promise<void> {
+    const from = this.rig.ownerOf(shard)
+    if (from === null || from === to) return
+    await this.rig.take(shard, to.id)
+    for (let i = this.random(20); i > 0; i--) await this.progress()
+    if (!from.engine.shards[shard]!.isServing) return
+    from.cluster.hosting.drop(shard)
+    this.rig.closeLinksTo(from, 'fenced')
   }
 
   async quiet(): Promise<void> {

@@ -171,3 +171,18 @@ test('a query that is closed is answered no more', async () => {
   await rig.settle()
   expect(answers()).toHaveLength(1)
 })
+
+test('a shard that is being let go is still read: that it is gone is said afterwards', async () => {
+  const { rig } = await open()
+  const b = rig.backend('b')
+  b.store.isPrompt = false
+  rig.frontend().publish(rig.keyIn(1, 'r/'), 'not stored yet', { qos: 1, retain: true })
+  rig.linkOf('f', 'b').pair.deliver()
+  void b.cluster.hosting.stop(1)
+  expect(b.engine.shards[1]!.phase).toBe('leaving')
+  const shards = new Shards()
+  shards.add(1)
+  rig.frontend().owner('b').openRetained(7, rig.keyIn(1, 'r/'), shards)
+  rig.linkOf('f', 'b').pair.deliver()
+  expect(rig.frontend().calls).toContain(`b retained 7 ${rig.keyIn(1, 'r/')} true`)
+})
