@@ -40,7 +40,8 @@ export function lacksRoom(engine: Engine, session: Session, bytes: number): bool
   const { outbox } = session
   if (outbox === null || !isOver(engine, outbox, bytes)) return false
   const nowMs = engine.clock.wallMs()
-  if (nowMs < outbox.sweptMs + SWEEP_MS) return true
+  // Of a shard that is being let go nothing more is written down.
+  if (nowMs < outbox.sweptMs + SWEEP_MS || !engine.shards[session.shard]!.isServing) return true
   outbox.sweptMs = nowMs
   dropExpired(engine, session, outbox, nowMs)
   return isOver(engine, outbox, bytes)

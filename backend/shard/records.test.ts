@@ -17,6 +17,8 @@ import {
   Record,
   writeReceiver,
   writeRetained,
+  writeSession,
+  writeSubscribed,
   type ReceiverRecord,
 } from './records.ts'
 
@@ -114,6 +116,27 @@ async function openOn(entry: Uint8Array): Promise<BackendRig> {
   await store.commit([{ shard: 0, bytes: entry }])
   return BackendRig.open({ store })
 }
+
+test('an entry of the older format is read', async () => {
+  const writer = new ByteWriter()
+  writer.u8(1)
+  writeSession(writer, {
+    number: 7,
+    clientId: 'c',
+    protocolVersion: 5,
+    expirySeconds: 0xffff_ffff,
+    disconnectedAtMs: 5,
+    nextSequence: 3,
+    will: null,
+    frontend: '',
+    connection: 0,
+    isNew: false,
+  })
+  writeSubscribed(writer, { session: 7, text: 'x', qos: 1, noLocal: false, retainAsPublished: false, identifier: 0 })
+  const { engine } = await openOn(writer.take())
+  const session = engine.shards[0]!.sessions.get('c')!
+  expect([session.number, session.nextSequence, session.subscriptions?.size, engine.shards[0]!.nextSession]).toEqual([7, 3, 1, 8])
+})
 
 describe('entries that nobody wrote', () => {
   test('a newer format is refused by name, with what to do', async () => {
