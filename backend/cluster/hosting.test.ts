@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { NEVER } from '../backend-rig.contract.ts'
 import { leftovers, stateDump } from '../state-dump.contract.ts'
 import { StoreError } from '../store/shard-store.ts'
-import { ClusterRig } from './cluster-rig.contract.ts'
+import { ClusterRig, type RigBackend } from './cluster-rig.contract.ts'
 
 describe('at level memory', () => {
   test('shards move one after the other with all that they hold', async () => {
@@ -190,6 +190,41 @@ describe('a shard that goes', () => {
     expect(counted[3]).toEqual(counted[1])
   })
 
+  test.each(['log', 'snapshot', 'snapshot and log'] as const)('comes back from %s after its owner died', async from => {
+    const rig = await busy()
+    const { store, engine } = rig.backend('a')
+    const frontend = rig.frontend()
+    const publisher = await frontend.connect(rig.keyIn(0, 'p'), { expirySeconds: NEVER })
+    const snapshots = async (): Promise<void> => {
+      for (const shard of [0, 2]) {
+        store.snapshotDue = shard
+        await rig.advance(100)
+      }
+    }
+    if (from === 'snapshot and log') await snapshots()
+    // What is for the shards of 'b' has to wait: a hand-over that is not finished.
+    rig.cut('a', 'b')
+    await rig.advance(600)
+    publisher.publish('x/5', 'five', { qos: 2 })
+    const other = await frontend.connect(rig.keyIn(2, 'o'), { expirySeconds: NEVER })
+    other.subscribe('x/5')
+    other.unsubscribe('x/5')
+    other.subscribe('y')
+    await rig.settle()
+    if (from === 'snapshot') await snapshots()
+    expect(engine.counters.snapshots).toBe(from === 'log' ? 0 : 2)
+    expect(engine.shards[0]!.handOvers.size).toBe(1)
+    const before = clusterState(rig.backend('a'))
+    const dump = undisturbed(stateDump(engine))
+    frontend.manners.resumes = false
+    rig.kill('a')
+    const taker = rig.start('d')
+    await rig.take(0, 'd')
+    await rig.take(2, 'd')
+    expect(clusterState(taker)).toEqual(before)
+    expect(undisturbed(stateDump(taker.engine))).toEqual(dump)
+  })
+
   test('in the middle of commits, a snapshot and timers: nothing happens for it afterwards', async () => {
     const rig = await busy()
     const { store, engine, cluster, log } = rig.backend('a')
@@ -212,6 +247,15 @@ describe('a shard that goes', () => {
 /** Without what may differ: numbers that only grow, and DUP, which says that a message may have been sent. */
 function undisturbed(dump: unknown): unknown {
   return JSON.parse(JSON.stringify(dump, (key, value: unknown) => (key === 'nextSequence' || key === 'sent' ? null : value)))
+}
+
+function clusterState({ engine, cluster }: RigBackend): unknown {
+  return engine.shards.map(({ number, handOvers, seen, nextSession }) => ({
+    handOvers: [...handOvers.values()].map(({ sequence, target, message }) => [sequence, target, message.payload.toString()]),
+    seen: [...seen],
+    nextSession,
+    members: Array.from(cluster.node.groups.membersOf(number), ({ clientId, groupName, options: { qos } }) => [clientId, groupName, qos]),
+  }))
 }
 
 describe('taking a shard', () => {
