@@ -108,6 +108,25 @@ describe('QoS 2 between shards', () => {
     expect(await payloads(client)).toEqual(['three'])
   })
 
+  test('is in snapshots, a piece at a time, however much of it waits', async () => {
+    const rig = await ClusterRig.open({ backends: ['a', 'b', 'c'], shards: 6 })
+    const client = await subscriber(rig, 1)
+    const publisher = await rig.frontend().connect(rig.keyIn(0, 'p'), PERSISTENT)
+    rig.kill('b')
+    const sent = Array.from({ length: 40 }, (_, i) => `${i} ${'x'.repeat(20_000)}`)
+    for (const payload of sent) publisher.publish('t', payload, { qos: 2 })
+    await rig.settle()
+    rig.backend('a').store.snapshotDue = 0
+    await rig.advance(200)
+    const sizes = rig.shared.shards[0]!.snapshot.map(({ length }) => length)
+    expect(sizes.length).toBeGreaterThan(2)
+    expect(Math.max(...sizes)).toBeLessThan(400_000)
+    rig.kill('a')
+    await rig.takeOrphans('c')
+    expect(await payloads(client)).toEqual(sent)
+    expect(pendingOf(rig)).toBe(0)
+  })
+
   test('is given to nobody any more when it has expired on the way', async () => {
     const rig = await ClusterRig.open()
     const client = await subscriber(rig, 1, 't', 1)

@@ -199,8 +199,7 @@ export class Snapshotter {
     const { nextSession } = shard
     const newest = this.#engine.retainedSequence
     writeCounters(pieces.writer, nextSession)
-    this.#writeClusterState(pieces, shard)
-    yield
+    yield* this.#clusterStateOf(pieces, shard)
     for (const session of shard.sessions.values()) {
       // Those that come while this runs stand in the log.
       if (session.number < nextSession && (session.isRecorded || session.isInCluster)) yield* this.#recordsOf(pieces, session)
@@ -228,12 +227,23 @@ export class Snapshotter {
     yield
   }
 
-  /** What others still have to take, what was taken from others, and who is in the groups of this shard. */
-  #writeClusterState(pieces: Pieces, shard: Shard): void {
-    writeNextHandOver(pieces.writer, shard.nextHandOver)
-    for (const handOver of shard.handOvers.values()) writeHandOver(pieces.writer, handOver)
+  /** What was taken from others, what others still have to take, and who is in the groups of this shard. */
+  *#clusterStateOf(pieces: Pieces, shard: Shard): Iterable<void> {
+    const { nextHandOver } = shard
+    writeNextHandOver(pieces.writer, nextHandOver)
+    // At once, and before the sessions: they have by then what these numbers stand for.
     for (const [fromShard, sequence] of shard.seen) writeSeen(pieces.writer, fromShard, sequence)
-    for (const member of this.#engine.cluster?.groups.membersOf(shard.number) ?? []) writeMember(pieces.writer, member)
+    yield
+    for (const handOver of shard.handOvers.values()) {
+      // In order of coming: those that come while this runs stand in the log.
+      if (handOver.sequence >= nextHandOver) break
+      writeHandOver(pieces.writer, handOver)
+      yield
+    }
+    for (const member of this.#engine.cluster?.groups.membersOf(shard.number) ?? []) {
+      writeMember(pieces.writer, member)
+      yield
+    }
   }
 }
 
