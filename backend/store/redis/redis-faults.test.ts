@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createPki } from '#shared/config/pki.ts'
@@ -123,6 +123,28 @@ describe('opening', () => {
     expect(details.find(detail => detail.includes('refused'))).toBe(`connecting to 127.0.0.1:${server.port} (refused)`)
     expect(store.status()).toEqual({ ready: true, detail: '' })
     expect(rig.log.events.at(-1)).toBe('redis_ready')
+  })
+
+  test('one that takes the connection and says nothing is left alone, and tried again', { timeout: 30_000 }, async () => {
+    const server = await redis()
+    let [isSilent, attempts] = [true, 0]
+    const taken: Socket[] = []
+    const front = createServer(socket => {
+      attempts++
+      taken.push(socket.on('error', () => {}))
+      if (!isSilent) socket.pipe(connect(server.port, '127.0.0.1')).pipe(socket)
+    })
+    await new Promise<void>(resolve => front.listen(0, '127.0.0.1', resolve))
+    ending.push(async () => {
+      for (const socket of taken) socket.destroy()
+      front.close()
+    })
+    const opening = rigOf(`redis://127.0.0.1:${(front.address() as AddressInfo).port}`).open()
+    await until(() => attempts === 1, 'it is connected')
+    isSilent = false
+    // The first connection stays as it is, silent.
+    expect((await opening).status().ready).toBe(true)
+    expect(attempts).toBeGreaterThan(1)
   })
 
   test('opening can be given up', async () => {
