@@ -47,7 +47,7 @@ export function openSentinelNode(address: Address, url: RedisUrl, options: Redis
   return openRedisNode(address, { ...url, username: url.sentinelUsername, password: url.sentinelPassword, database: 0 }, options)
 }
 
-/** Ends a connection at once. The client's `disconnect` alone waits until the server closes too, which one that hangs never does. */
+/** Ends a connection at once. The client's `disconnect` alone gives the server two seconds to close its end, and whoever waits, waits on. */
 export function dropRedis(redis: Redis): void {
   redis.disconnect()
   // There is none before the first attempt.

@@ -129,7 +129,8 @@ describe('opening', () => {
     const server = await redis()
     let [isSilent, attempts] = [true, 0]
     const taken: Socket[] = []
-    const front = createServer(socket => {
+    // What is not read does not end either: as of a process that is stopped.
+    const front = createServer({ pauseOnConnect: true }, socket => {
       attempts++
       taken.push(socket.on('error', () => {}))
       if (!isSilent) socket.pipe(connect(server.port, '127.0.0.1')).pipe(socket)
