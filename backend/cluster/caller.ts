@@ -221,7 +221,7 @@ export class Caller implements OwnerPort, RouteFollower {
   }
 
   handOver(fromShard: number, sequence: number, target: HandOverTarget, message: Message): void {
-    takeHandOver(this.#engine, fromShard, sequence, target, message, (shards, outcome) =>
+    takeHandOver(this.#engine, this.#isResumed, fromShard, sequence, target, message, (shards, outcome) =>
       this.calls.handedOver(fromShard, sequence, shards, outcome),
     )
   }
@@ -248,6 +248,9 @@ export class Caller implements OwnerPort, RouteFollower {
   memberStates(groupShard: number, memberShard: number, states: readonly MemberStanding[]): void {
     if (this.#engine.shards[groupShard]?.isServing === true) this.#node.groups.stand(memberShard, states)
   }
+
+  /** It knows our present ownership of the shard: what it sent before may have been overtaken by what it has sent to others since. */
+  readonly #isResumed = (shard: Shard): boolean => shard.isServing && this.#origin.resumed[shard.number] === shard.epoch
 
   requestShard(shard: number): void {
     void this.#parts.onRequestShard(this.peer.id, shard).then(

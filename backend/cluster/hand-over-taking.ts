@@ -15,9 +15,13 @@ export type HandOverAnswer = (shards: readonly number[], outcome: 'done' | 'move
 type ToShards = HandOverTarget & { readonly is: 'shards' }
 type ToMember = HandOverTarget & { readonly is: 'member' }
 
-/** OwnerPort.handOver: gives the message to whom it is for in our shards, unless they have had it. No publication may be under way. */
+/**
+ * OwnerPort.handOver: gives the message to whom it is for in our shards, unless they have had it. No publication may be under way.
+ * @param isOurs of the targets: whether we answer for it to the one who sent this
+ */
 export function takeHandOver(
   engine: Engine,
+  isOurs: (shard: Shard) => boolean,
   fromShard: number,
   sequence: number,
   target: HandOverTarget,
@@ -28,7 +32,7 @@ export function takeHandOver(
   const moved: number[] = []
   for (const number of target.is === 'shards' ? target.shards : [target.shard]) {
     const shard = engine.shards[number]
-    if (shard?.isServing === true) done.push(shard)
+    if (shard !== undefined && isOurs(shard)) done.push(shard)
     else moved.push(number)
   }
   const fresh = done.filter(shard => isFirst(engine, shard, fromShard, sequence))

@@ -188,7 +188,7 @@ export class HandOvers {
 
   #takeHere(shard: Shard, handOver: HandOver, shards: readonly number[]): void {
     const target = handOver.target.is === 'shards' ? { ...handOver.target, shards } : handOver.target
-    takeHandOver(this.#engine, shard.number, handOver.sequence, target, handOver.message, (taken, outcome) => {
+    takeHandOver(this.#engine, isServing, shard.number, handOver.sequence, target, handOver.message, (taken, outcome) => {
       this.onHandedOver(shard.number, handOver.sequence, taken, outcome)
       // Its new owner may have been fresh before we knew that we are it no more.
       if (outcome === 'moved') for (const number of taken) this.onFresh(number)
@@ -202,4 +202,8 @@ export class HandOvers {
     if (this.#engine.journal.isDurable) writeHandedOver(this.#engine.journal.writer(shard.number), handOver.sequence)
     handOver.taken()
   }
+}
+
+function isServing(shard: Shard): boolean {
+  return shard.isServing
 }

@@ -31,7 +31,8 @@ export class OtherBackends implements OtherOwners, Peers {
       clock,
       routes: this.#routes,
       listener: {
-        onOwned: () => undefined,
+        // No connections of ours are there: it says that what we send from now on is meant for this ownership.
+        onOwned: (shard, owner) => owner.calls.resume(shard, [], true),
         onFresh: shard => this.#node?.onFresh(shard),
         onUnfresh: () => undefined,
         onLost: shard => this.#node?.onLost(shard),
