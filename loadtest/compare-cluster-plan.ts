@@ -72,7 +72,7 @@ export const clusterPlan: readonly ClusterRow[] = [
     title: 'the same, open loop at half of the full rate',
     scenario: 'durable',
     // Room for what is due while the broker is late: a message that finds no slot would not be measured.
-    set: { window: 200 },
+    set: { window: 1_000 },
     peers: [clusterReplicated.name],
     atHalfRate: true,
     goals: [{ figure: 'p99Ms', subject: clusterReplicated.name, max: 25 }],
