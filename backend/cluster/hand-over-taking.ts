@@ -10,7 +10,7 @@ import { writeSeen } from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
 
 /** Says what became of it, for these of its target shards, once that is stored. */
-export type HandOverAnswer = (shards: readonly number[], outcome: 'done' | 'moved' | 'gone') => void
+export type HandOverAnswer = (shards: readonly number[], outcome: 'done' | 'moved') => void
 
 type ToShards = HandOverTarget & { readonly is: 'shards' }
 type ToMember = HandOverTarget & { readonly is: 'member' }

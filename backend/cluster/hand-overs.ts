@@ -90,7 +90,7 @@ export class HandOvers {
    * CallerPort.handedOver. What was moved waits for the new owner. Who found a member gone has taken the message all the same, and given it
    * back to the group (hand-over-taking.ts).
    */
-  onHandedOver(fromShard: number, sequence: number, shards: readonly number[], outcome: 'done' | 'moved' | 'gone'): void {
+  onHandedOver(fromShard: number, sequence: number, shards: readonly number[], outcome: 'done' | 'moved'): void {
     const shard = this.#engine.shards[fromShard]
     if (shard === undefined || !shard.isServing || outcome === 'moved') return
     const handOver = shard.handOvers.get(sequence)

@@ -205,7 +205,7 @@ export const callerArguments: AnyArguments<CallerPort> = {
   allOwned: fc.constant([]),
   lost: fc.tuple(shard),
   routes: fc.tuple(shard, number, fc.boolean(), fc.array(plainFilter, { maxLength: 5 }), fc.array(plainFilter, { maxLength: 5 })),
-  handedOver: fc.tuple(shard, number, shardList, fc.constantFrom('done', 'moved', 'gone')),
+  handedOver: fc.tuple(shard, number, shardList, fc.constantFrom('done', 'moved')),
   retained: fc.tuple(number, fc.array(anyMessage(2), { maxLength: 4 }), fc.boolean()),
   membersApplied: fc.tuple(number),
   shardReleased: fc.tuple(shard, fc.boolean()),

@@ -130,7 +130,7 @@ export class CallerCalls implements CallerPort {
     this.#link.endFrame()
   }
 
-  handedOver(fromShard: number, sequence: number, shards: readonly number[], outcome: 'done' | 'moved' | 'gone'): void {
+  handedOver(fromShard: number, sequence: number, shards: readonly number[], outcome: 'done' | 'moved'): void {
     const writer = this.#link.beginFrame(CallerMethod.HandedOver)
     writeShard(writer, fromShard)
     writer.varint(sequence)

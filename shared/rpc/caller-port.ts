@@ -38,10 +38,10 @@ export interface CallerPort extends FrontendPort {
   routes(shard: number, barrier: number, isWhole: boolean, added: readonly string[], removed: readonly string[]): void
 
   /**
-   * Answer to `handOver` for these of its target shards: done, and stored; `moved`: not owned here; `gone`: there is no such member (any
-   * more). One call may be answered in two parts.
+   * Answer to `handOver` for these of its target shards: done, and stored; `moved`: not owned here. One call may be answered in
+   * two parts.
    */
-  handedOver(fromShard: number, sequence: number, shards: readonly number[], outcome: 'done' | 'moved' | 'gone'): void
+  handedOver(fromShard: number, sequence: number, shards: readonly number[], outcome: 'done' | 'moved'): void
 
   /** The next batch of a query; `isDone` ends it. Messages are valid only during the call. */
   retained(query: number, messages: readonly Message[], isDone: boolean): void

@@ -6,7 +6,7 @@ import type { HandOverTarget } from './owner-port.ts'
 const SHARDS = 0
 const MEMBER = 1
 
-const OUTCOMES = ['done', 'moved', 'gone'] as const
+const OUTCOMES = ['done', 'moved'] as const
 
 export function writeHandOverTarget(writer: ByteWriter, target: HandOverTarget): void {
   if (target.is === 'shards') {
