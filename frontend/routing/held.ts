@@ -3,6 +3,7 @@ import type { RouterLimits } from './limits.ts'
 import type { OwnerLink } from './owner-link.ts'
 import type { Plans } from './plan.ts'
 import { NO_TICKET, type PendingPublish, type PendingPublishes } from './publishes.ts'
+import type { RefusedLate } from './refused-late.ts'
 import type { RouterCounters } from './router-counters.ts'
 import type { ShardDoor, ShardDoors } from './shard-doors.ts'
 
@@ -12,6 +13,7 @@ interface HeldParts {
   readonly plans: Plans
   readonly limits: RouterLimits
   readonly counters: RouterCounters
+  readonly refusedLate: RefusedLate
   readonly send: (owner: OwnerLink, publish: PendingPublish, shards: Shards) => void
   readonly finish: (publish: PendingPublish) => void
 }
@@ -88,7 +90,7 @@ export class HeldPublishes {
 
   /** Sends the publish to those of the shards that it is held for and that it concerns. Whether it was sent. */
   #offer(owner: OwnerLink, flush: Flush, publish: PendingPublish, nowMs: number): boolean {
-    const { plans, counters, send, finish } = this.#parts
+    const { plans, counters, refusedLate, send, finish } = this.#parts
     const message = publish.message!
     const matching = this.#matching
     matching.length = 0
@@ -103,7 +105,7 @@ export class HeldPublishes {
     }
     if (waiting === 0) return false
     publish.missing -= waiting
-    const isSent = matching.length > 0 && !isExpired(publish, nowMs, counters)
+    const isSent = matching.length > 0 && !refusedLate.hasEnded(publish.connection) && !isExpired(publish, nowMs, counters)
     if (isSent) {
       if (isAgain && publish.ticket !== NO_TICKET) counters.publishesResent++
       if (publish.ticket !== NO_TICKET) publish.missing++

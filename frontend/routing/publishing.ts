@@ -11,6 +11,7 @@ import type { OwnerLink } from './owner-link.ts'
 import { type Plan, Plans } from './plan.ts'
 import type { Pressure } from './pressure.ts'
 import { includes, NO_TICKET, PART_SPAN_MAX, PendingPublish, PendingPublishes } from './publishes.ts'
+import { RefusedLate } from './refused-late.ts'
 import type { RouterCounters } from './router-counters.ts'
 import { ShardDoors } from './shard-doors.ts'
 
@@ -21,6 +22,7 @@ export interface PublishingParts {
   readonly limits: RouterLimits
   readonly counters: RouterCounters
   readonly pressure: Pressure
+  readonly isConnected: (connection: ConnectionId) => boolean
   /** Asks for `endTurn`. */
   readonly requestTurn: () => void
 }
@@ -35,6 +37,7 @@ export class Publishing {
   readonly #plans: Plans
   readonly #pending = new PendingPublishes()
   readonly #held: HeldPublishes
+  readonly #refusedLate = new RefusedLate()
   #number = 0
   #frontend: FrontendPort | null = null
   #congestedLinks = 0
@@ -51,6 +54,7 @@ export class Publishing {
       plans: this.#plans,
       limits: parts.limits,
       counters: parts.counters,
+      refusedLate: this.#refusedLate,
       send: (owner, publish, shards) => this.#sendPart(owner, publish, shards),
       finish: publish => this.#finish(publish),
     })
@@ -71,6 +75,11 @@ export class Publishing {
       else owner.calls.publish(0, connection, isRefusable, shards[at]!, message)
     }
     if (plan.closed.length > 0) this.#holdQos0(plan, connection, message)
+  }
+
+  /** BackendPort.detach. */
+  detached(connection: ConnectionId): void {
+    this.#refusedLate.end(connection)
   }
 
   /** CallerPort.published. */
@@ -137,6 +146,7 @@ export class Publishing {
       else {
         this.#parts.counters.publishesRefusedLate++
         publish.reason = ReasonCode.QuotaExceeded
+        this.#refusedLate.add(publish.connection, this.#parts.isConnected(publish.connection))
       }
       this.#finish(publish)
     }
@@ -196,6 +206,7 @@ export class Publishing {
 
   #finish(publish: PendingPublish): void {
     this.#pending.remove(publish)
+    if (this.#pending.first === null) this.#refusedLate.clear()
     publish.message = null
     this.#parts.pressure.remove(publish.bytes)
     if (publish.ticket !== NO_TICKET) this.#frontend!.acknowledged(publish.connection, publish.ticket, publish.reason)

@@ -273,7 +273,7 @@ describe('a session that moves', () => {
     expect(core).toEqual([`acknowledged ${CONNECTION} 0 ${ReasonCode.QuotaExceeded}`])
     router.subscribe(session, CONNECTION, 1, 9, [])
     pass(20_001)
-    expect(core.at(-1)).toContain(`disconnect ${CONNECTION} ${ReasonCode.ServerUnavailable}`)
+    expect(core.at(-1)).toContain(`disconnect ${CONNECTION} ${ReasonCode.ServerBusy}`)
   })
 })
 
@@ -330,6 +330,27 @@ describe('publish', () => {
     a.caller.published(1, ReasonCode.Success, [0])
     expect(core).toHaveLength(1)
     expect(router.pendingBytes).toBe(0)
+  })
+
+  test('what a connection published after something that was refused late goes nowhere once the connection is gone', async () => {
+    const session = await bound()
+    for (const isGone of [false, true]) {
+      a.caller.routes(0, 1, false, ['t'], [])
+      router.onLinkClosed(a.link)
+      router.publish(session, CONNECTION, 0, message(1, 'older'))
+      pass(15_000)
+      router.publish(session, CONNECTION, 1, message(1, 'newer'))
+      pass(5_000)
+      expect(core.at(-1)).toBe(`acknowledged ${CONNECTION} 0 ${ReasonCode.QuotaExceeded}`)
+      if (isGone) router.detach(session, CONNECTION, END)
+      a = openOwner()
+      for (let shard = 0; shard < SHARDS; shard++) a.caller.owned(shard, 2, ...([0, 0] as const))
+      a.caller.routes(0, 1, true, ['t'], [])
+      router.endTurn()
+      expect(a.messages.map(({ payload }) => payload.toString())).toEqual(isGone ? [] : ['newer'])
+      a.caller.published(1, ReasonCode.Success, null)
+      expect(router.pendingBytes).toBe(0)
+    }
   })
 
   test('too much unanswered: pressure, QoS 0 dropped, then QoS 1 refused; all of it passes', () => {

@@ -81,8 +81,10 @@ export class Router implements BackendPort {
     const directory = new Directory<OwnerLink>({ shardCount, clock, routes, listener: this.#listener })
     this.#directory = directory
     const requestTurn = (): void => this.#turn.request()
-    this.#publishing = new Publishing({ shardCount, routes, directory, limits, counters, pressure, requestTurn })
-    this.#routes = new SessionRoutes(shardCount)
+    const sessions = new SessionRoutes(shardCount)
+    this.#routes = sessions
+    const isConnected = (connection: ConnectionId): boolean => sessions.get(connection) !== null
+    this.#publishing = new Publishing({ shardCount, routes, directory, limits, counters, pressure, isConnected, requestTurn })
     this.#notes = new SessionNotes(this.#routes, counters)
     this.#requests = new SessionRequests({ routes: this.#routes, pressure, counters, limits })
     this.#sessions = new SessionRouting({ shardCount, directory, limits, counters, routes: this.#routes, requests: this.#requests })
@@ -174,6 +176,7 @@ export class Router implements BackendPort {
 
   detach(_session: SessionHandle, connection: ConnectionId, end: ConnectionEnd): void {
     this.#sessions.detach(connection, end)
+    this.#publishing.detached(connection)
   }
 
   publish(_session: SessionHandle, connection: ConnectionId, ticket: number, message: Message): void {

@@ -165,7 +165,8 @@ export class SessionRouting {
     }
     for (const route of late) {
       this.#parts.counters.sessionsGivenUp++
-      this.#frontend!.disconnect(route.connection, ReasonCode.ServerUnavailable, NOT_SERVED)
+      // DISCONNECT has no code for `unavailable` (§3.14.2.1).
+      this.#frontend!.disconnect(route.connection, ReasonCode.ServerBusy, NOT_SERVED)
     }
   }
 
