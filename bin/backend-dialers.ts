@@ -4,13 +4,14 @@ import type { Member } from '#shared/cluster/member.ts'
 import type { TopicCache } from '#shared/mqtt/topic.ts'
 import { CallerDispatch } from '#shared/rpc/caller-dispatch.ts'
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
-import { linkAddressText, parseLinkAddress } from '#shared/rpc/link-address.ts'
-import { type DialRefusal, LinkDialer } from '#shared/rpc/link-dialer.ts'
+import { parseLinkAddress } from '#shared/rpc/link-address.ts'
+import { LinkDialer, type LinkDialerOptions, type LinkOwner } from '#shared/rpc/link-dialer.ts'
 import type { LinkHub } from '#shared/rpc/link-hub.ts'
 import type { LinkSettings } from '#shared/rpc/link-settings.ts'
 import type { Link, LinkHandler } from '#shared/rpc/link.ts'
 import { OwnerCalls } from '#shared/rpc/owner-calls.ts'
 import type { OwnerPort } from '#shared/rpc/owner-port.ts'
+import type { Log } from '#shared/telemetry/log.ts'
 
 /** A process whose port the kernel refused so often in a row is gone: others need not wait for its lease. */
 const REFUSALS_TO_EVICT = 2
@@ -22,25 +23,29 @@ export interface OwnerCaller {
   onCongestion?(link: Link, isCongested: boolean): void
 }
 
+/** Keeps a link to one address until it is stopped. */
+type Dialer = Pick<LinkDialer, 'start' | 'stop'>
+
 export interface BackendDialersParts {
   readonly membership: Membership
-  readonly hub: LinkHub
-  readonly settings: LinkSettings
+  readonly dialerTo: (target: Pick<LinkDialerOptions, 'address' | 'expected' | 'owner'>) => Dialer
   readonly topics: TopicCache
   readonly topicLevelsMax: number
+  readonly shardCount: number
   readonly caller: OwnerCaller
+  readonly log: Log
 }
 
-interface Dialed {
-  readonly member: Member
-  readonly dialer: LinkDialer
+/** Over sockets. */
+export function linkDialers(hub: LinkHub, settings: LinkSettings): BackendDialersParts['dialerTo'] {
+  return target => new LinkDialer({ ...target, hub, settings, random: systemRandom })
 }
 
 /** Keeps a link to every backend that is registered, but to this process itself. */
 export class BackendDialers {
   readonly #parts: BackendDialersParts
   /** By id and instance: a backend that was started again is another one. */
-  readonly #dialed = new Map<string, Dialed>()
+  readonly #dialed = new Map<string, Dialer>()
   readonly #stopListening: () => void
 
   constructor(parts: BackendDialersParts) {
@@ -50,7 +55,7 @@ export class BackendDialers {
 
   stop(): void {
     this.#stopListening()
-    for (const { dialer } of this.#dialed.values()) dialer.stop('this process stops')
+    for (const dialer of this.#dialed.values()) dialer.stop('this process stops')
     this.#dialed.clear()
   }
 
@@ -62,7 +67,7 @@ export class BackendDialers {
         .filter(({ id, instance }) => id !== membership.self.id || instance !== membership.self.instance)
         .map(member => [keyOf(member), member]),
     )
-    for (const [key, { dialer }] of this.#dialed) {
+    for (const [key, dialer] of this.#dialed) {
       if (wanted.has(key)) continue
       this.#dialed.delete(key)
       dialer.stop('it is no member any more')
@@ -71,45 +76,39 @@ export class BackendDialers {
   }
 
   #dial(key: string, member: Member): void {
-    const { hub, settings, membership } = this.#parts
+    const { dialerTo, log } = this.#parts
     const address = parseLinkAddress(member.address)
     if (address === undefined) {
-      hub.log.warn('backend_without_address', { id: member.id, address: member.address })
+      log.warn('backend_without_address', { id: member.id, address: member.address })
       return
     }
-    let refusals = 0
-    const dialer = new LinkDialer({
-      hub,
-      address,
-      settings,
-      expected: { role: 'backend', id: member.id, instance: member.instance },
-      random: systemRandom,
-      owner: {
-        onOpen: link => {
-          refusals = 0
-          return this.#handlerOf(link)
-        },
-        onRefused: (refusal: DialRefusal) => {
-          refusals = refusal.is === 'kernel' ? refusals + 1 : 0
-          if (refusals !== REFUSALS_TO_EVICT) return
-          hub.log.warn('backend_gone', { id: member.id, address: linkAddressText(address) })
-          void membership.evict(member.id, member.instance)
-        },
-      },
-    })
-    this.#dialed.set(key, { member, dialer })
+    const expected = { role: 'backend', id: member.id, instance: member.instance } as const
+    const dialer = dialerTo({ address, expected, owner: this.#ownerOf(member) })
+    this.#dialed.set(key, dialer)
     dialer.start()
   }
 
+  #ownerOf({ id, instance, address }: Member): LinkOwner {
+    const { membership, log } = this.#parts
+    let refusals = 0
+    return {
+      onOpen: link => {
+        refusals = 0
+        return this.#handlerOf(link)
+      },
+      onRefused: refusal => {
+        refusals = refusal.is === 'kernel' ? refusals + 1 : 0
+        if (refusals !== REFUSALS_TO_EVICT) return
+        log.warn('backend_gone', { id, address })
+        void membership.evict(id, instance)
+      },
+    }
+  }
+
   #handlerOf(link: Link): LinkHandler {
-    const { caller, topics, topicLevelsMax, settings } = this.#parts
+    const { caller, topics, topicLevelsMax, shardCount } = this.#parts
     const port = caller.onLinkOpen(link, new OwnerCalls(link))
-    const dispatch = new CallerDispatch(port, {
-      topics,
-      shardCount: settings.self.shards,
-      levelsMax: topicLevelsMax,
-      isPeerNewer: false,
-    })
+    const dispatch = new CallerDispatch(port, { topics, shardCount, levelsMax: topicLevelsMax, isPeerNewer: false })
     return {
       onFrame: (method, body) => dispatch.dispatch(method, body),
       onCongestion: isCongested => caller.onCongestion?.(link, isCongested),

@@ -24,7 +24,7 @@ import type { Log } from '#shared/telemetry/log.ts'
 import { MemoryWatch, processMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
-import { BackendDialers } from './backend-dialers.ts'
+import { BackendDialers, linkDialers } from './backend-dialers.ts'
 import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
 import { registerEngineMetrics } from './broker-metrics.ts'
 import { registerOwnershipMetrics } from './cluster-metrics.ts'
@@ -200,11 +200,12 @@ class BackendRole implements RunningRole {
     links.serve(link => this.#accept(link, cluster, ownership))
     this.#dialers = new BackendDialers({
       membership,
-      hub: this.#hub,
-      settings: linkSettings(this.#settings, 'backend', member.instance),
+      dialerTo: linkDialers(this.#hub, linkSettings(this.#settings, 'backend', member.instance)),
       topics: this.#topics,
       topicLevelsMax: limits.topicLevelsMax,
+      shardCount: limits.shards,
       caller: others,
+      log: this.#log,
     })
     registerEngineMetrics(this.#metrics, cluster.backend.engine, null)
     registerOwnershipMetrics(this.#metrics, ownership, cluster.node)

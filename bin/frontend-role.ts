@@ -14,7 +14,7 @@ import { METHOD_NAMES } from '#shared/rpc/methods.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
-import { BackendDialers } from './backend-dialers.ts'
+import { BackendDialers, linkDialers } from './backend-dialers.ts'
 import { registerFrontendMetrics, registerListenerMetrics } from './broker-metrics.ts'
 import { ClientPorts } from './client-ports.ts'
 import { registerRouterMetrics } from './cluster-metrics.ts'
@@ -73,11 +73,12 @@ class FrontendRole implements RunningRole {
     this.#member = registerMember(settings, 'frontend', '', this.#log, metrics, { figures: () => this.#frontend.figures })
     this.#dialers = new BackendDialers({
       membership: this.#member.membership,
-      hub: this.#hub,
-      settings: linkSettings(settings, 'frontend', this.#member.instance),
+      dialerTo: linkDialers(this.#hub, linkSettings(settings, 'frontend', this.#member.instance)),
       topics,
       topicLevelsMax: limits.topicLevelsMax,
+      shardCount: limits.shards,
       caller: this.#router,
+      log: this.#log,
     })
     registerFrontendMetrics(metrics, this.#frontend)
     registerRouterMetrics(metrics, this.#router)

@@ -1,19 +1,16 @@
 import { Backend, type ClusterBackend } from '../../backend/backend.ts'
 import { Caller, callerKey } from '../../backend/cluster/caller.ts'
+import { OtherBackends } from '../../backend/cluster/other-backends.ts'
 import { ShardOwnership } from '../../backend/ownership/shard-ownership.ts'
-import { Directory, type Owner } from '#shared/cluster/directory.ts'
 import { Membership, type MembershipListener } from '#shared/cluster/membership.ts'
-import { RouteTable } from '#shared/cluster/route-table.ts'
 import { TOPIC_LEVELS_MAX, TopicCache } from '#shared/mqtt/topic.ts'
 import { CallerCalls } from '#shared/rpc/caller-calls.ts'
-import { CallerDispatch } from '#shared/rpc/caller-dispatch.ts'
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
 import type { DispatchParts } from '#shared/rpc/dispatch.ts'
 import type { Link, LinkHandler } from '#shared/rpc/link.ts'
-import { OwnerCalls } from '#shared/rpc/owner-calls.ts'
 import { OwnerDispatch } from '#shared/rpc/owner-dispatch.ts'
-import type { OwnerPort } from '#shared/rpc/owner-port.ts'
-import { Neighbours } from './neighbours.ts'
+import { BackendDialers } from '../../bin/backend-dialers.ts'
+import { simDialers } from './sim-dialer.ts'
 import type { Station } from './sim-network.ts'
 import { SimRegistry } from './sim-registry.ts'
 import { SimStore } from './sim-store.ts'
@@ -30,11 +27,7 @@ export class SimBackend {
   readonly #surroundings: Surroundings
   readonly #station: Station
   readonly #cluster: ClusterBackend
-  readonly #directory: Directory<Owner>
-  readonly #neighbours: Neighbours
   readonly #parts: DispatchParts
-  readonly #callerLinks = new Set<Link>()
-  readonly #requested = new Map<string, { readonly resolve: (isReleased: boolean) => void; readonly reject: (error: Error) => void }>()
 
   constructor(surroundings: Surroundings, process: SimProcess, id: string) {
     const { shardCount, network, redis, level, mutation } = surroundings
@@ -50,14 +43,9 @@ export class SimBackend {
     const store = new SimStore(redis, process, { level, memberId: id, ...mutation.store })
     const self = { role: 'backend', id, instance: process.instance, address: addressOf(id) } as const
     this.membership = new Membership({ self, registry: new SimRegistry(redis, process), timers, log })
-    const routes = new RouteTable(shardCount)
+    const others = new OtherBackends(shardCount, clock)
     const registeredCallers = (): string[] =>
       this.membership.members.filter(member => member.role !== 'authsvc' && member.id !== id).map(callerKey)
-    const others = {
-      freshOwner: (shard: number): OwnerPort | null =>
-        this.#directory.isFresh(shard) ? (this.#directory.ownerOf(shard)?.calls ?? null) : null,
-      match: (topicName: string): readonly number[] => routes.match(topicName).shards,
-    }
     this.#cluster = Backend.join(
       {
         settings: LIMITS,
@@ -72,38 +60,39 @@ export class SimBackend {
       shard => this.ownership.mayServe(shard),
     )
     const { backend, node, hosting } = this.#cluster
-    const listener = {
-      onOwned: (): void => {},
-      onFresh: (shard: number): void => node.onFresh(shard),
-      onUnfresh: (shard: number): void => node.onLost(shard),
-      onLost: (shard: number): void => node.onLost(shard),
-    }
-    this.#directory = new Directory<Owner>({ shardCount, clock, routes, listener })
     this.ownership = new ShardOwnership({
       membership: mutation.isLeaseIgnored === true ? neverLapsing(this.membership) : this.membership,
       store,
       host: hosting,
-      peers: { requestShard: (memberId, shard) => this.#requestShard(memberId, shard) },
+      peers: others,
       timers,
       log,
       closeLinks: reason => {
-        for (const link of this.#callerLinks) link.close(reason)
+        for (const caller of [...node.callers]) caller.close(reason)
       },
     })
+    others.bind(node, this.ownership)
     steps.push(backend.endTurn)
     process.every(TICK_MS, () => {
+      others.tick()
       backend.tick()
-      this.#directory.tick()
     })
     network.listen(this.#station, addressOf(id), link => this.#accept(link))
-    this.#neighbours = new Neighbours(network, this.#station, this.membership, link => this.#onLink(link))
+    new BackendDialers({
+      membership: this.membership,
+      dialerTo: simDialers(network, this.#station),
+      topics,
+      topicLevelsMax: TOPIC_LEVELS_MAX,
+      shardCount,
+      caller: others,
+      log,
+    })
     this.ownership.start()
     this.membership.start()
   }
 
   /** A caller has linked to us. */
   #accept(link: Link): LinkHandler {
-    this.#callerLinks.add(link)
     const { backend, node } = this.#cluster
     const caller = new Caller(backend.engine, node, {
       peer: link.peer,
@@ -119,10 +108,7 @@ export class SimBackend {
         if (this.#checkLease() && caller.isOpen) dispatch.dispatch(method, body)
       },
       onCongestion: isCongested => caller.onCongestion(isCongested),
-      onClosed: () => {
-        this.#callerLinks.delete(link)
-        caller.closed()
-      },
+      onClosed: () => caller.closed(),
     }
   }
 
@@ -140,69 +126,6 @@ export class SimBackend {
       owned(shard, epoch, routes, digest)
     }
     return calls
-  }
-
-  /** We have linked to another backend. */
-  #onLink(link: Link): LinkHandler {
-    const owner: Owner = { link, calls: new OwnerCalls(link) }
-    this.#directory.opened(owner)
-    const dispatch = new CallerDispatch(this.#portOf(owner), this.#parts)
-    return {
-      onFrame: (method, body) => dispatch.dispatch(method, body),
-      onCongestion: () => {},
-      onClosed: () => {
-        this.#directory.closed(owner)
-        for (const [key, { reject }] of this.#requested) {
-          if (!key.startsWith(`${link.peer.id} `)) continue
-          this.#requested.delete(key)
-          reject(new Error('the link is closed'))
-        }
-      },
-    }
-  }
-
-  #portOf(owner: Owner): CallerPort {
-    const { node } = this.#cluster
-    const ignored = (): void => {}
-    return {
-      deliver: ignored,
-      acknowledged: ignored,
-      subscribed: ignored,
-      released: ignored,
-      pressure: ignored,
-      disconnect: ignored,
-      attached: ignored,
-      attachMoved: ignored,
-      detached: ignored,
-      published: ignored,
-      resumed: ignored,
-      allOwned: ignored,
-      owned: (shard, epoch, routes, digest) => {
-        this.ownership.onOwnedElsewhere(shard, epoch)
-        this.#directory.owned(owner, shard, epoch, routes, digest)
-      },
-      lost: shard => this.#directory.lost(owner, shard),
-      routes: (shard, barrier, isWhole, added, removed) => this.#directory.routes(owner, shard, barrier, isWhole, added, removed),
-      handedOver: (fromShard, sequence, shards, outcome) => node.handOvers.onHandedOver(fromShard, sequence, shards, outcome),
-      retained: (query, messages, isDone) => node.onRetained(query, messages, isDone),
-      membersApplied: request => node.memberships.onApplied(request),
-      shardReleased: (shard, isReleased) => {
-        const key = `${owner.link.peer.id} ${shard}`
-        const waiting = this.#requested.get(key)
-        this.#requested.delete(key)
-        if (waiting === undefined) this.ownership.onShardReleased(shard)
-        else waiting.resolve(isReleased)
-      },
-    }
-  }
-
-  #requestShard(memberId: string, shard: number): Promise<boolean> {
-    const link = this.#neighbours.linkTo(memberId)
-    if (link === null) return Promise.reject(new Error(`no link to ${memberId}`))
-    return new Promise((resolve, reject) => {
-      this.#requested.set(`${memberId} ${shard}`, { resolve, reject })
-      new OwnerCalls(link).requestShard(shard)
-    })
   }
 
   /** Gives away its shards, leaves, and is gone. */

@@ -1,4 +1,5 @@
-import type { DialRefusal, LinkOwner } from '#shared/rpc/link-dialer.ts'
+import { addressText } from '#shared/config/address.ts'
+import type { DialRefusal, LinkDialerOptions } from '#shared/rpc/link-dialer.ts'
 import type { Link, LinkHandler } from '#shared/rpc/link.ts'
 import type { SimNetwork, Station } from './sim-network.ts'
 
@@ -6,26 +7,30 @@ import type { SimNetwork, Station } from './sim-network.ts'
 const BACKOFF_MS_MIN = 100
 const BACKOFF_MS_MAX = 2_000
 
+type Target = Pick<LinkDialerOptions, 'address' | 'expected' | 'owner'>
+
+/** What BackendDialers dials with, on the simulated network. */
+export function simDialers(network: SimNetwork, from: Station): (target: Target) => SimDialer {
+  return target => new SimDialer(network, from, target)
+}
+
 /** Keeps one link to one address on the simulated network, as LinkDialer does on sockets: at once after one that stood, then with pauses. */
-export class SimDialer {
+class SimDialer {
   readonly #network: SimNetwork
   readonly #from: Station
+  readonly #target: Target
   readonly #address: string
-  readonly #owner: LinkOwner
   #isStopped = false
   #failures = 0
   #openedMs = 0
   #link: Link | null = null
 
-  constructor(network: SimNetwork, from: Station, address: string, owner: LinkOwner) {
+  constructor(network: SimNetwork, from: Station, target: Target) {
+    if ('path' in target.address) throw new Error('there are no sockets in files here')
     this.#network = network
     this.#from = from
-    this.#address = address
-    this.#owner = owner
-  }
-
-  get link(): Link | null {
-    return this.#link
+    this.#target = target
+    this.#address = addressText(target.address)
   }
 
   start(): void {
@@ -39,10 +44,9 @@ export class SimDialer {
 
   #dial(): void {
     if (this.#isStopped) return
-    this.#network.dial(this.#from, this.#address, {
+    this.#network.dial(this.#from, this.#address, this.#target.expected?.instance ?? '', {
       onOpen: link => this.#onOpen(link),
-      onFailed: reason =>
-        this.#onFailed(reason === 'refused' ? { is: 'kernel', code: 'ECONNREFUSED' } : { is: 'timeout', phase: 'handshake' }),
+      onFailed: reason => this.#onFailed(REFUSALS[reason]),
     })
   }
 
@@ -53,7 +57,7 @@ export class SimDialer {
     }
     this.#link = link
     this.#openedMs = this.#from.process.world.nowMs
-    const handler = this.#owner.onOpen(link)
+    const handler = this.#target.owner.onOpen(link)
     return {
       onFrame: (method, body) => handler.onFrame(method, body),
       onCongestion: isCongested => handler.onCongestion(isCongested),
@@ -70,7 +74,7 @@ export class SimDialer {
   #onFailed(refusal: DialRefusal): void {
     if (this.#isStopped) return
     this.#failures++
-    this.#owner.onRefused(refusal)
+    this.#target.owner.onRefused(refusal)
     this.#pause()
   }
 
@@ -79,6 +83,12 @@ export class SimDialer {
     const fullMs = this.#failures === 0 ? 0 : Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(this.#failures - 1, 16))
     this.#from.process.timers.after(fullMs * this.#from.process.world.between(0.5, 1), () => this.#dial())
   }
+}
+
+const REFUSALS: Readonly<Record<'refused' | 'timeout' | 'another', DialRefusal>> = {
+  refused: { is: 'kernel', code: 'ECONNREFUSED' },
+  timeout: { is: 'timeout', phase: 'handshake' },
+  another: { is: 'handshake', reason: 'peer', detail: 'another instance answers there' },
 }
 
 const IGNORING: LinkHandler = { onFrame: nothing, onCongestion: nothing, onClosed: nothing }

@@ -3,14 +3,12 @@ import { Frontend } from '../../frontend/frontend.ts'
 import { Router } from '../../frontend/routing/router.ts'
 import { Membership } from '#shared/cluster/membership.ts'
 import { TOPIC_LEVELS_MAX, TopicCache } from '#shared/mqtt/topic.ts'
-import { CallerDispatch } from '#shared/rpc/caller-dispatch.ts'
-import type { DispatchParts } from '#shared/rpc/dispatch.ts'
-import type { Link, LinkHandler } from '#shared/rpc/link.ts'
-import { OwnerCalls } from '#shared/rpc/owner-calls.ts'
-import { Neighbours } from './neighbours.ts'
-import { LIMITS, SILENT_LOG, type Surroundings } from './surroundings.ts'
+import { BackendDialers, type OwnerCaller } from '../../bin/backend-dialers.ts'
+import type { Mutation } from './mutations.ts'
+import { simDialers } from './sim-dialer.ts'
 import { SimRegistry } from './sim-registry.ts'
 import type { ClientPort } from './sim-transport.ts'
+import { LIMITS, SILENT_LOG, type Surroundings } from './surroundings.ts'
 import type { SimProcess } from './world.ts'
 
 const TICK_MS = 100
@@ -39,9 +37,10 @@ export class SimFrontend implements ClientPort {
       turn,
       topics,
       log: SILENT_LOG,
+      holdsPublishesForSubscribe: true,
     })
     router.bind(frontend)
-    steps.push(router.endTurn, frontend.endTurn)
+    steps.push(frontend.endTurn, router.endTurn)
     process.every(TICK_MS, () => {
       router.tick()
       frontend.deadlines.tick()
@@ -52,18 +51,15 @@ export class SimFrontend implements ClientPort {
       timers: process.timers,
       log: SILENT_LOG,
     })
-    const parts: DispatchParts = { topics, shardCount, levelsMax: TOPIC_LEVELS_MAX, isPeerNewer: false }
-    const onOpen = (link: Link): LinkHandler => {
-      const calls = mutation.wrapOwner?.(new OwnerCalls(link), process) ?? new OwnerCalls(link)
-      const port = router.onLinkOpen(link, calls)
-      const dispatch = new CallerDispatch(mutation.wrapCaller?.(port, calls, process) ?? port, parts)
-      return {
-        onFrame: (method, body) => dispatch.dispatch(method, body),
-        onCongestion: isCongested => router.onCongestion(link, isCongested),
-        onClosed: () => router.onLinkClosed(link),
-      }
-    }
-    new Neighbours(network, { process, role: 'frontend', id }, membership, onOpen)
+    new BackendDialers({
+      membership,
+      dialerTo: simDialers(network, { process, role: 'frontend', id }),
+      topics,
+      topicLevelsMax: TOPIC_LEVELS_MAX,
+      shardCount,
+      caller: mutated(router, mutation, process),
+      log: SILENT_LOG,
+    })
     membership.start()
     this.onTransport = transport => frontend.onTransport(transport, 'simulated')
   }
@@ -72,5 +68,18 @@ export class SimFrontend implements ClientPort {
   get isReady(): boolean {
     this.#wasReady ||= !this.process.isDead && this.router.waitingFor().length === 0
     return this.#wasReady && !this.process.isDead
+  }
+}
+
+/** The router, with whatever is broken on purpose between it and the backends. */
+function mutated(router: Router, mutation: Mutation, process: SimProcess): OwnerCaller {
+  return {
+    onLinkOpen: (link, calls) => {
+      const own = mutation.wrapOwner?.(calls, process) ?? calls
+      const port = router.onLinkOpen(link, own)
+      return mutation.wrapCaller?.(port, own, process) ?? port
+    },
+    onLinkClosed: link => router.onLinkClosed(link),
+    onCongestion: (link, isCongested) => router.onCongestion(link, isCongested),
   }
 }

@@ -20,8 +20,8 @@ export interface Station {
 export interface Dialing {
   /** Runs at the dialer when the handshake is done. */
   onOpen(link: Link): LinkHandler
-  /** refused: nobody listens there. timeout: nothing was heard. */
-  onFailed(reason: 'refused' | 'timeout'): void
+  /** refused: nobody listens there. timeout: nothing was heard. another: not the instance that was wanted. */
+  onFailed(reason: 'refused' | 'timeout' | 'another'): void
 }
 
 /** Called at the listener when the handshake is done. */
@@ -57,7 +57,7 @@ export class SimNetwork {
   }
 
   /** Exactly one of `dialing`'s methods runs, later, unless the dialer ends before. */
-  dial(from: Station, address: string, dialing: Dialing): void {
+  dial(from: Station, address: string, instance: string, dialing: Dialing): void {
     const { world } = this
     const delayMs = world.between(0.1, this.delayMsMax)
     const startMs = world.nowMs
@@ -74,6 +74,7 @@ export class SimNetwork {
     to.process.arrive(2 * delayMs, () => {
       if (isOver || this.isCut(from.process.name, to.process.name) || world.nowMs - startMs > DIAL_TIMEOUT_MS) return
       isOver = true
+      if (to.process.instance !== instance) return from.process.arrive(delayMs, () => dialing.onFailed('another'))
       if (!from.process.isDead) this.links.add(new Connected(this, from, to, dialing, accept, delayMs))
     })
     to.process.onEnd(() => {

@@ -34,6 +34,8 @@ export interface StoredMember {
 export class RedisState {
   shards: StoredShard[]
   members = new Map<string, StoredMember>()
+  /** Instance → when it was evicted. */
+  evicted = new Map<string, number>()
 
   constructor(shardCount: number) {
     this.shards = Array.from({ length: shardCount }, () => ({
@@ -51,7 +53,12 @@ export class RedisState {
     const copy = new RedisState(0)
     copy.shards = this.shards.map(shard => ({ ...shard, log: shard.log.slice() }))
     copy.members = new Map(this.members)
+    copy.evicted = new Map(this.evicted)
     return copy
+  }
+
+  remove(id: string, instance: string): void {
+    for (const [key, { member }] of this.members) if (member.id === id && member.instance === instance) this.members.delete(key)
   }
 
   living(nowMs: number): Member[] {

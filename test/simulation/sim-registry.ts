@@ -1,4 +1,4 @@
-import type { Member, Registry } from '#shared/cluster/member.ts'
+import { EvictedError, LEASE_MS, type Member, type Registry } from '#shared/cluster/member.ts'
 import { RedisClient } from './redis-client.ts'
 import type { SimRedis } from './sim-redis.ts'
 import type { SimProcess } from './world.ts'
@@ -15,26 +15,30 @@ export class SimRegistry implements Registry {
     this.#client = new RedisClient(redis, process, false)
   }
 
-  heartbeat(self: Member): Promise<readonly Member[]> {
-    return this.#once(() => {
+  async heartbeat(self: Member): Promise<readonly Member[]> {
+    const members = await this.#once(() => {
       const { nowMs } = this.#redis.world
+      const { evicted } = this.#redis.state
+      if (nowMs - (evicted.get(self.instance) ?? -Infinity) <= LEASE_MS) return null
       this.#redis.write(state => void state.members.set(keyOf(self), { member: self, seenMs: nowMs }))
       return this.#redis.state.living(nowMs)
     })
+    if (members === null) throw new EvictedError()
+    return members
   }
 
   evict(id: string, instance: string): Promise<void> {
-    return this.#once(() => this.#remove(id, instance))
+    return this.#once(() => {
+      const { nowMs } = this.#redis.world
+      this.#redis.write(state => {
+        state.remove(id, instance)
+        state.evicted.set(instance, nowMs)
+      })
+    })
   }
 
   leave(self: Member): Promise<void> {
-    return this.#once(() => this.#remove(self.id, self.instance))
-  }
-
-  #remove(id: string, instance: string): void {
-    this.#redis.write(state => {
-      for (const [key, { member }] of state.members) if (member.id === id && member.instance === instance) state.members.delete(key)
-    })
+    return this.#once(() => this.#redis.write(state => state.remove(self.id, self.instance)))
   }
 
   /** Out of reach is noticed after a while, as by a time limit. */
