@@ -68,6 +68,8 @@ export class RedisTrio {
     const { primary, other } = await this.#lose(server => server.pause())
     await sleep(staleMs)
     primary.resume()
+    // A Sentinel takes ten seconds to tell it: until then nothing is replicated, and at level replicated nothing acknowledged.
+    await this.inStep()
     return `Redis on port ${primary.port}, then ${other.port} was the primary`
   }
 
