@@ -286,6 +286,7 @@ class BackendRole implements RunningRole {
     const caller = new Caller(backend.engine, node, {
       peer: link.peer,
       calls: new CallerCalls(link),
+      heardMs: () => link.heardMs,
       onRequestShard: (memberId, shard) => ownership.onRequestShard(memberId, shard),
       close: reason => link.close(reason),
     })

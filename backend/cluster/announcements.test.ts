@@ -12,13 +12,15 @@ class Follower implements RouteFollower {
   readonly key: string
   readonly calls: CallerPort
   applied: number
+  heardMs: number
   readonly routes = new Map<number, Set<string>>()
   readonly owned = new Map<number, { readonly count: number; readonly value: number }>()
   lastBarrier = 0
   ignoresUnowned = false
 
-  constructor(key: string, applied: number) {
+  constructor(key: string, applied: number, heardMs: number) {
     this.key = key
+    this.heardMs = heardMs
     this.applied = applied
     const told: Pick<CallerPort, 'owned' | 'routes'> = {
       owned: (shard, _epoch, count, value) => this.owned.set(shard, { count, value }),
@@ -56,7 +58,7 @@ function open(shardCount = 3) {
     serving: shard => serving.has(shard),
   })
   const follow = (key: string): Follower => {
-    const follower = new Follower(key, announcements.barrier)
+    const follower = new Follower(key, announcements.barrier, clock.monotonicMs())
     followers.push(follower)
     return follower
   }
@@ -191,7 +193,49 @@ describe('waiting for callers', () => {
     expect(isDone).toBe(true)
   })
 
-  test('lasts no longer than a second, whatever happens', () => {
+  test('lasts as long as a caller that has not confirmed is heard of', () => {
+    const { clock, serving, announcements, follow } = open()
+    serving.add(0)
+    const slow = follow('f/1')
+    announcements.add(0, 'a')
+    let isDone = false
+    announcements.whenApplied(() => {
+      isDone = true
+    })
+    announcements.flush()
+    for (let second = 0; second < 5; second++) {
+      clock.advance(1_000)
+      slow.heardMs = clock.monotonicMs()
+      announcements.check()
+    }
+    expect(isDone).toBe(false)
+    announcements.onApplied(slow, slow.lastBarrier)
+    expect(isDone).toBe(true)
+  })
+
+  test('lasts a second longer than the link of a caller that may not have noticed its end', () => {
+    const { clock, serving, announcements, follow, followers, registered } = open()
+    serving.add(0)
+    registered.push('f/1')
+    follow('f/1')
+    announcements.add(0, 'a')
+    let isDone = false
+    announcements.whenApplied(() => {
+      isDone = true
+    })
+    announcements.flush()
+    clock.advance(900)
+    followers.length = 0
+    announcements.onClosed('f/1')
+    clock.advance(999)
+    announcements.check()
+    expect(isDone).toBe(false)
+    clock.advance(1)
+    announcements.check()
+    expect(isDone).toBe(true)
+  })
+
+  test('lasts no longer than a second for one that is not heard of', () => {
     const { clock, serving, announcements, follow } = open()
     serving.add(0)
     follow('f/1')
@@ -216,10 +260,15 @@ describe('SUBACK', () => {
     const client = await rig.frontend('f').connect(rig.keyIn(0, 'c'), { expirySeconds: NEVER })
     rig.frontend('g').manners.appliesRoutes = false
     client.subscribe('x', { qos: 1 })
-    await rig.advance(800)
+    await rig.advance(2_000)
     expect(client.take()).toEqual([])
-    await rig.advance(300)
+    rig.cut('g', 'a')
+    await rig.advance(900)
+    expect(client.take()).toEqual([])
+    await rig.advance(200)
     expect(client.take()).toMatchObject([{ is: 'subscribed' }])
+    rig.heal()
+    await rig.settle()
     client.subscribe('y', { qos: 1 })
     await rig.advance(200)
     expect(client.take()).toEqual([])

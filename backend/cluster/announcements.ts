@@ -2,7 +2,10 @@ import type { Clock } from '#shared/base/clock.ts'
 import { RouteDigest } from '#shared/cluster/route-digest.ts'
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
 
-/** How long SUBACK waits for callers that do not say that they know the route. Longer than they go on without hearing of us (STALE_MS). */
+/**
+ * SUBACK waits for a caller until it says that it knows the route; for one that is not heard of, or has no link, so long. That is longer than
+ * callers trust what they know without hearing of us (STALE_MS): it takes nothing for fresh by then.
+ */
 export const BARRIER_WAIT_MAX_MS = 1_000
 
 /** Of a whole list, so that no frame holds up the others of its link. */
@@ -15,12 +18,14 @@ export interface RouteFollower {
   readonly calls: CallerPort
   /** It has every route that was announced up to this barrier. */
   applied: number
+  /** Monotonic milliseconds when it was last heard. */
+  readonly heardMs: number
 }
 
 interface Wait {
   /** Infinity until what it waits for has been announced. */
   barrier: number
-  readonly dueMs: number
+  readonly sinceMs: number
   readonly run: () => void
 }
 
@@ -46,6 +51,8 @@ export class RouteAnnouncements {
   /** Of the last announcement. */
   #barrier = 1
   #waits: Wait[] = []
+  /** Callers whose link has closed a moment ago, and when. */
+  readonly #closed = new Map<string, number>()
 
   /** @param registered keys of the processes that may have publishes for us, linked or not */
   constructor(parts: {
@@ -131,11 +138,17 @@ export class RouteAnnouncements {
     for (const wait of this.#waits) if (wait.barrier === Infinity) wait.barrier = this.#barrier
   }
 
-  /** Runs `run` once every caller knows the routes made so far, or BARRIER_WAIT_MAX_MS have passed; at once when they do. */
+  /** Runs `run` once every caller that may have publishes for us knows the routes made so far; at once when they do. */
   whenApplied(run: () => void): void {
-    const barrier = this.#changed.size > 0 ? Infinity : this.#barrier
-    if (this.#isApplied(barrier)) return run()
-    this.#waits.push({ barrier, dueMs: this.#clock.monotonicMs() + BARRIER_WAIT_MAX_MS, run })
+    const sinceMs = this.#clock.monotonicMs()
+    const wait = { barrier: this.#changed.size > 0 ? Infinity : this.#barrier, sinceMs, run }
+    if (this.#isOver(wait, sinceMs)) return run()
+    this.#waits.push(wait)
+  }
+
+  /** The link of this caller is closed; it may not have noticed yet. */
+  onClosed(key: string): void {
+    this.#closed.set(key, this.#clock.monotonicMs())
   }
 
   onApplied(follower: RouteFollower, barrier: number): void {
@@ -146,22 +159,26 @@ export class RouteAnnouncements {
 
   /** Callers have come, gone or answered, or time has passed. */
   check(): void {
-    if (this.#waits.length === 0) return
     const nowMs = this.#clock.monotonicMs()
-    const due = this.#waits.filter(wait => wait.dueMs <= nowMs || this.#isApplied(wait.barrier))
+    for (const [key, atMs] of this.#closed) if (nowMs - atMs > BARRIER_WAIT_MAX_MS) this.#closed.delete(key)
+    if (this.#waits.length === 0) return
+    const due = this.#waits.filter(wait => this.#isOver(wait, nowMs))
     if (due.length === 0) return
     this.#waits = this.#waits.filter(wait => !due.includes(wait))
     for (const { run } of due) run()
   }
 
-  #isApplied(barrier: number): boolean {
+  #isOver({ barrier, sinceMs }: Wait, nowMs: number): boolean {
     if (barrier > this.#barrier) return false
-    const behind = new Set(this.#registered())
-    for (const { key, applied } of this.#followers()) {
-      if (applied < barrier) return false
-      behind.delete(key)
+    const unlinked = new Set(this.#registered())
+    for (const { key, applied, heardMs } of this.#followers()) {
+      if (applied < barrier && nowMs - heardMs < BARRIER_WAIT_MAX_MS) return false
+      unlinked.delete(key)
     }
-    return behind.size === 0
+    for (const key of unlinked) {
+      if (nowMs - Math.max(sinceMs, this.#closed.get(key) ?? 0) < BARRIER_WAIT_MAX_MS) return false
+    }
+    return true
   }
 
   #note(shard: number, filter: string, isThere: boolean): void {

@@ -27,6 +27,8 @@ import { publishFromLink, publishQos2FromLink, type PublishOrigin } from './rout
 export interface CallerParts {
   readonly peer: PeerIdentity
   readonly calls: CallerPort
+  /** Of the link: Link.heardMs. */
+  readonly heardMs: () => number
   /** OwnerPort.requestShard: true once it is let go. */
   readonly onRequestShard: (memberId: string, shard: number) => Promise<boolean>
   /** Ends the link. */
@@ -71,6 +73,10 @@ export class Caller implements OwnerPort, RouteFollower {
     this.#retained = new RetainedQueries(engine, parts.calls)
   }
 
+  get heardMs(): number {
+    return this.#parts.heardMs()
+  }
+
   /** The link is open: what we own. */
   open(): void {
     this.#engine.addLink(this.link)
@@ -86,6 +92,7 @@ export class Caller implements OwnerPort, RouteFollower {
   closed(): void {
     this.isOpen = false
     this.#node.callers.delete(this)
+    this.#node.announcements.onClosed(this.key)
     this.#engine.removeLink(this.link)
     this.#retained.closeAll()
     this.#node.awaiting.linksLost(this.link.sessions)

@@ -311,6 +311,7 @@ export class ClusterRig {
     const end = new Caller(owner.engine, owner.cluster.node, {
       peer: pair.b.peer,
       calls: new CallerCalls(pair.b),
+      heardMs: () => pair.b.heardMs,
       onRequestShard: () => Promise.resolve(false),
       close: reason => pair.b.close(reason),
     })

@@ -97,6 +97,7 @@ export class SimBackend {
     const caller = new Caller(backend.engine, node, {
       peer: link.peer,
       calls: this.#recording(new CallerCalls(link)),
+      heardMs: () => link.heardMs,
       onRequestShard: (memberId, shard) => this.ownership.onRequestShard(memberId, shard),
       close: reason => link.close(reason),
     })
