@@ -19,6 +19,11 @@ export interface Publication {
  */
 export type OrderedBy = 'topic' | 'topicAndQos'
 
+/** Of monotonic milliseconds, as the logs of processes have it. */
+export function wallClock(monotonicMs: number): string {
+  return new Date(performance.timeOrigin + monotonicMs).toISOString().slice(11, 23)
+}
+
 /** Everything that was published, and the order of all that happened. */
 export class Ledger {
   readonly publications: Publication[] = []
@@ -36,7 +41,18 @@ export class Ledger {
   /** Wall clock of a tick, as the logs of processes have it; `never` for none. */
   timeOf(tick: number | null): string {
     const ms = this.#tickMs[tick ?? Infinity]
-    return ms === undefined ? 'never' : new Date(performance.timeOrigin + ms).toISOString().slice(11, 23)
+    return ms === undefined ? 'never' : wallClock(ms)
+  }
+
+  /** When these messages of a topic were sent and acknowledged, as far as they are of the present part of the load. */
+  timesOf(topic: string, from: number, to: number): string {
+    return this.publications
+      .filter(each => each.topic === topic && each.number >= from && each.number <= to)
+      .map(
+        ({ number, qos, sentAt, acknowledgedAt }) =>
+          `${number} (QoS ${qos}) sent ${this.timeOf(sentAt)}, acknowledged ${this.timeOf(acknowledgedAt)}`,
+      )
+      .join('; ')
   }
 
   begin(topic: string, qos: 1 | 2): Publication {

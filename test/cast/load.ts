@@ -112,6 +112,7 @@ export class Load {
     this.#waitsFor = 'Retained Messages'
     await this.checkRetained('when all was acknowledged')
     this.#waitsFor = 'nothing'
+    this.#describeDisorder()
     const history = this.#history(awake)
     for (const what of [...unwanted(history), ...this.#wills.wrong().map(each => `watcher: ${each}`)])
       this.#stage.ledger.violations.push(what)
@@ -160,6 +161,16 @@ export class Load {
    */
   get disordered(): string[] {
     return this.#subscribers.flatMap(({ inbox, part }) => inbox.disordered.map(what => `${what} to ${part.options.clientId}`))
+  }
+
+  /** Adds the times of the messages, while the ledger knows them. */
+  #describeDisorder(): void {
+    for (const { inbox } of this.#subscribers) {
+      inbox.disordered.forEach((what, at) => {
+        const [, topic, number, after] = /^(\S+) (\d+) after (\d+)$/.exec(what) ?? []
+        if (topic !== undefined) inbox.disordered[at] = `${what} (${this.#stage.ledger.timesOf(topic, Number(number), Number(after))})`
+      })
+    }
   }
 
   /** Compares what is retained with what its writers were told. */

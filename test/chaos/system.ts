@@ -1,4 +1,5 @@
 import type { Address, LostConnection } from '../cast/client.ts'
+import { wallClock } from '../cast/ledger.ts'
 import type { EventKind, PlannedEvent } from './events.ts'
 
 /** A broker of real processes that things are done to. */
@@ -76,12 +77,7 @@ export class Disconnects {
     else if (this.#disturbances.met(port, closedMs, closedMs, ['links'])) this.partitioned++
     else {
       const how = reason === null ? 'without DISCONNECT' : `DISCONNECT 0x${reason.toString(16)}`
-      this.unexpected.push(`${clientId} on port ${port}, ${how}, ${timeOf(openedMs)} to ${timeOf(closedMs)}`)
+      this.unexpected.push(`${clientId} on port ${port}, ${how}, ${wallClock(openedMs)} to ${wallClock(closedMs)}`)
     }
   }
-}
-
-/** Wall clock, as the logs of processes have it, of a monotonic time. */
-function timeOf(monotonicMs: number): string {
-  return new Date(performance.timeOrigin + monotonicMs).toISOString().slice(11, 23)
 }
