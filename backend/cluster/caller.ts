@@ -4,11 +4,19 @@ import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 import type { ConnectionEnd, ConnectionId, SessionHandle, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
 import type { PeerIdentity } from '#shared/rpc/link.ts'
-import type { HandOverTarget, MemberChange, MemberStanding, OwnerPort, RemoteAttach, ResumedSession } from '#shared/rpc/owner-port.ts'
+import {
+  type HandOverTarget,
+  type MemberChange,
+  type MemberStanding,
+  NO_CONNECTION,
+  type OwnerPort,
+  type RemoteAttach,
+  type ResumedSession,
+} from '#shared/rpc/owner-port.ts'
 import type { Shards } from '#shared/rpc/shards.ts'
 import type { Engine } from '../engine.ts'
 import { onPuback, onPubcomp, onPubrec } from '../handlers/acknowledge.ts'
-import { onAttach, onDetach, onOpened } from '../handlers/attach.ts'
+import { forgetFormer, onAttach, onDetach, onOpened } from '../handlers/attach.ts'
 import { onSubscribe, onUnsubscribe } from '../handlers/subscribe.ts'
 import { FrontendLink } from '../session/frontend-link.ts'
 import { pump } from '../session/sending.ts'
@@ -69,6 +77,8 @@ export class Caller implements OwnerPort, RouteFollower {
       answers: new PublishAnswers(parts.calls),
       calls: parts.calls,
       resumed: new Float64Array(engine.shards.length),
+      connection: NO_CONNECTION,
+      publisher: '',
     }
     this.#retained = new RetainedQueries(engine, parts.calls)
   }
@@ -130,11 +140,16 @@ export class Caller implements OwnerPort, RouteFollower {
     const session = shard.sessions.get(clientId)
     const isIts = session !== undefined && session.isConnected && session.frontend === this.key && session.connection === connection
     if (isIts) onDetach(this.#engine, session, end)
+    // What it published has come before.
+    else if (session !== undefined) forgetFormer(session, this.key, connection)
     this.#engine.journal.whenStored(() => this.calls.detached(connection))
   }
 
-  publish(sequence: number, connection: ConnectionId, isRefusable: boolean, shards: Shards, message: Message): void {
-    publishFromLink(this.#engine, this.#node, this.#origin, sequence, connection, isRefusable, shards, message)
+  publish(sequence: number, connection: ConnectionId, isRefusable: boolean, shards: Shards, message: Message, publisher = ''): void {
+    const origin = this.#origin
+    origin.connection = connection
+    origin.publisher = publisher
+    publishFromLink(this.#engine, this.#node, origin, sequence, isRefusable, shards, message)
   }
 
   publishQos2(handle: SessionHandle, connection: ConnectionId, ticket: number, message: Message): void {

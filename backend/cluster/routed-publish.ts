@@ -26,6 +26,9 @@ export interface PublishOrigin {
   readonly calls: CallerPort
   /** By shard: the epoch of ours that the caller has resumed its connections for. */
   readonly resumed: Float64Array
+  /** Of the publish that is under way: the publisher's connection, or NO_CONNECTION, and its Client Identifier where the caller has said it. */
+  connection: ConnectionId
+  publisher: string
 }
 
 /** OwnerPort.publish: QoS 0 and 1, for the addressed shards alone. */
@@ -34,7 +37,6 @@ export function publishFromLink(
   node: ClusterNode,
   origin: PublishOrigin,
   sequence: number,
-  connection: ConnectionId,
   isRefusable: boolean,
   shards: Shards,
   message: Message,
@@ -56,7 +58,7 @@ export function publishFromLink(
   engine.publication.begin(message)
   const isKept = message.retain && engine.isAddressed(engine.shardFor(message.topic.name).number)
   if (isKept && !(message.qos === 0 && wouldExceedRetained(engine, message))) keepRetained(engine, engine.publication)
-  const publisher = connection === NO_CONNECTION ? null : sessionOn(origin.link, connection, result)
+  const publisher = origin.connection === NO_CONNECTION ? null : sessionOf(origin, result)
   const receivers = offerToAll(engine, publisher, result)
   if (message.retain) node.noteRetained(message.topic.name, result.recipients)
   const members = node.groups.offer(groups, message)
@@ -107,12 +109,19 @@ function answerWhenStored(engine: Engine, { calls }: PublishOrigin, sequence: nu
 }
 
 /** The publisher's own session, when it is here and among those who match: it may have asked not to get its own messages (No Local). */
-function sessionOn(link: FrontendLink, connection: ConnectionId, result: MatchResult<Session>): Session | null {
+function sessionOf(origin: PublishOrigin, result: MatchResult<Session>): Session | null {
   for (const recipient of result.recipients) {
     const { subscriber, own } = recipient
-    if (own !== recipient && subscriber.connection === connection && subscriber.frontend === link.frontend) return subscriber
+    if (own !== recipient && isPublisher(subscriber, origin)) return subscriber
   }
   return null
+}
+
+/** [MQTT-3.8.3-3] speaks of the Client Identifier: the client may have another connection by now. */
+function isPublisher(session: Session, { link: { frontend }, connection, publisher }: PublishOrigin): boolean {
+  if (publisher !== '') return session.clientId === publisher
+  if (session.connection === connection && session.frontend === frontend) return true
+  return session.formers?.some(former => former.connection === connection && former.frontend === frontend) === true
 }
 
 function refusal(

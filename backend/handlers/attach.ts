@@ -9,6 +9,9 @@ import { cancelWill, connectionWillDue, setWill } from '../session/will.ts'
 import { writeDetached, writeSession } from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
 
+/** Connections that a session remembers after they were taken over. Of a client that is faster, old publishes pass for another's (No Local). */
+const FORMERS_MAX = 8
+
 /** CONNECT accepted by the frontend at the other end of `link` (§3.1.4). See BackendPort.attach; `isRetry`: see OwnerPort. */
 export async function onAttach(engine: Engine, request: AttachRequest, link: FrontendLink, isRetry: boolean): Promise<AttachReply> {
   const shard = engine.shardFor(request.clientId)
@@ -25,6 +28,7 @@ export async function onAttach(engine: Engine, request: AttachRequest, link: Fro
   if (found !== undefined && request.cleanStart) endSession(engine, found)
   const kept = request.cleanStart ? undefined : found
   const session = kept ?? newSession(engine, shard, request.clientId)
+  session.formers = before?.formers ?? null
   bind(engine, session, request, link, kept === undefined)
   return stored(engine, session, request, link)
 }
@@ -64,7 +68,8 @@ export function onDetach(engine: Engine, session: Session, end: ConnectionEnd): 
 /** [MQTT-3.1.4-3]: one connection for each Client Identifier, the newest. */
 function takeOver(engine: Engine, session: Session): void {
   engine.counters.takeovers++
-  const { link, connection } = session
+  const { link, connection, frontend } = session
+  if (session.isInCluster) session.formers = [{ frontend, connection }, ...(session.formers ?? [])].slice(0, FORMERS_MAX)
   unbind(engine, session)
   link?.port.disconnect(connection, ReasonCode.SessionTakenOver, 'another connection uses the Client Identifier')
 }
@@ -119,6 +124,12 @@ export function loseLink(session: Session): void {
   session.link?.sessions.delete(session)
   session.link = null
   session.isWritable = false
+}
+
+/** Nothing of this connection comes any more. */
+export function forgetFormer(session: Session, frontend: string, connection: ConnectionId): void {
+  const left = session.formers?.filter(each => each.frontend !== frontend || each.connection !== connection)
+  session.formers = left === undefined || left.length === 0 ? null : left
 }
 
 /** Whether the present connection is this one of that frontend's. */

@@ -30,6 +30,12 @@ export interface Will {
   readonly delaySeconds: number
 }
 
+/** A connection that another one has taken the session from. */
+export interface FormerConnection {
+  readonly frontend: string
+  readonly connection: ConnectionId
+}
+
 /**
  * Session State of one Client Identifier (§4.1). Kept small: 100,000 idle ones must be cheap, so what only some sessions
  * need is null until they need it.
@@ -50,6 +56,8 @@ export class Session {
   connection: ConnectionId = 0
   /** In a cluster: the instance of the frontend that has the present connection, or had the last one; empty before. */
   frontend = ''
+  /** Connections before it whose publishes may still come, as their frontends have not said that they are gone. Kept in a cluster. */
+  formers: readonly FormerConnection[] | null = null
   /** The attach of the present connection found no session: what a repeated attach must be told again (§3.2.2.1.1). */
   isNew = false
   /** False while the socket is behind: QoS 1 and 2 then wait in the queue. */

@@ -2,6 +2,7 @@ import type { Message } from '#shared/mqtt/message.ts'
 import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ConnectionId } from '#shared/rpc/backend-port.ts'
 import type { Shards } from '#shared/rpc/shards.ts'
+import { isRefusable, type SessionRoute } from './session-routes.ts'
 
 /** `PendingPublish.ticket` of a held QoS 0 publish: nobody waits for its answer. */
 export const NO_TICKET = -1
@@ -11,6 +12,8 @@ export class PendingPublish {
   /** Of the order of publishing, over all publishers of this frontend. */
   readonly number: number
   readonly connection: ConnectionId
+  /** Client Identifier of the publisher: by the time that it is sent, or sent again, its connection may be gone. */
+  readonly publisher: string
   readonly ticket: number
   readonly isRefusable: boolean
   /** Ours; null once all is done. */
@@ -32,15 +35,16 @@ export class PendingPublish {
     number: number,
     connection: ConnectionId,
     ticket: number,
-    isRefusable: boolean,
+    route: SessionRoute | null,
     message: Message,
     missing: number,
     nowMs: number,
   ) {
     this.number = number
     this.connection = connection
+    this.publisher = route === null ? '' : route.clientId
     this.ticket = ticket
-    this.isRefusable = isRefusable
+    this.isRefusable = isRefusable(route)
     this.message = message
     this.bytes = message.storedBytes
     this.sinceMs = nowMs

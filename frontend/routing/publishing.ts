@@ -13,6 +13,7 @@ import type { Pressure } from './pressure.ts'
 import { includes, NO_TICKET, PART_SPAN_MAX, PendingPublish, PendingPublishes } from './publishes.ts'
 import { RefusedLate } from './refused-late.ts'
 import type { RouterCounters } from './router-counters.ts'
+import { isRefusable, type SessionRoute } from './session-routes.ts'
 import { ShardDoors } from './shard-doors.ts'
 
 export interface PublishingParts {
@@ -55,7 +56,7 @@ export class Publishing {
       limits: parts.limits,
       counters: parts.counters,
       refusedLate: this.#refusedLate,
-      send: (owner, publish, shards) => this.#sendPart(owner, publish, shards),
+      send: (owner, publish, shards) => this.#sendPart(owner, publish, shards, publish.publisher),
       finish: publish => this.#finish(publish),
     })
   }
@@ -65,16 +66,16 @@ export class Publishing {
   }
 
   /** BackendPort.publish for QoS 0 and 1. */
-  publish(connection: ConnectionId, ticket: number, isRefusable: boolean, message: Message): void {
+  publish(connection: ConnectionId, ticket: number, route: SessionRoute | null, message: Message): void {
     const plan = this.#plans.of(message)
-    if (message.qos !== 0) return this.#publishQos1(plan, connection, ticket, isRefusable, message)
+    if (message.qos !== 0) return this.#publishQos1(plan, connection, ticket, route, message)
     const { owners, shards } = plan
     for (let at = 0; at < owners.length; at++) {
       const owner = owners[at]!
       if (owner.isCongested && !this.#fits(owner, message)) this.#parts.counters.qos0DroppedCongested++
-      else owner.calls.publish(0, connection, isRefusable, shards[at]!, message)
+      else owner.calls.publish(0, connection, isRefusable(route), shards[at]!, message)
     }
-    if (plan.closed.length > 0) this.#holdQos0(plan, connection, message)
+    if (plan.closed.length > 0) this.#holdQos0(plan, connection, route, message)
   }
 
   /** BackendPort.detach. */
@@ -152,41 +153,41 @@ export class Publishing {
     }
   }
 
-  #publishQos1(plan: Plan, connection: ConnectionId, ticket: number, isRefusable: boolean, message: Message): void {
+  #publishQos1(plan: Plan, connection: ConnectionId, ticket: number, route: SessionRoute | null, message: Message): void {
     const { pressure, counters } = this.#parts
     const closed = this.#doors.closedCount
     const { owners, shards } = plan
     const missing = owners.length + closed
     if (missing === 0) return this.#frontend!.acknowledged(connection, ticket, ReasonCode.NoMatchingSubscribers)
-    if (pressure.refuses(isRefusable) || (this.#congestedLinks > 0 && !this.#fitsAll(plan, message))) {
+    if (pressure.refuses(isRefusable(route)) || (this.#congestedLinks > 0 && !this.#fitsAll(plan, message))) {
       counters.publishesRefusedFull++
       return this.#frontend!.acknowledged(connection, ticket, ReasonCode.QuotaExceeded)
     }
-    const publish = new PendingPublish(++this.#number, connection, ticket, isRefusable, message.keep(), missing, this.nowMs)
+    const publish = new PendingPublish(++this.#number, connection, ticket, route, message.keep(), missing, this.nowMs)
     this.#pending.add(publish)
     pressure.add(publish.bytes)
     if (closed > 0) counters.publishesHeld++
-    for (let at = 0; at < owners.length; at++) this.#sendPart(owners[at]!, publish, shards[at]!)
+    for (let at = 0; at < owners.length; at++) this.#sendPart(owners[at]!, publish, shards[at]!, '')
   }
 
-  #sendPart(owner: OwnerLink, publish: PendingPublish, shards: Shards): void {
-    const { message, connection, isRefusable } = publish
+  #sendPart(owner: OwnerLink, publish: PendingPublish, shards: Shards, publisher: string): void {
+    const { message, connection } = publish
     if (message === null) return
-    if (publish.ticket === NO_TICKET) return owner.calls.publish(0, connection, isRefusable, shards, message)
+    if (publish.ticket === NO_TICKET) return owner.calls.publish(0, connection, publish.isRefusable, shards, message, publisher)
     const sequence = owner.parts.add(publish, shards)
-    owner.calls.publish(sequence, connection, isRefusable, shards, message)
+    owner.calls.publish(sequence, connection, publish.isRefusable, shards, message, publisher)
     if (owner.parts.span > PART_SPAN_MAX) owner.link.close('a publish was not answered')
   }
 
   /** QoS 0 for shards that are known to have subscribers. */
-  #holdQos0(plan: Plan, connection: ConnectionId, message: Message): void {
+  #holdQos0(plan: Plan, connection: ConnectionId, route: SessionRoute | null, message: Message): void {
     const { pressure, counters } = this.#parts
     if (pressure.isFull) {
       counters.qos0DroppedNotFresh++
       return
     }
     counters.publishesHeld++
-    const publish = new PendingPublish(++this.#number, connection, NO_TICKET, false, message.keep(), plan.closed.length, this.nowMs)
+    const publish = new PendingPublish(++this.#number, connection, NO_TICKET, route, message.keep(), plan.closed.length, this.nowMs)
     for (const shard of plan.closed) publish.owe(shard)
     this.#pending.add(publish)
     pressure.add(publish.bytes)

@@ -63,7 +63,8 @@ function openOwner(): TestOwner {
   const port = recorder(owner.calls, (name, given) => {
     if (name === 'resume') owner.resumes.push(...(given[1] as ResumedSession[]))
     if (name === 'publish') owner.calls.push(`to ${[...(given[3] as Shards).numbers.subarray(0, (given[3] as Shards).count)].join()}`)
-    if (name === 'publish' || name === 'publishQos2') owner.messages.push((given.at(-1) as Message).keep())
+    if (name === 'publish') owner.messages.push((given[4] as Message).keep())
+    if (name === 'publishQos2') owner.messages.push((given[3] as Message).keep())
   })
   owner.caller = router.onLinkOpen(link, port as OwnerPort)
   return owner
@@ -376,6 +377,22 @@ describe('publish', () => {
     expect(core).toEqual(['pressure true'])
     router.onLinkClosed(a.link)
     expect(core).toEqual(['pressure true', 'pressure false'])
+  })
+
+  test('what is sent late, or again, names its publisher: the owner may know another connection of the client by then', async () => {
+    const session = await bound()
+    a.caller.routes(OTHER, 1, false, ['t'], [])
+    a.calls.length = 0
+    router.publish(session, CONNECTION, 0, message(1))
+    expect(a.calls).toEqual([`to ${OTHER}`, `publish 1 ${CONNECTION} true`])
+    router.onLinkClosed(a.link)
+    router.publish(session, CONNECTION, 1, message(1))
+    b = openOwner()
+    for (let shard = 0; shard < SHARDS; shard++) b.caller.owned(shard, 2, 0, 0)
+    b.caller.routes(OTHER, 1, true, ['t'], [])
+    router.detach(session, CONNECTION, END)
+    router.endTurn()
+    expect(b.calls.filter(call => call.startsWith('publish'))).toEqual([1, 2].map(each => `publish ${each} ${CONNECTION} true ${CLIENT}`))
   })
 
   test('QoS 0 for a shard that is not fresh waits for it', () => {

@@ -182,7 +182,7 @@ export class Router implements BackendPort {
   publish(_session: SessionHandle, connection: ConnectionId, ticket: number, message: Message): void {
     if (!this.#isTurnChecked) this.#checkTurn()
     if (message.qos === 2) return this.#requests.publish(connection, ticket, message, this.#nowMs)
-    this.#publishing.publish(connection, ticket, this.#routes.get(connection)?.protocolVersion === 5, message)
+    this.#publishing.publish(connection, ticket, this.#routes.get(connection), message)
   }
 
   release(_session: SessionHandle, connection: ConnectionId, ticket: number, packetId: number): void {

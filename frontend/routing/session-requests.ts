@@ -6,7 +6,7 @@ import type { RouterLimits } from './limits.ts'
 import type { OwnerLink } from './owner-link.ts'
 import type { Pressure } from './pressure.ts'
 import type { RouterCounters } from './router-counters.ts'
-import type { SessionRoute, SessionRoutes, WaitingRequest } from './session-routes.ts'
+import { isRefusable, type SessionRoute, type SessionRoutes, type WaitingRequest } from './session-routes.ts'
 
 interface RequestsParts {
   readonly routes: SessionRoutes
@@ -36,7 +36,7 @@ export class SessionRequests {
     const { routes, pressure, counters } = this.#parts
     const route = routes.get(connection)
     if (route === null) return
-    if (pressure.refuses(route.protocolVersion === 5)) {
+    if (pressure.refuses(isRefusable(route))) {
       counters.publishesRefusedFull++
       return this.#frontend!.acknowledged(connection, ticket, ReasonCode.QuotaExceeded)
     }

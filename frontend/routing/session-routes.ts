@@ -93,6 +93,11 @@ export class SessionRoute {
   }
 }
 
+/** Whether its client can be told that a publish was not taken; older ones have no Reason Code for it. */
+export function isRefusable(route: SessionRoute | null): boolean {
+  return route !== null && route.protocolVersion === 5
+}
+
 /** A connection that is gone, until a backend has confirmed that it knows. */
 export interface PendingDetach {
   readonly shard: number

@@ -162,7 +162,7 @@ const handOverTarget = fc.oneof(
 export const ownerArguments: AnyArguments<OwnerPort> = {
   attach: fc.tuple(number, attach, fc.boolean()),
   detach: fc.tuple(shard, clientId, id, connectionEnd),
-  publish: fc.tuple(number, id, fc.boolean(), shards, anyMessage(1)),
+  publish: fc.tuple(number, id, fc.boolean(), shards, anyMessage(1), fc.oneof(clientId, fc.constant(''))),
   publishQos2: fc.tuple(id, id, number, anyMessage(2, 2)),
   release: fc.tuple(id, id, number, packetId, fc.boolean()),
   puback: fc.tuple(id, id, packetId),

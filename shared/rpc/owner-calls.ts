@@ -10,6 +10,7 @@ import { writeMemberChanges, writeMemberStates } from './member-body.ts'
 import { writeMessage } from './message-body.ts'
 import { OwnerMethod } from './methods.ts'
 import type { HandOverTarget, MemberChange, MemberStanding, OwnerPort, RemoteAttach, ResumedSession } from './owner-port.ts'
+import { PUBLISH_HAS_PUBLISHER, PUBLISH_IS_REFUSABLE } from './publish-flags.ts'
 import { writeResumedSessions } from './resume-body.ts'
 import type { Shards } from './shards.ts'
 import { writeFilters, writeSubscriptions } from './subscription-body.ts'
@@ -39,11 +40,12 @@ export class OwnerCalls implements OwnerPort {
     this.#link.endFrame()
   }
 
-  publish(sequence: number, connection: ConnectionId, isRefusable: boolean, shards: Shards, message: Message): void {
+  publish(sequence: number, connection: ConnectionId, isRefusable: boolean, shards: Shards, message: Message, publisher = ''): void {
     const writer = this.#link.beginFrame(OwnerMethod.Publish)
     writer.varint(sequence)
     writeId(writer, connection)
-    writeFlag(writer, isRefusable)
+    writer.u8((isRefusable ? PUBLISH_IS_REFUSABLE : 0) | (publisher === '' ? 0 : PUBLISH_HAS_PUBLISHER))
+    if (publisher !== '') writer.text(publisher)
     writeShards(writer, shards)
     writeMessage(writer, message)
     this.#link.endFrame()

@@ -8,6 +8,7 @@ import { readMemberChanges, readMemberStates } from './member-body.ts'
 import { readMessage } from './message-body.ts'
 import { OwnerMethod } from './methods.ts'
 import type { OwnerPort } from './owner-port.ts'
+import { PUBLISH_HAS_PUBLISHER, PUBLISH_IS_REFUSABLE } from './publish-flags.ts'
 import { readResumedSessions } from './resume-body.ts'
 import { Shards } from './shards.ts'
 import { readFilters, readSubscriptions } from './subscription-body.ts'
@@ -104,12 +105,14 @@ export class OwnerDispatch {
     const shards = this.#shards
     const sequence = body.varint()
     const connection = readId(body)
-    const isRefusable = readFlag(body)
+    const flags = body.u8()
+    if ((flags & ~(PUBLISH_IS_REFUSABLE | PUBLISH_HAS_PUBLISHER)) !== 0) throw new ByteReaderError(`publish with flags ${flags}`)
+    const publisher = (flags & PUBLISH_HAS_PUBLISHER) === 0 ? '' : readClientId(body)
     readShards(body, this.#parts.shardCount, shards)
     readMessage(body, this.#parts.topics, message)
     if (message.qos === 2) throw new ByteReaderError('publish with QoS 2')
     expectEnd(OwnerMethod.Publish, body)
-    this.#port.publish(sequence, connection, isRefusable, shards, message)
+    this.#port.publish(sequence, connection, (flags & PUBLISH_IS_REFUSABLE) !== 0, shards, message, publisher)
   }
 
   #publishQos2(body: ByteReader): void {

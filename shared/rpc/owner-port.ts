@@ -19,9 +19,10 @@ export interface OwnerPort {
    * An Application Message of QoS 0 or 1 for `shards`, all of which this backend owns as far as the caller knows. Each shard does all
    * that is its own: keeps the Retained Message when it is the topic's, and gives the message to its sessions and groups that match.
    * `sequence` 0: QoS 0, no answer. Else answered by `published`; shards not owned are named there and did nothing.
-   * `connection` is the publisher's (No Local), or NO_CONNECTION. `message` is valid only during the call.
+   * `connection` is the publisher's (No Local), or NO_CONNECTION. What was held or is sent again comes with the publisher's Client
+   * Identifier: its connection may be unknown to the owner by now. `message` is valid only during the call.
    */
-  publish(sequence: number, connection: ConnectionId, isRefusable: boolean, shards: Shards, message: Message): void
+  publish(sequence: number, connection: ConnectionId, isRefusable: boolean, shards: Shards, message: Message, publisher?: string): void
 
   /** A QoS 2 PUBLISH, to the publisher's own session. BackendPort.publish; repeated, it is recognised by its Packet Identifier. */
   publishQos2(session: SessionHandle, connection: ConnectionId, ticket: number, message: Message): void
