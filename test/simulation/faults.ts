@@ -11,6 +11,7 @@ export type FaultName =
   | 'redisFailover'
   | 'redisSlow'
   | 'drain'
+  | 'evict'
 
 /** What may go wrong, each with its end. Durations are mostly short: beside the limits of the cluster, seldom far beyond. */
 export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> = {
@@ -18,7 +19,7 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     const pod = someRunning(cluster)
     if (pod === null) return
     const ms = duration(cluster, 4_000)
-    cluster.note(`kill ${pod.process!.instance} for ${ms} ms`)
+    cluster.note('kill', `kill ${pod.process!.instance} for ${ms} ms`)
     pod.process!.kill()
     cluster.world.after(ms, () => cluster.start(pod))
   },
@@ -27,14 +28,14 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     if (pod === null) return
     const { process } = pod
     const ms = duration(cluster, 6_000)
-    cluster.note(`${process!.instance} stands still for ${ms} ms`)
+    cluster.note('pause', `${process!.instance} stands still for ${ms} ms`)
     process!.pause()
     cluster.world.after(ms, () => process!.resume())
   },
   cutLinks: cluster => {
     const { random } = cluster.world
     const links = [...cluster.network.links].filter(() => random.chance(0.5))
-    cluster.note(`${links.length} links break`)
+    cluster.note('cutLinks', `${links.length} links break`)
     for (const link of links) link.break()
   },
   partition: cluster => {
@@ -43,7 +44,7 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     const a = random.pick(cluster.pods).id
     const b = random.pick(cluster.pods.filter(({ id }) => id !== a)).id
     const ms = duration(cluster, 6_000)
-    cluster.note(`nothing passes between ${a} and ${b} for ${ms} ms`)
+    cluster.note('partition', `nothing passes between ${a} and ${b} for ${ms} ms`)
     cluster.network.cut(a, b)
     cluster.world.after(ms, () => cluster.network.heal(a, b))
   },
@@ -51,26 +52,26 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     const { network } = cluster
     const ms = duration(cluster, 2_000)
     const before = network.delayMsMax
-    cluster.note(`new links and frames are slow for ${ms} ms`)
+    cluster.note('slowNetwork', `new links and frames are slow for ${ms} ms`)
     network.delayMsMax = 200
     cluster.world.after(ms, () => (network.delayMsMax = Math.min(before, 10)))
   },
   redisOutage: cluster => {
     const ms = duration(cluster, 4_000)
-    cluster.note(`Redis is out of reach for ${ms} ms`)
+    cluster.note('redisOutage', `Redis is out of reach for ${ms} ms`)
     cluster.redis.goDown(ms)
   },
   redisCutOff: cluster => {
     const { id } = cluster.world.random.pick(cluster.pods)
     const ms = duration(cluster, 6_000)
-    cluster.note(`${id} does not reach Redis for ${ms} ms`)
+    cluster.note('redisCutOff', `${id} does not reach Redis for ${ms} ms`)
     cluster.redis.cutOff(id)
     cluster.world.after(ms, () => cluster.redis.letIn(id))
   },
   redisFailover: cluster => {
     const ms = duration(cluster, 1_000)
     const dropped = cluster.redis.failOver(ms)
-    cluster.note(`Redis fails over within ${ms} ms, ${dropped} writes are gone`)
+    cluster.note('redisFailover', `Redis fails over within ${ms} ms, ${dropped} writes are gone`)
     // At `stored` an answer does not wait for the replica: what the owner cannot write again, because it is dead too, is lost.
     if (cluster.surroundings.level === 'stored' && dropped > 0)
       cluster.history.add({ is: 'mayForget', what: `${dropped} writes at level stored` })
@@ -79,7 +80,7 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     const { redis } = cluster
     const ms = duration(cluster, 6_000)
     const before = Math.min(redis.delayMsMax, 10)
-    cluster.note(`Redis is slow for ${ms} ms`)
+    cluster.note('redisSlow', `Redis is slow for ${ms} ms`)
     redis.delayMsMax = cluster.world.random.pick([50, 500, 4_000])
     cluster.world.after(ms, () => (redis.delayMsMax = before))
   },
@@ -89,9 +90,16 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     const pod = cluster.world.random.pick(running)
     const process = pod.process!
     const ms = duration(cluster, 2_000)
-    cluster.note(`${process.instance} drains`)
+    cluster.note('drain', `${process.instance} drains`)
     process.onEnd(() => cluster.world.after(ms, () => cluster.start(pod)))
     process.arrive(0, () => void pod.backend!.drain(5_000))
+  },
+  evict: cluster => {
+    const running = cluster.pods.filter(({ role, process }) => role === 'backend' && process?.isRunning === true)
+    if (running.length === 0) return
+    const { id, process } = cluster.world.random.pick(running)
+    cluster.note('evict', `${process!.instance} is taken for dead`)
+    cluster.redis.evict(id, process!.instance)
   },
 }
 

@@ -46,7 +46,8 @@ export type Happening =
   | { readonly is: 'retained'; readonly topic: string; readonly message: string | null }
   /** A backend says that it owns a shard. */
   | { readonly is: 'owned'; readonly process: string; readonly shard: number; readonly epoch: number }
-  | { readonly is: 'fault'; readonly what: string }
+  /** `kind` 'note': no fault, but worth to be known. */
+  | { readonly is: 'fault'; readonly kind: string; readonly what: string }
   /** Something acknowledged may be lost from here on, by the durability level's own rules (docs/durability.md). */
   | { readonly is: 'mayForget'; readonly what: string }
   /** A client saw what no server may send. */

@@ -1,22 +1,27 @@
 import { parseArgs } from 'node:util'
 import { systemClock } from '#shared/base/clock.ts'
-import type { Mutation } from './mutations.ts'
 import { MUTATIONS } from './mutations.ts'
-import { SimCluster } from './sim-cluster.ts'
-import { SimStandalone } from './sim-standalone.ts'
-import { type Outcome, simulate, type SimulationOptions } from './simulation.ts'
+import type { SeedOrder, SeedResult } from './seed-run.ts'
+import { SeedRunner } from './seed-runner.ts'
+import { Totals } from './totals.ts'
 
 /** Of each failing seed so many violations and lines of history are printed. */
 const VIOLATIONS_MAX = 5
 const LINES_MAX = 150
 /** After so many failing seeds it ends. */
 const FAILURES_MAX = 20
+const PROGRESS_SEEDS = 250
 
-const HELP = `npm run simulate -- [--seeds N] [--seed FIRST] [--busy-ms MS] [--system cluster|standalone] [--mutation NAME] [--words a,b] [--keep-going]
+const HELP = `npm run simulate -- [--seeds N] [--seed FIRST] [--busy-ms MS] [--system cluster|standalone] [--words a,b] [--keep-going]
+npm run simulate -- --mutation NAME|all [--seeds N] [--seed FIRST]
+
+Many seeds, one after the other. With --mutation the cluster is broken on purpose: which of the seeds notice it, that find nothing without it?
 mutations: ${Object.keys(MUTATIONS).join(', ')}
 `
 
-/** Many seeds, one after the other. Exit code 1 when a run broke a rule, or, with a mutation, when none did. */
+type Order = Omit<SeedOrder, 'seed'>
+
+/** Exit code 1 when a run broke a rule, or, with a mutation, when none did. */
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -31,76 +36,81 @@ async function main(): Promise<void> {
     },
   })
   if (values.help) return print(HELP)
-  const mutation = values.mutation === undefined ? {} : MUTATIONS[values.mutation]
-  if (mutation === undefined) return fail(`no mutation ${values.mutation}\n${HELP}`)
-  const first = Number(values.seed)
-  const seeds = Number(values.seeds)
+  const runner = new SeedRunner()
+  const order: Order = {
+    busyMs: Number(values['busy-ms']),
+    system: values.system === 'standalone' ? 'standalone' : 'cluster',
+    mutation: null,
+    words: null,
+  }
+  const range = { first: Number(values.seed), seeds: Number(values.seeds), keepGoing: values['keep-going'] }
+  const words = values.words?.split(',') ?? []
+  if (values.mutation === undefined) await runAll(runner, range.seeds === 1 ? { ...order, words } : order, range)
+  else if (range.seeds === 1) await runAll(runner, { ...order, words, mutation: values.mutation }, range)
+  else await runMutations(runner, order, range, values.mutation === 'all' ? Object.keys(MUTATIONS) : [values.mutation])
+  await runner.close()
+}
+
+interface SeedRange {
+  readonly first: number
+  readonly seeds: number
+  readonly keepGoing: boolean
+}
+
+async function runAll(runner: SeedRunner, order: Order, { first, seeds, keepGoing }: SeedRange): Promise<void> {
   const startMs = systemClock.monotonicMs()
-  let rejection: unknown = null
-  process.on('unhandledRejection', error => (rejection = error))
-  const failed: number[] = []
-  const rules = new Map<string, number>()
-  let [done, events, simulatedMs] = [0, 0, 0]
+  const secondsSoFar = (): number => (systemClock.monotonicMs() - startMs) / 1_000
+  const totals = new Totals()
   for (let seed = first; seed < first + seeds; seed++) {
-    const outcome = await simulate(optionsFor(seed, Number(values['busy-ms']), values.system, mutation))
-    done++
-    events += outcome.events
-    simulatedMs += outcome.simulatedMs
-    if (rejection !== null) print(`seed ${seed}: a rejection that nobody handles: ${textOf(rejection)}`)
-    if (outcome.violations.length === 0 && rejection === null) continue
-    failed.push(seed)
-    rejection = null
-    for (const rule of new Set(outcome.violations.map(each => each.rule))) rules.set(rule, (rules.get(rule) ?? 0) + 1)
-    if (values.mutation === undefined || values['keep-going']) report(outcome, seeds === 1, values.words?.split(','))
-    if (!values['keep-going'] && (values.mutation !== undefined || failed.length >= FAILURES_MAX)) break
+    const result = await runner.run({ ...order, seed })
+    totals.add(result)
+    if (result.violations.length > 0) report(result, order)
+    else if (order.words !== null) printHistory(result)
+    if (totals.seeds % PROGRESS_SEEDS === 0 && totals.seeds < seeds) {
+      const rate = (totals.seeds / secondsSoFar()).toFixed(1)
+      print(`${totals.seeds} of ${seeds} seeds, ${rate} per second, ${totals.failed.length} failed`)
+    }
+    if (!keepGoing && totals.failed.length >= FAILURES_MAX) break
   }
-  const seconds = (systemClock.monotonicMs() - startMs) / 1_000
+  print(totals.table(secondsSoFar()))
+  if (totals.failed.length > 0) process.exitCode = 1
+}
+
+/** A seed counts that breaks a rule with the mutation and none without. */
+async function runMutations(runner: SeedRunner, order: Order, { first, seeds }: SeedRange, names: readonly string[]): Promise<void> {
+  print('| broken on purpose | noticed by | first | rules |\n|---|---|---|---|')
+  for (const mutation of names) {
+    const caught: number[] = []
+    const rules = new Set<string>()
+    for (let seed = first; seed < first + seeds; seed++) {
+      const { violations } = await runner.run({ ...order, seed, mutation })
+      if (violations.length === 0 || (await runner.run({ ...order, seed })).violations.length > 0) continue
+      caught.push(seed)
+      for (const { rule } of violations) rules.add(rule)
+    }
+    print(`| ${mutation} | ${caught.length} of ${seeds} seeds | ${caught[0] ?? 'none'} | ${[...rules].join(', ')} |`)
+    if (caught.length === 0) process.exitCode = 1
+  }
+}
+
+function report(result: SeedResult, { busyMs, system, mutation, words }: Order): void {
+  const { seed, violations } = result
+  const others = `${busyMs === 6_000 ? '' : ` --busy-ms ${busyMs}`}${system === 'cluster' ? '' : ` --system ${system}`}`
+  const broken = mutation === null ? '' : ` --mutation ${mutation}`
   print(
-    `${done} seeds from ${first} in ${seconds.toFixed(1)} s (${(done / seconds).toFixed(1)} per second): ${failed.length} failed; ` +
-      `${Math.round(events / done)} events and ${Math.round(simulatedMs / done)} simulated ms each`,
+    `seed ${seed}: ${violations.length} violations; again with its history: npm run simulate -- --seeds 1 --seed ${seed}${others}${broken}`,
   )
-  if (rules.size > 0) print(`rules broken: ${[...rules].map(([rule, count]) => `${rule} in ${count}`).join(', ')}`)
-  if (values.mutation !== undefined) {
-    if (failed.length === 0) return fail(`the mutation ${values.mutation} was not caught`)
-    return print(`the mutation ${values.mutation} was caught, first with seed ${failed[0]}`)
-  }
-  if (failed.length > 0) process.exitCode = 1
-}
-
-function optionsFor(seed: number, busyMs: number, system: string, mutation: Mutation): SimulationOptions {
-  return {
-    seed,
-    busyMs,
-    faultPauseMs: 1_000,
-    clientsMin: 3,
-    clientsMax: 7,
-    pauseMs: 80,
-    system: (world, history) =>
-      system === 'standalone' ? new SimStandalone(world, history, mutation.store ?? {}) : new SimCluster(world, history, mutation),
-  }
-}
-
-function report({ seed, violations, history }: Outcome, isOnly: boolean, words: readonly string[] | undefined): void {
-  print(`seed ${seed}: ${violations.length} violations (npm run simulate -- --seeds 1 --seed ${seed})`)
   for (const { rule, text } of violations.slice(0, VIOLATIONS_MAX)) print(`  ${rule}: ${text}`)
-  if (!isOnly) return
-  const wanted = words ?? [...(violations[0]?.words ?? []), 'fault']
-  const lines = history.lines(wanted)
-  print(`history of ${wanted.join(', ')}, ${lines.length} of ${history.events.length} lines, hash ${history.hash}:`)
-  for (const line of words === undefined ? lines.slice(-LINES_MAX) : lines) print(line)
+  if (words !== null) printHistory(result)
 }
 
-function textOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+function printHistory({ lines, hash }: SeedResult): void {
+  print(`history, ${lines.length} lines, hash ${hash}:`)
+  for (const line of lines.slice(-LINES_MAX)) print(line)
 }
 
 function print(text: string): void {
   process.stdout.write(`${text}\n`)
-}
-
-function fail(text: string): void {
-  process.stderr.write(`${text}\n`)
-  process.exitCode = 1
 }
 
 await main()

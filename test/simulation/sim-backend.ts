@@ -129,6 +129,16 @@ export class SimBackend {
     return calls
   }
 
+  get figures(): [string, number][] {
+    const { moves, failovers, fenced, lapses } = this.ownership.counters
+    return [
+      ['shards moved', moves],
+      ['shards failed over', failovers],
+      ['shards fenced', fenced],
+      ['leases lapsed', lapses],
+    ]
+  }
+
   /** Gives away its shards, leaves, and is gone. */
   async drain(boundMs: number): Promise<void> {
     await this.ownership.drain(boundMs)

@@ -33,6 +33,8 @@ export class SimCluster implements SystemUnderTest {
   readonly surroundings: Surroundings
   readonly pods: Pod[] = []
   readonly #faults: readonly FaultName[]
+  /** Of all runs. */
+  readonly #processes: (SimFrontend | SimBackend)[] = []
 
   constructor(world: World, history: History, mutation: Mutation) {
     const { random } = world
@@ -55,9 +57,22 @@ export class SimCluster implements SystemUnderTest {
     this.#faults = chosen.length > 0 ? chosen : names
     history.add({
       is: 'fault',
+      kind: 'note',
       what: `${this.pods.map(({ id }) => id).join(' ')}, ${shardCount} shards, ${level}, faults: ${this.#faults.join(', ')}`,
     })
     for (const pod of this.pods) world.after(world.between(0, random.chance(0.2) ? 4_000 : 100), () => this.start(pod))
+  }
+
+  get level(): string {
+    return this.surroundings.level
+  }
+
+  figures(): ReadonlyMap<string, number> {
+    const figures = new Map<string, number>()
+    for (const process of this.#processes) {
+      for (const [name, value] of process.figures) figures.set(name, (figures.get(name) ?? 0) + value)
+    }
+    return figures
   }
 
   get ports(): readonly ClientPort[] {
@@ -75,6 +90,7 @@ export class SimCluster implements SystemUnderTest {
     process.arrive(1, () => {
       if (pod.role === 'frontend') pod.frontend = new SimFrontend(this.surroundings, process, pod.id)
       else pod.backend = new SimBackend(this.surroundings, process, pod.id)
+      this.#processes.push((pod.role === 'frontend' ? pod.frontend : pod.backend)!)
     })
   }
 
@@ -83,8 +99,8 @@ export class SimCluster implements SystemUnderTest {
     FAULTS[random.pick(this.#faults)](this)
   }
 
-  note(what: string): void {
-    this.history.add({ is: 'fault', what })
+  note(kind: FaultName, what: string): void {
+    this.history.add({ is: 'fault', kind, what })
   }
 
   heal(): void {

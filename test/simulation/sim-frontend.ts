@@ -64,6 +64,15 @@ export class SimFrontend implements ClientPort {
     this.onTransport = transport => frontend.onTransport(transport, 'simulated')
   }
 
+  get figures(): [string, number][] {
+    const { publishesHeld, publishesResent, sessionsResumed } = this.router.counters
+    return [
+      ['publishes held', publishesHeld],
+      ['sent again', publishesResent],
+      ['sessions resumed', sessionsResumed],
+    ]
+  }
+
   /** Shards without an owner keep a frontend from becoming ready; one that was goes on, with its clients waiting. */
   get isReady(): boolean {
     this.#wasReady ||= !this.process.isDead && this.router.waitingFor().length === 0

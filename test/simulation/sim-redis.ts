@@ -117,6 +117,15 @@ export class SimRedis {
     this.#replicate()
   }
 
+  /** Somebody takes this process for dead: for a while the registry refuses it. */
+  evict(id: string, instance: string): void {
+    const { nowMs } = this.world
+    this.write(state => {
+      state.remove(id, instance)
+      state.evicted.set(instance, nowMs)
+    })
+  }
+
   /** Runs when the replica has what was written so far; with false when a failover has dropped it. */
   whenReplicated(run: (isReplicated: boolean) => void): void {
     if (this.#lagging.length === 0) return run(true)

@@ -28,13 +28,7 @@ export class SimRegistry implements Registry {
   }
 
   evict(id: string, instance: string): Promise<void> {
-    return this.#once(() => {
-      const { nowMs } = this.#redis.world
-      this.#redis.write(state => {
-        state.remove(id, instance)
-        state.evicted.set(instance, nowMs)
-      })
-    })
+    return this.#once(() => this.#redis.evict(id, instance))
   }
 
   leave(self: Member): Promise<void> {

@@ -16,6 +16,7 @@ const TICK_MS = 100
 
 /** Frontend and backend in one process, as `millrace start` has them, on a store that outlives it. */
 export class SimStandalone implements SystemUnderTest {
+  readonly level = 'standalone'
   readonly #world: World
   readonly #history: History
   readonly #redis: SimRedis
@@ -35,23 +36,27 @@ export class SimStandalone implements SystemUnderTest {
     return this.#running.port === null ? [] : [this.#running.port]
   }
 
+  figures(): ReadonlyMap<string, number> {
+    return new Map([['processes', this.#runs]])
+  }
+
   breakSomething(): void {
     const { random } = this.#world
     const { process } = this.#running
     const ms = random.int(10, 1_200)
     switch (random.pick(['kill', 'pause', 'outage'] as const)) {
       case 'kill':
-        this.#history.add({ is: 'fault', what: `kill ${process.instance}` })
+        this.#history.add({ is: 'fault', kind: 'kill', what: `kill ${process.instance}` })
         process.kill()
         this.#world.after(ms, () => this.#restart())
         return
       case 'pause':
-        this.#history.add({ is: 'fault', what: `${process.instance} stands still for ${ms} ms` })
+        this.#history.add({ is: 'fault', kind: 'pause', what: `${process.instance} stands still for ${ms} ms` })
         process.pause()
         this.#world.after(ms, () => process.resume())
         return
       case 'outage':
-        this.#history.add({ is: 'fault', what: `the store is out of reach for ${ms} ms` })
+        this.#history.add({ is: 'fault', kind: 'redisOutage', what: `the store is out of reach for ${ms} ms` })
         this.#redis.goDown(ms)
     }
   }

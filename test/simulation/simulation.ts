@@ -8,6 +8,10 @@ import { World } from './world.ts'
 /** What is simulated: clients reach it through its ports. */
 export interface SystemUnderTest {
   readonly ports: readonly ClientPort[]
+  /** How durable it is. */
+  readonly level: string
+  /** What its processes have counted, summed. */
+  figures(): ReadonlyMap<string, number>
   /** One fault at random, of those it knows. */
   breakSomething(): void
   /** Ends all faults: whatever is dead starts again, whatever is cut is whole. */
@@ -29,6 +33,8 @@ export interface Outcome {
   readonly history: History
   readonly simulatedMs: number
   readonly events: number
+  readonly level: string
+  readonly figures: ReadonlyMap<string, number>
 }
 
 /** The quiet phase ends at the latest after this; who waits for something then is stuck. */
@@ -57,10 +63,10 @@ export async function simulate(options: SimulationOptions): Promise<Outcome> {
   breakLater()
   await world.run(options.busyMs)
   isBreaking = false
-  history.add({ is: 'fault', what: 'no more faults' })
+  history.add({ is: 'fault', kind: 'note', what: 'no more faults' })
   system.heal()
   await world.run(world.nowMs + RECOVERY_MS)
-  history.add({ is: 'fault', what: 'no more work' })
+  history.add({ is: 'fault', kind: 'note', what: 'no more work' })
   workload.settle()
   await untilQuiet(world, history, workload)
   await probeRetained(world, history, system, workload)
@@ -76,6 +82,8 @@ export async function simulate(options: SimulationOptions): Promise<Outcome> {
     history,
     simulatedMs: world.nowMs,
     events: world.events,
+    level: system.level,
+    figures: system.figures(),
   }
 }
 
