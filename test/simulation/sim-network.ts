@@ -131,7 +131,10 @@ export class Connected {
     this.ends = [near, far]
     // The listener has done its handshake now; the dialer is about to learn it.
     far.open()
-    near.station.process.arrive(delayMs, () => near.open())
+    near.station.process.arrive(delayMs, () => {
+      // It may have broken meanwhile: to the dialer it is one that never was.
+      if (!near.open()) dialing.onFailed('timeout')
+    })
     for (const end of this.ends) end.station.process.onEnd(() => end.onProcessEnded())
     this.onReachability()
   }
@@ -251,13 +254,15 @@ class End implements Link {
 
   // ---- life
 
-  open(): void {
-    if (this.#phase !== 'opening') return
+  /** False: it is closed already. */
+  open(): boolean {
+    if (this.#phase !== 'opening') return false
     this.#phase = 'open'
     this.#heardMs = Math.max(this.#heardMs, this.#world.nowMs)
     this.#handler = this.#start(this.connected.network.wrap(this))
     this.#receive()
     this.#watchSilence()
+    return true
   }
 
   /** The kernel of an ended process closes: what it sent before still arrives, then the end. */
