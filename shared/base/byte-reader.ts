@@ -20,7 +20,8 @@ export class ByteReader {
 
   /** Reads `buffer[start, end)` from now on. */
   reset(buffer: Buffer, start: number, end: number): void {
-    this.buffer = buffer
+    // All frames of a chunk are in one buffer: a comparison costs less than the write barrier of a store.
+    if (this.buffer !== buffer) this.buffer = buffer
     this.at = start
     this.end = end
   }

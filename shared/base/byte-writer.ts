@@ -24,26 +24,32 @@ export class ByteWriter {
 
   /** Least significant byte first. */
   u32(value: number): void {
-    if (this.length + 4 > this.#bytes.length) this.#reserve(4)
-    this.#bytes[this.length++] = value
-    this.#bytes[this.length++] = value >>> 8
-    this.#bytes[this.length++] = value >>> 16
-    this.#bytes[this.length++] = value >>> 24
+    const at = this.length
+    if (at + 4 > this.#bytes.length) this.#reserve(4)
+    const bytes = this.#bytes
+    bytes[at] = value
+    bytes[at + 1] = value >>> 8
+    bytes[at + 2] = value >>> 16
+    bytes[at + 3] = value >>> 24
+    this.length = at + 4
   }
 
   varint(value: number): void {
-    if (this.length + 8 > this.#bytes.length) this.#reserve(8)
+    let at = this.length
+    if (at + 8 > this.#bytes.length) this.#reserve(8)
+    const bytes = this.#bytes
     while (value >= 0x8000_0000) {
-      this.#bytes[this.length++] = (value % 128) | 0x80
+      bytes[at++] = (value % 128) | 0x80
       value = Math.floor(value / 128)
     }
     // From here on without the remainder of doubles, which costs as much as all the rest.
     let rest = value | 0
     while (rest >= 0x80) {
-      this.#bytes[this.length++] = (rest & 0x7f) | 0x80
+      bytes[at++] = (rest & 0x7f) | 0x80
       rest >>>= 7
     }
-    this.#bytes[this.length++] = rest
+    bytes[at++] = rest
+    this.length = at
   }
 
   /** A double: wall times and Infinity. */
@@ -61,11 +67,13 @@ export class ByteWriter {
   raw(from: Uint8Array, start = 0, end = from.length): void {
     const size = end - start
     if (this.length + size > this.#bytes.length) this.#reserve(size)
-    if (size <= SMALL_COPY) for (let i = start; i < end; i++) this.#bytes[this.length++] = from[i]!
-    else {
-      this.#bytes.set(start === 0 && end === from.length ? from : from.subarray(start, end), this.length)
-      this.length += size
-    }
+    const into = this.#bytes
+    const at = this.length
+    this.length = at + size
+    if (size <= SMALL_COPY) for (let i = 0; i < size; i++) into[at + i] = from[start + i]!
+    else if (size === from.length) into.set(from, at)
+    // A view of the part would be as fast by itself, but is garbage of more than a hundred bytes.
+    else copyPart.call(from as Buffer, into, at, start, end)
   }
 
   text(value: string): void {
@@ -83,7 +91,11 @@ export class ByteWriter {
 
   /** Sets the value of an earlier `u32`: of what must have its place before its value is known. */
   patchU32At(at: number, value: number): void {
-    this.#bytes.writeUInt32LE(value, at)
+    const bytes = this.#bytes
+    bytes[at] = value
+    bytes[at + 1] = value >>> 8
+    bytes[at + 2] = value >>> 16
+    bytes[at + 3] = value >>> 24
   }
 
   /** A view of what was written, valid until more is. */
@@ -115,5 +127,6 @@ export class ByteWriter {
 }
 
 const SMALL_COPY = 24
+const copyPart = Buffer.prototype.copy
 const MIN_FRESH_BYTES = 256
 const MAX_FRESH_BYTES = 65_536

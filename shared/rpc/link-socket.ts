@@ -186,8 +186,9 @@ export class SocketLink implements Link, FrameSink {
     const writer = this.#writer
     this.#frameAt = writer.length
     this.#method = method
-    writer.u32(0)
-    writer.u8(method)
+    // The length has its place; `#end` knows it.
+    writer.room(FRAME_HEADER_BYTES)[writer.length + LENGTH_BYTES] = method
+    writer.length += FRAME_HEADER_BYTES
     return writer
   }
 

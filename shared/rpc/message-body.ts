@@ -45,7 +45,11 @@ export function readMessage(reader: ByteReader, topics: TopicCache, into: Messag
   if (qos === 3 || flags >= FLAGS_LIMIT) throw new ByteReaderError(`message flags ${flags}`)
   const { buffer } = reader
   const topicStart = reader.skip(reader.varint())
-  into.topic = topics.get(buffer, topicStart, reader.at)
+  const topic = topics.get(buffer, topicStart, reader.at)
+  // `into` is old and `buffer` young, so that each store costs a write barrier; within a chunk there is nothing to store.
+  if (into.topic !== topic) into.topic = topic
+  if (into.propertyBytes !== buffer) into.propertyBytes = buffer
+  if (into.payloadBytes !== buffer) into.payloadBytes = buffer
   into.qos = qos
   into.retain = (flags & RETAIN) !== 0
   into.dup = (flags & DUP) !== 0
@@ -53,10 +57,8 @@ export function readMessage(reader: ByteReader, topics: TopicCache, into: Messag
   if (into.packetId === 0 && (flags & HAS_PACKET_ID) !== 0) throw new ByteReaderError('Packet Identifier 0')
   into.expirySeconds = (flags & HAS_EXPIRY) === 0 ? -1 : reader.u32()
   into.expiresAtMs = Infinity
-  into.propertyBytes = buffer
   into.propertiesStart = (flags & HAS_PROPERTIES) === 0 ? 0 : reader.skip(reader.varint())
   into.propertiesEnd = (flags & HAS_PROPERTIES) === 0 ? 0 : reader.at
-  into.payloadBytes = buffer
   into.payloadStart = reader.skip(reader.varint())
   into.payloadEnd = reader.at
   into.ownsBytes = false
