@@ -49,7 +49,7 @@ export const clusterPlan: readonly ClusterRow[] = [
   },
   {
     key: 'pairs-q1',
-    title: 'the same, QoS 1',
+    title: '100 → 100 pairs, QoS 1, 64 B, 20 in flight',
     scenario: 'pairs',
     set: { qos: 1 },
     peers: IN_MEMORY,
@@ -69,7 +69,7 @@ export const clusterPlan: readonly ClusterRow[] = [
   },
   {
     key: 'durable-half',
-    title: 'the same, open loop at half of the full rate',
+    title: '50 → 50 pairs, the same at half of the full rate',
     scenario: 'durable',
     // Room for what is due while the broker is late: a message that finds no slot would not be measured.
     set: { window: 1_000 },
@@ -77,7 +77,7 @@ export const clusterPlan: readonly ClusterRow[] = [
     atHalfRate: true,
     goals: [{ figure: 'p99Ms', subject: clusterReplicated.name, max: 25 }],
   },
-  { key: 'pairs-q2', title: '100 → 100 pairs, QoS 2, 20 in flight', scenario: 'pairs', set: { qos: 2 }, peers: IN_MEMORY, goals: [] },
+  { key: 'pairs-q2', title: '100 → 100 pairs, QoS 2, 64 B, 20 in flight', scenario: 'pairs', set: { qos: 2 }, peers: IN_MEMORY, goals: [] },
   {
     key: 'shared',
     title: '200 → shared group of 5, QoS 1, 64 B, 20 in flight',
