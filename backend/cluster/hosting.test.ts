@@ -54,6 +54,29 @@ describe('at level memory', () => {
   })
 })
 
+test('what a former ownership recorded and did not store is not written by the next one', async () => {
+  const rig = await ClusterRig.open()
+  const client = await rig.frontend().connect(rig.keyIn(0, 'c'), { expirySeconds: NEVER })
+  client.subscribe('x', { qos: 1 })
+  await rig.settle()
+  client.detach()
+  await rig.settle()
+  const a = rig.backend('a')
+  rig.frontend().publish('x', 'unanswered', { qos: 1 })
+  rig.linkOf('f', 'a').pair.deliver()
+  expect(a.turn.isRequested).toBe(true)
+  a.cluster.hosting.drop(0)
+  rig.closeLinksTo(a, 'lapsed')
+  await rig.take(0, 'a')
+  await rig.settle()
+  // The log shows what was written.
+  rig.kill('a')
+  await rig.takeOrphans('b')
+  await rig.settle()
+  const again = await rig.frontend().connect(client.clientId, { expirySeconds: NEVER })
+  expect(await again.drain()).toEqual([])
+})
+
 describe('entries that the store has lost', () => {
   test('are written again while commits wait for it, and what waited goes on', async () => {
     const rig = await ClusterRig.open()

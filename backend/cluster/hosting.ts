@@ -171,6 +171,7 @@ export class Hosting implements ShardHost {
     this.#node.groups.forget(shard.number)
     this.#node.memberships.forget(shard.number)
     this.#node.announcements.clear(shard.number)
+    engine.journal.discard(shard.number)
   }
 
   #forgetSession(session: Session, wasServing: boolean): void {

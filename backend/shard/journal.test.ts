@@ -196,3 +196,21 @@ describe('a store that fails', () => {
     expect(journal.pendingBytes).toBeLessThan(1_000)
   })
 })
+
+test('records of a shard that is not ours any more are dropped, as far as the store has not got them', async () => {
+  for (const text of ['a', 'b', 'c', 'd']) turnWith(text)
+  record(0, 'theirs')
+  record(1, 'ours')
+  note('both')
+  journal.flush()
+  journal.discard(0)
+  journal.discard(2)
+  record(0, 'new')
+  await complete(Infinity)
+  await complete(Infinity)
+  const stored: string[] = []
+  for (const shard of [0, 1]) await store.recover(shard, (_, bytes) => stored.push(bytes.toString()))
+  expect(stored.map(text => text.replace(/[^a-z]/g, ''))).toEqual(['a', 'b', 'c', 'd', 'new', 'ours'])
+  expect(done).toEqual(['a', 'b', 'c', 'd', 'both'])
+  expect(journal.pendingBytes).toBe(0)
+})

@@ -98,6 +98,18 @@ export class Journal {
     return writer
   }
 
+  /**
+   * The shard is not ours any more: what was recorded of it and not passed to the store yet is dropped. Should it be ours again before the
+   * open commit goes, those records would be written in the name of the new ownership, without what came before them.
+   */
+  discard(shard: number): void {
+    const writer = this.#writers[shard]
+    if (!writer || writer.length === 0) return
+    if (this.#openBytes > 0) this.#openBytes -= Math.min(this.#openBytes, writer.length)
+    writer.take()
+    this.#dirty.splice(this.#dirty.indexOf(shard), 1)
+  }
+
   /** Sends the acknowledgement when the records made so far are stored. */
   acknowledgeWhenStored(port: Acknowledger, connection: ConnectionId, ticket: number, reason: ReasonCode): void {
     this.#open.ports.push(port)
