@@ -68,6 +68,20 @@ describe('attach repeated', () => {
     expect(one.take()).toEqual([])
   })
 
+  test('after it was given up as nobody came back for it: its client still learns that there was no session', async () => {
+    const one = client()
+    one.attach({ expirySeconds: NEVER })
+    rig.linkOf('f', 'a').pair.deliver()
+    rig.endTurn(rig.backend('a'))
+    rig.cut('f', 'a')
+    await rig.advance(2_000)
+    expect(rig.backend('a').engine.counters.sessionsConnected).toBe(0)
+    rig.heal()
+    await rig.settle()
+    expect(one.reply).toMatchObject({ is: 'attached', sessionPresent: false })
+    expect(rig.backend('a').engine.counters).toMatchObject({ sessionsConnected: 1, sessionsTotal: 1 })
+  })
+
   test('while its shard is let go: is asked of the next owner, and not refused', async () => {
     const one = client()
     one.attach({ expirySeconds: NEVER })

@@ -16,7 +16,7 @@ const FORMERS_MAX = 8
 export async function onAttach(engine: Engine, request: AttachRequest, link: FrontendLink, isRetry: boolean): Promise<AttachReply> {
   const shard = engine.shardFor(request.clientId)
   const before = shard.sessions.get(request.clientId)
-  if (before !== undefined && isRetry && isOf(before, link, request.connection)) return repeat(engine, before, request, link)
+  if (before !== undefined && isRetry && isLatest(before, link, request.connection)) return repeat(engine, before, request, link)
   if (before === undefined && engine.counters.sessionsTotal >= engine.settings.sessionsMax) {
     return { is: 'refused', reason: ReasonCode.QuotaExceeded, detail: 'no more sessions (sessionsMax)' }
   }
@@ -33,7 +33,10 @@ export async function onAttach(engine: Engine, request: AttachRequest, link: Fro
   return stored(engine, session, request, link)
 }
 
-/** This very connection has attached already, at this backend or at the owner before it, and nobody could tell its frontend. */
+/**
+ * This very connection has attached already, at this backend or at the owner before it, and nobody could tell its frontend. It may have
+ * been given up meanwhile: its client knows nothing of that, and is told what it would have been told.
+ */
 function repeat(engine: Engine, session: Session, request: AttachRequest, link: FrontendLink): Promise<AttachReply> {
   bind(engine, session, request, link, session.isNew)
   return stored(engine, session, request, link)
@@ -134,5 +137,10 @@ export function forgetFormer(session: Session, frontend: string, connection: Con
 
 /** Whether the present connection is this one of that frontend's. */
 export function isOf(session: Session, link: FrontendLink, connection: ConnectionId): boolean {
-  return session.isConnected && session.frontend === link.frontend && session.connection === connection
+  return session.isConnected && isLatest(session, link, connection)
+}
+
+/** Whether the present connection, or the last one when there is none, is this one of that frontend's. */
+function isLatest(session: Session, link: FrontendLink, connection: ConnectionId): boolean {
+  return session.frontend === link.frontend && session.connection === connection
 }
