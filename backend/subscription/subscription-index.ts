@@ -2,7 +2,7 @@ import { MatchCache, MatchResult } from './match-cache.ts'
 import { mergedRecipient, type PackedOptions, packOptions, type Recipient, recipientOf, type SubscriptionOptions } from './recipient.ts'
 import { SharedGroup, type SharedSubscriber } from './shared-group.ts'
 import { Targets } from './targets.ts'
-import { WildcardTrie } from './wildcard-trie.ts'
+import { WildcardTrie } from '#shared/mqtt/wildcard-trie.ts'
 
 /** Matching subscriptions kept per topic that may be kept, unless the owner says otherwise: about 1.5 KiB. */
 const CACHED_SUBSCRIPTIONS_PER_TOPIC = 16

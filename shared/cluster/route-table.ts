@@ -1,6 +1,6 @@
 import { hash32 } from '#shared/base/hash.ts'
 import { RouteDigest } from './route-digest.ts'
-import { WildcardTrie } from './wildcard-trie.ts'
+import { WildcardTrie } from '#shared/mqtt/wildcard-trie.ts'
 
 const SLASH = 0x2f
 const PLUS = 0x2b

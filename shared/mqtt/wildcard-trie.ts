@@ -95,6 +95,13 @@ export class WildcardTrie<V> {
     else node.value = value
   }
 
+  /** The value of `filter`, made by `create` when there is none. */
+  getOrInsert(filter: string, create: () => V): V {
+    const node = filter === '#' ? this.#root : this.#nodeFor(filter)
+    if (isMultiLevel(filter)) return (node.multi ??= create())
+    return (node.value ??= create())
+  }
+
   /** Forgets `filter` and every node that only it needed. */
   delete(filter: string): boolean {
     const nodes = filter === '#' ? [this.#root] : this.#nodesTo(pathOf(filter))
