@@ -12,6 +12,8 @@ export type FaultName =
   | 'redisSlow'
   | 'drain'
   | 'evict'
+  | 'island'
+  | 'killInOutage'
 
 /** What may go wrong, each with its end. Durations are mostly short: beside the limits of the cluster, seldom far beyond. */
 export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> = {
@@ -95,16 +97,53 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     process.arrive(0, () => void pod.backend!.drain(5_000))
   },
   evict: cluster => {
-    const running = cluster.pods.filter(({ role, process }) => role === 'backend' && process?.isRunning === true)
-    if (running.length === 0) return
-    const { id, process } = cluster.world.random.pick(running)
+    const backend = someRunning(cluster, 'backend')
+    if (backend === null) return
+    const { process, id } = backend
     cluster.note('evict', `${process!.instance} is taken for dead`)
     cluster.redis.evict(id, process!.instance)
+    // Who does not hear of its successors goes on with it.
+    const frontend = someRunning(cluster, 'frontend')
+    if (frontend !== null && cluster.world.random.chance(0.5)) separate(cluster, frontend, backend, cluster.world.random.int(500, 3_000))
+  },
+  island: cluster => {
+    const [backend, frontend] = [someRunning(cluster, 'backend'), someRunning(cluster, 'frontend')]
+    if (backend === null || frontend === null) return
+    const ms = cluster.world.random.int(2_000, 7_000)
+    cluster.note('island', `${backend.id} and ${frontend.id} reach each other and nobody else for ${ms} ms`)
+    separate(cluster, frontend, backend, ms)
+    separate(cluster, backend, frontend, ms)
+    for (const { id } of cluster.world.random.chance(0.5) ? [backend] : [backend, frontend]) {
+      cluster.redis.cutOff(id)
+      cluster.world.after(ms, () => cluster.redis.letIn(id))
+    }
+  },
+  killInOutage: cluster => {
+    const pod = someRunning(cluster, 'backend')
+    if (pod === null) return
+    const { process } = pod
+    const ms = duration(cluster, 500)
+    cluster.note('killInOutage', `${process!.instance} does not reach Redis, and is killed after ${ms} ms`)
+    cluster.redis.cutOff(pod.id)
+    cluster.world.after(ms, () => {
+      process!.kill()
+      cluster.redis.letIn(pod.id)
+    })
+    cluster.world.after(ms + duration(cluster, 4_000), () => cluster.start(pod))
   },
 }
 
-function someRunning(cluster: SimCluster): Pod | null {
-  const running = cluster.pods.filter(({ process }) => process?.isRunning === true)
+/** Nothing passes between this one and all other backends but `but`. */
+function separate(cluster: SimCluster, { id }: Pod, but: Pod, ms: number): void {
+  for (const other of cluster.pods) {
+    if (other.id === id || other === but || (other.role === 'frontend' && but.role === 'backend')) continue
+    cluster.network.cut(id, other.id)
+    cluster.world.after(ms, () => cluster.network.heal(id, other.id))
+  }
+}
+
+function someRunning(cluster: SimCluster, wanted?: Pod['role']): Pod | null {
+  const running = cluster.pods.filter(({ process, role }) => process?.isRunning === true && role === (wanted ?? role))
   return running.length === 0 ? null : cluster.world.random.pick(running)
 }
 

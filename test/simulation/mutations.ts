@@ -8,6 +8,8 @@ export interface Mutation {
   readonly store?: Partial<SimStoreOptions>
   /** A process believes that its lease never ends. */
   readonly isLeaseIgnored?: boolean
+  /** A backend forgets which hand-overs it has had. */
+  readonly areHandOversForgotten?: boolean
   /** Between a frontend and what it calls. */
   readonly wrapOwner?: (calls: OwnerPort, process: SimProcess) => OwnerPort
   /** Between a backend's calls and the frontend that they come to. */
@@ -18,9 +20,11 @@ export interface Mutation {
 const LATE_MS = 300
 
 export const MUTATIONS: Readonly<Record<string, Mutation>> = {
+  /** The store takes what an owner appends that was replaced: one that others took for dead by mistake acknowledges what nobody has. */
+  'fencing-ignored': { store: { isFencingIgnored: true } },
   /** Nobody minds the end of a lease, and fencing alone is left: not enough for what needs no write. */
   'lease-ignored': { isLeaseIgnored: true },
-  /** Nor does the store refuse an owner that was replaced. While leases hold, fencing alone is not seen to matter here. */
+  /** Neither. */
   'fencing-and-lease-ignored': { isLeaseIgnored: true, store: { isFencingIgnored: true } },
   /** Acknowledged before it is stored. */
   'commit-answered-early': { store: { isAnsweredEarly: true } },
@@ -36,6 +40,8 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
         },
       }),
   },
+  /** A hand-over that comes again, as its answer was lost, is taken again. */
+  'hand-overs-forgotten': { areHandOversForgotten: true },
   /** After a fail-over everything is delivered again that the client has had. */
   'resumed-from-the-beginning': {
     wrapOwner: calls =>
@@ -57,7 +63,21 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
       }),
   },
   /** Now and then a publish overtakes the one before it. */
-  'publish-overtakes': { wrapOwner: calls => wrap(calls, overtaking(calls)) },
+  'publish-overtakes': {
+    wrapOwner: calls =>
+      wrap(
+        calls,
+        overtaking(calls, () => true),
+      ),
+  },
+  /** The same, only of what was held for a shard or is sent again to its next owner. */
+  'held-publishes-reordered': {
+    wrapOwner: calls =>
+      wrap(
+        calls,
+        overtaking(calls, publisher => publisher !== '', 2),
+      ),
+  },
 }
 
 /** `target` with some of its methods replaced. */
@@ -72,19 +92,20 @@ function wrap<T extends object>(target: T, replaced: Partial<T>): T {
   })
 }
 
-function overtaking(calls: OwnerPort): Partial<OwnerPort> {
+/** Every so many of those that `isMeant` says yes to. */
+function overtaking(calls: OwnerPort, isMeant: (publisher: string) => boolean, every = 5): Partial<OwnerPort> {
   let held: (() => void) | null = null
   let count = 0
   return {
-    publish: (sequence, connection, isRefusable, shards, message) => {
-      if (held === null && ++count % 5 === 0 && sequence !== 0) {
+    publish: (sequence, connection, isRefusable, shards, message, publisher = '') => {
+      if (held === null && isMeant(publisher) && sequence !== 0 && ++count % every === 0) {
         const kept = message.keep()
         const copy = new (shards.constructor as new () => typeof shards)()
         for (let at = 0; at < shards.count; at++) copy.add(shards.numbers[at]!)
-        held = () => calls.publish(sequence, connection, isRefusable, copy, kept)
+        held = () => calls.publish(sequence, connection, isRefusable, copy, kept, publisher)
         return
       }
-      calls.publish(sequence, connection, isRefusable, shards, message)
+      calls.publish(sequence, connection, isRefusable, shards, message, publisher)
       const late = held
       held = null
       late?.()

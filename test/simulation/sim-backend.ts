@@ -106,7 +106,9 @@ export class SimBackend {
     return {
       onFrame: (method, body) => {
         // After standing still nothing may be answered for shards that others may have by now.
-        if (this.#checkLease() && caller.isOpen) dispatch.dispatch(method, body)
+        if (!this.#checkLease() || !caller.isOpen) return
+        if (this.#surroundings.mutation.areHandOversForgotten === true) for (const { seen } of backend.engine.shards) seen.clear()
+        dispatch.dispatch(method, body)
       },
       onCongestion: isCongested => caller.onCongestion(isCongested),
       onClosed: () => caller.closed(),

@@ -226,6 +226,7 @@ export class SimStore implements ClusterStore {
   #lookAt(shard: number, owned: Owned): number | null {
     const { owner, lastNumber } = this.#stored(shard)
     if (this.#isOwnerAt(shard, owned)) return lastNumber
+    if (this.#options.isFencingIgnored === true) return owned.answered
     if (owner !== null && owner.epoch >= owned.epoch) return null
     this.#writeOwner(shard, owned.epoch)
     return 0

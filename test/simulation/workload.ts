@@ -116,12 +116,14 @@ export class Workload {
     const { random } = this.#world
     const choice = random.next()
     if (choice < 0.02) return client.disconnect()
-    if (choice < 0.04) return client.cut()
+    if (choice < 0.05) return client.cut()
     if (choice < 0.07) return client.stall(random.chance(0.5))
     if (choice < 0.22) return this.#subscribe(client)
     if (choice < 0.27) return this.#unsubscribe(client)
-    const burst = random.chance(0.2) ? random.int(2, 8) : 1
-    for (let sent = 0; sent < burst; sent++) this.#publish(client)
+    if (random.chance(0.8)) return this.#publish(client)
+    const burst = random.int(2, 8)
+    if (random.chance(0.5)) for (let sent = 0; sent < burst; sent++) this.#publish(client)
+    else this.#publishMany(client, burst, random.pick(TOPICS), random.pick<Qos>([1, 1, 2]))
   }
 
   #subscribe(client: SimClient): void {
@@ -140,6 +142,11 @@ export class Workload {
     if (client.isAsking(filter)) return
     this.#filters.get(client)!.delete(filter)
     client.unsubscribe(filter)
+  }
+
+  /** In an order that can be seen. */
+  #publishMany(client: SimClient, count: number, topic: string, qos: Qos): void {
+    for (let sent = 0; sent < count && client.unanswered < UNANSWERED_MAX; sent++) client.publish(topic, qos, false)
   }
 
   #publish(client: SimClient): void {
