@@ -188,7 +188,7 @@ class BackendRole implements RunningRole {
       timers: systemTimers,
       log: this.#log,
       closeLinks: reason => {
-        for (const caller of [...cluster.node.callers]) caller.close(reason)
+        for (const caller of cluster.node.callers) caller.close(reason)
       },
     })
     this.#ownership = ownership

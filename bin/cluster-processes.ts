@@ -92,7 +92,10 @@ export class ClusterProcesses implements ChildListener {
   }
 
   async #stopOne(child: ServiceProcess): Promise<void> {
-    const cancel = this.#timers.after(this.#settings.drainDelayMs + this.#settings.drainTimeoutMs + STOP_GRACE_MS, () => void child.stop('SIGKILL'))
+    const cancel = this.#timers.after(
+      this.#settings.drainDelayMs + this.#settings.drainTimeoutMs + STOP_GRACE_MS,
+      () => void child.stop('SIGKILL'),
+    )
     await child.stop()
     cancel()
   }

@@ -153,7 +153,13 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   /** There may be several reasons at a time: that one is gone must not let in what another one holds back. */
   get #mustWait(): boolean {
-    return this.isBehind || this.isHolding || this.isYielding || this.answers.length > PENDING_ANSWERS_MAX / 2 || this.frontend.isPausedByPressure(this)
+    return (
+      this.isBehind ||
+      this.isHolding ||
+      this.isYielding ||
+      this.answers.length > PENDING_ANSWERS_MAX / 2 ||
+      this.frontend.isPausedByPressure(this)
+    )
   }
 
   /**

@@ -33,9 +33,7 @@ export function writeSubscriptions(writer: ByteWriter, subscriptions: readonly S
       writer.u8(refused)
       continue
     }
-    writer.u8(
-      qos | (noLocal ? NO_LOCAL : 0) | (retainAsPublished ? RETAIN_AS_PUBLISHED : 0) | (retainHandling << RETAIN_HANDLING_SHIFT),
-    )
+    writer.u8(qos | (noLocal ? NO_LOCAL : 0) | (retainAsPublished ? RETAIN_AS_PUBLISHED : 0) | (retainHandling << RETAIN_HANDLING_SHIFT))
     writer.text(filter.text)
     writer.varint(identifier)
   }
