@@ -71,9 +71,8 @@ export class ByteWriter {
     const at = this.length
     this.length = at + size
     if (size <= SMALL_COPY) for (let i = 0; i < size; i++) into[at + i] = from[start + i]!
-    else if (size === from.length) into.set(from, at)
-    // A view of the part would be as fast by itself, but is garbage of more than a hundred bytes.
-    else copyPart.call(from as Buffer, into, at, start, end)
+    // `Buffer.copy` makes no view, but has cost a backend some 100 ns more for a message (Node 24).
+    else into.set(size === from.length ? from : from.subarray(start, end), at)
   }
 
   text(value: string): void {
@@ -127,6 +126,5 @@ export class ByteWriter {
 }
 
 const SMALL_COPY = 24
-const copyPart = Buffer.prototype.copy
 const MIN_FRESH_BYTES = 256
 const MAX_FRESH_BYTES = 65_536
