@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { accessSync, constants, mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { sleep } from '../monotonic.ts'
 import { redisInfo } from '../redis-commands.ts'
@@ -40,15 +41,8 @@ function clusterPeer(name: string, level: Level): Peer {
 }
 
 function missingParts(): string | null {
-  const hasRedis = (process.env['PATH'] ?? '').split(path.delimiter).some(directory => {
-    try {
-      accessSync(path.join(directory, 'redis-server'), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
-  return missingMillrace() ?? (hasRedis ? null : 'redis-server is not installed (Debian: apt-get install redis-server)')
+  const isThere = spawnSync('redis-server', ['--version'], { stdio: 'ignore' }).status === 0
+  return missingMillrace() ?? (isThere ? null : 'redis-server is not installed (Debian: apt-get install redis-server)')
 }
 
 /** @throws {Error} a process did not become ready; what it wrote is in the message, and all are stopped */
@@ -67,7 +61,7 @@ class LocalCluster {
   readonly #level: Level
   readonly #directory: string
   readonly #processes: ServerProcess[] = []
-  readonly #key = randomBytes(32).toString('hex')
+  readonly #keyFile: string
   #redisPort = 0
   readonly #removeAtExit = (): void => rmSync(this.#directory, { recursive: true, force: true })
 
@@ -75,6 +69,8 @@ class LocalCluster {
     this.#name = name
     this.#level = level
     this.#directory = temporaryDirectory(name)
+    this.#keyFile = path.join(this.#directory, 'cluster-key')
+    writeFileSync(this.#keyFile, randomBytes(32).toString('hex'), { mode: 0o600 })
     process.on('exit', this.#removeAtExit)
   }
 
@@ -141,6 +137,7 @@ class LocalCluster {
   }
 
   async #startRoles(role: string, count: number, flags: readonly string[]): Promise<ServerProcess[]> {
+    const shared = [`--redis=redis://${HOST}:${this.#redisPort}`, `--cluster-key-file=${this.#keyFile}`]
     const servers: ServerProcess[] = []
     for (let index = 0; index < count; index++) {
       const metrics = `${HOST}:${await freePort()}`
@@ -149,8 +146,7 @@ class LocalCluster {
         this.#spawn({
           name: id,
           directory: this.#directory,
-          command: [process.execPath, PROGRAM, role, '--id', id, '--metrics', metrics, ...flags],
-          environment: { MILLRACE_CLUSTER_KEY: this.#key, MILLRACE_REDIS: `redis://${HOST}:${this.#redisPort}` },
+          command: [process.execPath, PROGRAM, role, '--id', id, '--metrics', metrics, ...shared, ...flags],
           isReady: () => answersReady(`http://${metrics}/readyz`),
         }),
       )

@@ -15,8 +15,6 @@ export interface ServerPlan {
   /** Program and arguments. */
   readonly command: readonly string[]
   readonly directory: string
-  /** Added to our own environment. */
-  readonly environment?: Readonly<Record<string, string>>
   /** Asked again and again until it says yes. */
   isReady(): Promise<boolean>
 }
@@ -31,11 +29,7 @@ export class ServerProcess {
   constructor(plan: ServerPlan) {
     this.#plan = plan
     const [program, ...parameters] = plan.command
-    this.#child = spawn(program!, parameters, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      cwd: plan.directory,
-      env: { ...process.env, ...plan.environment },
-    })
+    this.#child = spawn(program!, parameters, { stdio: ['ignore', 'pipe', 'pipe'], cwd: plan.directory })
     const keep = (chunk: Buffer): void => {
       this.#log = (this.#log + chunk.toString()).slice(-LOG_CHARS_MAX)
     }
