@@ -157,7 +157,10 @@ export function rates(
   { seconds, cpu, partCpuS, redisCommands }: Omit<MeasuredReport, 'numbers' | 'latency' | 'generatorCpuS'>,
   done: number,
 ): Pick<ScenarioResult, 'seconds' | 'done' | 'perSecond' | 'cpuUs' | 'cpu' | 'partCpuUs' | 'redisCommands'> {
-  const cpuUs = cpu && done > 0 ? (cpuSeconds(cpu) * 1e6) / done : null
+  // The sum of the parts, where there are any: seconds of many processes at once may come from the coarser clock.
+  const parts = Object.values(partCpuS)
+  const spentS = parts.length > 0 ? parts.reduce((sum, one) => sum + one, 0) : cpu && cpuSeconds(cpu)
+  const cpuUs = spentS !== null && done > 0 ? (spentS * 1e6) / done : null
   const partCpuUs = Object.fromEntries(Object.entries(partCpuS).map(([name, spentS]) => [name, done > 0 ? (spentS * 1e6) / done : 0]))
   return {
     seconds,
