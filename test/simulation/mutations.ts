@@ -1,7 +1,19 @@
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
 import type { OwnerPort } from '#shared/rpc/owner-port.ts'
 import type { SimStoreOptions } from './sim-store.ts'
+import type { DurabilityLevel } from '../../backend/store/shard-store.ts'
+import type { FaultName } from './faults.ts'
 import type { SimProcess } from './world.ts'
+
+/** What a run is like, where that is not left to chance. */
+export interface Scenario {
+  readonly level?: DurabilityLevel
+  readonly faults?: readonly FaultName[]
+  readonly frontendsMin?: number
+  readonly backendsMin?: number
+  /** Faults and clients go on for so many times as long. */
+  readonly length?: number
+}
 
 /** A way to break the cluster on purpose, from outside its code: the checker must notice. */
 export interface Mutation {
@@ -10,6 +22,8 @@ export interface Mutation {
   readonly isLeaseIgnored?: boolean
   /** A backend forgets which hand-overs it has had. */
   readonly areHandOversForgotten?: boolean
+  /** In what kind of run it matters. */
+  readonly scenario?: Scenario
   /** Between a frontend and what it calls. */
   readonly wrapOwner?: (calls: OwnerPort, process: SimProcess) => OwnerPort
   /** Between a backend's calls and the frontend that they come to. */
@@ -19,17 +33,27 @@ export interface Mutation {
 /** Longer than a SUBACK takes, shorter than anybody would notice. */
 const LATE_MS = 300
 
+/** One backend and its clients on one side, on the other whoever takes its shards meanwhile. */
+const SPLIT: Scenario = { level: 'replicated', faults: ['island'], frontendsMin: 2, backendsMin: 2, length: 2 }
+
 export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   /** The store takes what an owner appends that was replaced: one that others took for dead by mistake acknowledges what nobody has. */
-  'fencing-ignored': { store: { isFencingIgnored: true } },
+  'fencing-ignored': {
+    store: { isFencingIgnored: true },
+    scenario: { level: 'replicated', faults: ['evict', 'kill'], frontendsMin: 2, backendsMin: 2, length: 2 },
+  },
   /** Nobody minds the end of a lease, and fencing alone is left: not enough for what needs no write. */
-  'lease-ignored': { isLeaseIgnored: true },
+  'lease-ignored': { isLeaseIgnored: true, scenario: SPLIT },
   /** Neither. */
-  'fencing-and-lease-ignored': { isLeaseIgnored: true, store: { isFencingIgnored: true } },
+  'fencing-and-lease-ignored': {
+    isLeaseIgnored: true,
+    store: { isFencingIgnored: true },
+    scenario: { ...SPLIT, faults: ['island', 'evict'] },
+  },
   /** Acknowledged before it is stored. */
-  'commit-answered-early': { store: { isAnsweredEarly: true } },
+  'commit-answered-early': { store: { isAnsweredEarly: true }, scenario: { faults: ['killInOutage'], backendsMin: 2 } },
   /** The last entry of the journal is not read by the next owner. */
-  'last-entry-unread': { store: { isLastEntryUnread: true } },
+  'last-entry-unread': { store: { isLastEntryUnread: true }, scenario: { faults: ['kill'], backendsMin: 2 } },
   /** Routes are confirmed before they are applied: what is published right after a SUBACK is missed. */
   'routes-confirmed-early': {
     wrapCaller: (port, calls, process) =>
@@ -41,9 +65,10 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
       }),
   },
   /** A hand-over that comes again, as its answer was lost, is taken again. */
-  'hand-overs-forgotten': { areHandOversForgotten: true },
+  'hand-overs-forgotten': { areHandOversForgotten: true, scenario: { faults: ['cutLinks', 'partition'], backendsMin: 2 } },
   /** After a fail-over everything is delivered again that the client has had. */
   'resumed-from-the-beginning': {
+    scenario: { faults: ['cutLinks', 'drain'], backendsMin: 2 },
     wrapOwner: calls =>
       wrap(calls, {
         resume: (shard, sessions, isLast) =>
@@ -56,6 +81,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   },
   /** What a frontend asks again after a failover passes for something new. */
   'retries-unmarked': {
+    scenario: { level: 'replicated', faults: ['cutLinks', 'kill'], backendsMin: 2 },
     wrapOwner: calls =>
       wrap(calls, {
         attach: (request, attach) => calls.attach(request, attach, false),
@@ -72,6 +98,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   },
   /** The same, only of what was held for a shard or is sent again to its next owner. */
   'held-publishes-reordered': {
+    scenario: { faults: ['drain', 'cutLinks'], backendsMin: 2 },
     wrapOwner: calls =>
       wrap(
         calls,

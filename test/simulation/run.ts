@@ -41,12 +41,13 @@ async function main(): Promise<void> {
     busyMs: Number(values['busy-ms']),
     system: values.system === 'standalone' ? 'standalone' : 'cluster',
     mutation: null,
+    isBroken: false,
     words: null,
   }
   const range = { first: Number(values.seed), seeds: Number(values.seeds), keepGoing: values['keep-going'] }
   const words = values.words?.split(',') ?? []
   if (values.mutation === undefined) await runAll(runner, range.seeds === 1 ? { ...order, words } : order, range)
-  else if (range.seeds === 1) await runAll(runner, { ...order, words, mutation: values.mutation }, range)
+  else if (range.seeds === 1) await runAll(runner, { ...order, words, mutation: values.mutation, isBroken: true }, range)
   else await runMutations(runner, order, range, values.mutation === 'all' ? Object.keys(MUTATIONS) : [values.mutation])
   await runner.close()
 }
@@ -83,8 +84,8 @@ async function runMutations(runner: SeedRunner, order: Order, { first, seeds }: 
     const caught: number[] = []
     const rules = new Set<string>()
     for (let seed = first; seed < first + seeds; seed++) {
-      const { violations } = await runner.run({ ...order, seed, mutation })
-      if (violations.length === 0 || (await runner.run({ ...order, seed })).violations.length > 0) continue
+      const { violations } = await runner.run({ ...order, seed, mutation, isBroken: true })
+      if (violations.length === 0 || (await runner.run({ ...order, seed, mutation })).violations.length > 0) continue
       caught.push(seed)
       for (const { rule } of violations) rules.add(rule)
     }

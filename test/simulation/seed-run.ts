@@ -9,8 +9,10 @@ export interface SeedOrder {
   readonly seed: number
   readonly busyMs: number
   readonly system: 'cluster' | 'standalone'
-  /** Name of what is broken on purpose. */
+  /** Name of a mutation: a run in which it matters. */
   readonly mutation: string | null
+  /** What the mutation says is broken; false: all else is the same. */
+  readonly isBroken: boolean
   /** Lines of the history that say something about these are wanted; null: none. Empty: what the first violation names. */
   readonly words: readonly string[] | null
 }
@@ -38,15 +40,19 @@ const LOAD = { faultPauseMs: 1_000, clientsMin: 3, clientsMax: 7, pauseMs: 80 }
 
 /** Runs one seed. */
 export async function runSeed(order: SeedOrder): Promise<SeedResult> {
-  const { seed, busyMs, system, mutation: name } = order
-  const mutation = name === null ? {} : MUTATIONS[name]
-  if (mutation === undefined) throw new Error(`no mutation ${name}`)
+  const { seed, busyMs, system, mutation: name, isBroken } = order
+  const named = name === null ? {} : MUTATIONS[name]
+  if (named === undefined) throw new Error(`no mutation ${name}`)
+  const { scenario = {} } = named
+  const mutation = isBroken ? named : {}
   const outcome = await simulate({
     ...LOAD,
     seed,
-    busyMs,
+    busyMs: busyMs * (scenario.length ?? 1),
     system: (world, history) =>
-      system === 'standalone' ? new SimStandalone(world, history, mutation.store ?? {}) : new SimCluster(world, history, mutation),
+      system === 'standalone'
+        ? new SimStandalone(world, history, mutation.store ?? {})
+        : new SimCluster(world, history, mutation, scenario),
   })
   return resultOf(outcome, order)
 }

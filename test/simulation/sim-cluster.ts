@@ -1,6 +1,6 @@
 import { FAULTS, type FaultName } from './faults.ts'
 import type { History } from './history.ts'
-import type { Mutation } from './mutations.ts'
+import type { Mutation, Scenario } from './mutations.ts'
 import { SimBackend } from './sim-backend.ts'
 import { SimFrontend } from './sim-frontend.ts'
 import { SimNetwork } from './sim-network.ts'
@@ -36,7 +36,7 @@ export class SimCluster implements SystemUnderTest {
   /** Of all runs. */
   readonly #processes: (SimFrontend | SimBackend)[] = []
 
-  constructor(world: World, history: History, mutation: Mutation) {
+  constructor(world: World, history: History, mutation: Mutation, scenario: Scenario = {}) {
     const { random } = world
     this.world = world
     this.history = history
@@ -47,14 +47,15 @@ export class SimCluster implements SystemUnderTest {
     this.redis = new SimRedis(world, shardCount)
     this.redis.delayMsMax = random.pick([0.5, 2, 10])
     this.redis.lagMsMax = random.pick([1, 5, 50])
-    const level = random.pick(LEVELS)
+    const level = scenario.level ?? random.pick(LEVELS)
     this.surroundings = { world, history, network: this.network, redis: this.redis, shardCount, level, mutation }
-    for (let number = random.int(1, 3); number > 0; number--) this.#add('frontend', `f${number}`)
-    for (let number = random.int(1, 4); number > 0; number--) this.#add('backend', `b${number}`)
+    for (let number = random.int(scenario.frontendsMin ?? 1, 3); number > 0; number--) this.#add('frontend', `f${number}`)
+    for (let number = random.int(scenario.backendsMin ?? 1, 4); number > 0; number--) this.#add('backend', `b${number}`)
     // Not every kind in every run, so that runs differ. Without a store only planned moves keep what is acknowledged.
-    const names = level === 'memory' ? HARMLESS : (Object.keys(FAULTS) as FaultName[])
+    const possible = level === 'memory' ? HARMLESS : (Object.keys(FAULTS) as FaultName[])
+    const names = possible.filter(name => scenario.faults?.includes(name) ?? true)
     const chosen = names.filter(() => random.chance(0.5))
-    this.#faults = chosen.length > 0 ? chosen : names
+    this.#faults = chosen.length > 0 ? chosen : names.length > 0 ? names : possible
     history.add({
       is: 'fault',
       kind: 'note',
