@@ -108,8 +108,9 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
   },
   island: cluster => {
     const [backend, frontend] = [someRunning(cluster, 'backend'), someRunning(cluster, 'frontend')]
-    if (backend === null || frontend === null) return
-    const ms = cluster.world.random.int(2_000, 7_000)
+    if (backend === null || frontend === null || cluster.world.nowMs < cluster.islandFromMs) return
+    const ms = cluster.world.random.int(2_000, 9_000)
+    cluster.islandFromMs = cluster.world.nowMs + ms + ISLAND_PAUSE_MS
     cluster.note('island', `${backend.id} and ${frontend.id} reach each other and nobody else for ${ms} ms`)
     separate(cluster, frontend, backend, ms)
     separate(cluster, backend, frontend, ms)
@@ -132,6 +133,9 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     cluster.world.after(ms + duration(cluster, 4_000), () => cluster.start(pod))
   },
 }
+
+/** One after the other, and not before there is anything to take over: shards are claimed 1.2 s after the first lease. */
+export const ISLAND_PAUSE_MS = 2_000
 
 /** Nothing passes between this one and all other backends but `but`. */
 function separate(cluster: SimCluster, { id }: Pod, but: Pod, ms: number): void {

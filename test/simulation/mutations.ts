@@ -34,7 +34,7 @@ export interface Mutation {
 const LATE_MS = 300
 
 /** One backend and its clients on one side, on the other whoever takes its shards meanwhile. */
-const SPLIT: Scenario = { level: 'replicated', faults: ['island'], frontendsMin: 2, backendsMin: 2, length: 2 }
+const SPLIT: Scenario = { level: 'replicated', faults: ['island'], frontendsMin: 2, backendsMin: 2, length: 3 }
 
 export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   /** The store takes what an owner appends that was replaced: one that others took for dead by mistake acknowledges what nobody has. */

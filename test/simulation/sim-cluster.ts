@@ -1,4 +1,4 @@
-import { FAULTS, type FaultName } from './faults.ts'
+import { FAULTS, type FaultName, ISLAND_PAUSE_MS } from './faults.ts'
 import type { History } from './history.ts'
 import type { Mutation, Scenario } from './mutations.ts'
 import { SimBackend } from './sim-backend.ts'
@@ -32,6 +32,8 @@ export class SimCluster implements SystemUnderTest {
   readonly redis: SimRedis
   readonly surroundings: Surroundings
   readonly pods: Pod[] = []
+  /** From then on there may be another island. */
+  islandFromMs = ISLAND_PAUSE_MS
   readonly #faults: readonly FaultName[]
   /** Of all runs. */
   readonly #processes: (SimFrontend | SimBackend)[] = []

@@ -3,14 +3,14 @@ import { type ClientKind, SimClient } from './sim-client.ts'
 import type { ClientPort } from './sim-transport.ts'
 import type { World } from './world.ts'
 
-const TOPICS = ['t/1', 't/2', 't/1/x', 'u/1']
-const FILTERS = ['t/1', 't/2', 't/+', 't/#', '+/1', 'u/1', 'r/+', 'w/+']
+const TOPICS = ['t/1', 't/2', 't/3', 't/1/x', 'u/1', 'u/2']
+const FILTERS = ['t/1', 't/2', 't/3', 't/+', 't/#', '+/1', '+/2', 't/1/x', 'u/1', 'u/2', 'u/+', 'r/+', 'w/+']
 /** Nothing but one Shared Subscription matches each of these topics, so that each delivery on it belongs to the group. */
 const GROUP_TOPICS = ['g/a/b', 'h/a/b']
 const GROUP_FILTERS = ['$share/one/g/a/b', '$share/one/h/+/b']
 const WILL_TOPIC = 'w/1'
-/** As many publishes a client has unanswered at most. */
-const UNANSWERED_MAX = 20
+/** As many publishes a client has unanswered at most: one of these in each run. */
+const UNANSWERED_MAX = [10, 20, 100]
 const RECONNECT_MS_MAX = 1_500
 const PROMPT_RECONNECT_MS = 100
 
@@ -28,6 +28,7 @@ export class Workload {
   readonly #history: History
   readonly #ports: () => readonly ClientPort[]
   readonly #pauseMs: number
+  readonly #unansweredMax: number
   /** Filters that a client has asked for and not given back. */
   readonly #filters = new Map<SimClient, Set<string>>()
   #phase: 'busy' | 'quiet' = 'busy'
@@ -37,6 +38,7 @@ export class Workload {
     this.#history = history
     this.#ports = ports
     this.#pauseMs = options.pauseMs
+    this.#unansweredMax = world.random.pick(UNANSWERED_MAX)
     const count = world.random.int(options.clientsMin, options.clientsMax)
     for (let number = 1; number <= count; number++) this.#add(this.#kind(number), number)
   }
@@ -118,8 +120,8 @@ export class Workload {
     if (choice < 0.02) return client.disconnect()
     if (choice < 0.05) return client.cut()
     if (choice < 0.07) return client.stall(random.chance(0.5))
-    if (choice < 0.22) return this.#subscribe(client)
-    if (choice < 0.27) return this.#unsubscribe(client)
+    if (choice < 0.2) return this.#subscribe(client)
+    if (choice < 0.25) return this.#unsubscribe(client)
     if (random.chance(0.8)) return this.#publish(client)
     const burst = random.int(2, 8)
     if (random.chance(0.5)) for (let sent = 0; sent < burst; sent++) this.#publish(client)
@@ -146,12 +148,12 @@ export class Workload {
 
   /** In an order that can be seen. */
   #publishMany(client: SimClient, count: number, topic: string, qos: Qos): void {
-    for (let sent = 0; sent < count && client.unanswered < UNANSWERED_MAX; sent++) client.publish(topic, qos, false)
+    for (let sent = 0; sent < count && client.unanswered < this.#unansweredMax; sent++) client.publish(topic, qos, false)
   }
 
   #publish(client: SimClient): void {
     const { random } = this.#world
-    if (client.unanswered >= UNANSWERED_MAX) return
+    if (client.unanswered >= this.#unansweredMax) return
     const choice = random.next()
     // One writer for each retained topic, and one QoS, so that there is an order in which to see its messages.
     if (choice < 0.12) return client.publish(`r/${client.clientId}`, this.clients.indexOf(client) % 2 === 0 ? 1 : 2, true)
