@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { afterEach } from 'vitest'
+import { afterAll, afterEach } from 'vitest'
 
 const ROOT = join(import.meta.dirname, '../..')
 /** What is kept of standard error. */
@@ -76,8 +76,7 @@ export class ClusterProcess {
   }
 
   /** Serving. @throws it ended instead */
-  static async start(flags: readonly string[], directory: string): Promise<ClusterProcess> {
-    const command = new Command(flags, directory)
+  static async start(command: Command): Promise<ClusterProcess> {
     return new ClusterProcess(command, JSON.parse(await command.firstLine()) as FirstLine)
   }
 
@@ -158,14 +157,12 @@ class Command {
   constructor(flags: readonly string[], directory: string) {
     const args = [join(ROOT, 'bin/millrace.js'), 'cluster', '--base-port', '0', ...flags]
     this.#child = spawn(join(ROOT, 'node_modules/.bin/node'), args, { cwd: directory, stdio: ['ignore', 'pipe', 'pipe'] })
-    running.add(this)
     // Not `close`: what was started holds the pipes for a moment longer.
     this.ended = once(this.#child, 'exit').then(([code, signal]: unknown[]) => ({
       code: code as number | null,
       signal: signal as NodeJS.Signals | null,
     }))
     void this.ended.then(ended => {
-      running.delete(this)
       this.#wake(ended)
     })
     this.#child.stdout.on('data', (text: Buffer) => {
@@ -204,29 +201,48 @@ class Command {
   }
 }
 
-const running = new Set<Command>()
+/** Clusters and directories that are gone when it ends. */
+class Scope {
+  readonly #commands: Command[] = []
+  readonly #directories: string[] = []
 
-async function end(): Promise<void> {
-  await Promise.all(
-    [...running].map(command => {
-      command.signal('SIGKILL')
-      return command.ended
-    }),
-  )
+  async directory(): Promise<string> {
+    const directory = await mkdtemp(join(tmpdir(), 'millrace-test-'))
+    this.#directories.push(directory)
+    return directory
+  }
+
+  async start(flags: readonly string[]): Promise<ClusterProcess> {
+    const logLevel = flags.includes('--log-level') ? [] : ['--log-level', 'info']
+    const command = new Command([...logLevel, ...flags], await this.directory())
+    this.#commands.push(command)
+    return ClusterProcess.start(command)
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(
+      this.#commands.splice(0).map(command => {
+        command.signal('SIGKILL')
+        return command.ended
+      }),
+    )
+    await Promise.all(this.#directories.splice(0).map(directory => rm(directory, { recursive: true, force: true })))
+  }
 }
 
-const directories: string[] = []
-afterEach(async () => {
-  await end()
-  await Promise.all(directories.splice(0).map(directory => rm(directory, { recursive: true, force: true })))
-})
+const ofTest = new Scope()
+const ofFile = new Scope()
+afterEach(() => ofTest.end())
+afterAll(() => ofFile.end())
 
 /** A cluster that serves, for the test that calls this; it does not outlive it. */
 export async function startCluster(...flags: readonly string[]): Promise<ClusterProcess> {
-  const directory = await mkdtemp(join(tmpdir(), 'millrace-test-'))
-  directories.push(directory)
-  const logLevel = flags.includes('--log-level') ? [] : ['--log-level', 'info']
-  return ClusterProcess.start([...logLevel, ...flags], directory)
+  return ofTest.start(flags)
+}
+
+/** One that all tests of the file share, made with what `flags` answers: it gets a directory that lives as long. */
+export async function startClusterForFile(flags: (directory: string) => Promise<readonly string[]>): Promise<ClusterProcess> {
+  return ofFile.start(await flags(await ofFile.directory()))
 }
 
 /** Whether a process is there, a zombie not counting: its parent has not looked yet. */
