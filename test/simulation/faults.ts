@@ -102,19 +102,22 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
     const { process, id } = backend
     cluster.note('evict', `${process!.instance} is taken for dead`)
     cluster.redis.evict(id, process!.instance)
-    // Who does not hear of its successors goes on with it.
-    const frontend = someRunning(cluster, 'frontend')
-    if (frontend !== null && cluster.world.random.chance(0.5)) separate(cluster, frontend, backend, cluster.world.random.int(500, 3_000))
+    // A frontend that does not hear of its successors goes on with it, and it goes on when it does not hear of them either.
+    const frontend = someFrontend(cluster)
+    if (frontend === null || !(cluster.isDivided || cluster.world.random.chance(0.5))) return
+    const ms = cluster.world.random.int(500, 3_000)
+    separate(cluster, frontend, backend, ms)
+    separate(cluster, backend, frontend, ms)
   },
   island: cluster => {
-    const [backend, frontend] = [someRunning(cluster, 'backend'), someRunning(cluster, 'frontend')]
+    const [backend, frontend] = [someRunning(cluster, 'backend'), someFrontend(cluster)]
     if (backend === null || frontend === null || cluster.world.nowMs < cluster.islandFromMs) return
     const ms = cluster.world.random.int(2_000, 9_000)
     cluster.islandFromMs = cluster.world.nowMs + ms + ISLAND_PAUSE_MS
     cluster.note('island', `${backend.id} and ${frontend.id} reach each other and nobody else for ${ms} ms`)
     separate(cluster, frontend, backend, ms)
     separate(cluster, backend, frontend, ms)
-    for (const { id } of cluster.world.random.chance(0.5) ? [backend] : [backend, frontend]) {
+    for (const { id } of !cluster.isDivided && cluster.world.random.chance(0.5) ? [backend] : [backend, frontend]) {
       cluster.redis.cutOff(id)
       cluster.world.after(ms, () => cluster.redis.letIn(id))
     }
@@ -149,6 +152,11 @@ function separate(cluster: SimCluster, { id }: Pod, but: Pod, ms: number): void 
 function someRunning(cluster: SimCluster, wanted?: Pod['role']): Pod | null {
   const running = cluster.pods.filter(({ process, role }) => process?.isRunning === true && role === (wanted ?? role))
   return running.length === 0 ? null : cluster.world.random.pick(running)
+}
+
+/** The one that the publishers have, when they have one. */
+function someFrontend(cluster: SimCluster): Pod | null {
+  return cluster.isDivided ? cluster.pods[0]! : someRunning(cluster, 'frontend')
 }
 
 /** Whole milliseconds, short ones more often. */

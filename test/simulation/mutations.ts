@@ -9,10 +9,13 @@ import type { SimProcess } from './world.ts'
 export interface Scenario {
   readonly level?: DurabilityLevel
   readonly faults?: readonly FaultName[]
-  readonly frontendsMin?: number
-  readonly backendsMin?: number
+  readonly frontends?: number
+  readonly backends?: number
   /** Faults and clients go on for so many times as long. */
   readonly length?: number
+  readonly publishersShare?: number
+  /** Some only publish, by the first frontend, which loses sight of all backends but the one that the others lose sight of. */
+  readonly isDivided?: boolean
 }
 
 /** A way to break the cluster on purpose, from outside its code: the checker must notice. */
@@ -34,13 +37,21 @@ export interface Mutation {
 const LATE_MS = 300
 
 /** One backend and its clients on one side, on the other whoever takes its shards meanwhile. */
-const SPLIT: Scenario = { level: 'replicated', faults: ['island'], frontendsMin: 2, backendsMin: 2, length: 3 }
+const SPLIT: Scenario = {
+  level: 'replicated',
+  faults: ['island'],
+  frontends: 2,
+  backends: 2,
+  length: 1.5,
+  publishersShare: 0.5,
+  isDivided: true,
+}
 
 export const MUTATIONS: Readonly<Record<string, Mutation>> = {
-  /** The store takes what an owner appends that was replaced: one that others took for dead by mistake acknowledges what nobody has. */
+  /** The store refuses what a replaced owner appends, who takes no notice: one that others took for dead by mistake acknowledges what nobody has. */
   'fencing-ignored': {
     store: { isFencingIgnored: true },
-    scenario: { level: 'replicated', faults: ['evict', 'kill'], frontendsMin: 2, backendsMin: 2, length: 2 },
+    scenario: { ...SPLIT, faults: ['evict'] },
   },
   /** Nobody minds the end of a lease, and fencing alone is left: not enough for what needs no write. */
   'lease-ignored': { isLeaseIgnored: true, scenario: SPLIT },
@@ -51,9 +62,9 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     scenario: { ...SPLIT, faults: ['island', 'evict'] },
   },
   /** Acknowledged before it is stored. */
-  'commit-answered-early': { store: { isAnsweredEarly: true }, scenario: { faults: ['killInOutage'], backendsMin: 2 } },
+  'commit-answered-early': { store: { isAnsweredEarly: true }, scenario: { faults: ['killInOutage'], backends: 2 } },
   /** The last entry of the journal is not read by the next owner. */
-  'last-entry-unread': { store: { isLastEntryUnread: true }, scenario: { faults: ['kill'], backendsMin: 2 } },
+  'last-entry-unread': { store: { isLastEntryUnread: true }, scenario: { faults: ['kill'], backends: 2 } },
   /** Routes are confirmed before they are applied: what is published right after a SUBACK is missed. */
   'routes-confirmed-early': {
     wrapCaller: (port, calls, process) =>
@@ -65,10 +76,10 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
       }),
   },
   /** A hand-over that comes again, as its answer was lost, is taken again. */
-  'hand-overs-forgotten': { areHandOversForgotten: true, scenario: { faults: ['cutLinks', 'partition'], backendsMin: 2 } },
+  'hand-overs-forgotten': { areHandOversForgotten: true, scenario: { faults: ['cutLinks', 'partition'], backends: 2 } },
   /** After a fail-over everything is delivered again that the client has had. */
   'resumed-from-the-beginning': {
-    scenario: { faults: ['cutLinks', 'drain'], backendsMin: 2 },
+    scenario: { faults: ['cutLinks', 'drain'], backends: 2 },
     wrapOwner: calls =>
       wrap(calls, {
         resume: (shard, sessions, isLast) =>
@@ -81,7 +92,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   },
   /** What a frontend asks again after a failover passes for something new. */
   'retries-unmarked': {
-    scenario: { level: 'replicated', faults: ['cutLinks', 'kill'], backendsMin: 2 },
+    scenario: { level: 'replicated', faults: ['cutLinks', 'kill'], backends: 2 },
     wrapOwner: calls =>
       wrap(calls, {
         attach: (request, attach) => calls.attach(request, attach, false),
@@ -98,7 +109,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   },
   /** The same, only of what was held for a shard or is sent again to its next owner. */
   'held-publishes-reordered': {
-    scenario: { faults: ['drain', 'cutLinks'], backendsMin: 2 },
+    scenario: { faults: ['drain', 'cutLinks'], backends: 2 },
     wrapOwner: calls =>
       wrap(
         calls,

@@ -36,7 +36,7 @@ export interface SeedResult {
   readonly lines: readonly string[]
 }
 
-const LOAD = { faultPauseMs: 1_000, clientsMin: 3, clientsMax: 7, pauseMs: 80 }
+const LOAD = { faultPauseMs: 1_000, clientsMin: 3, clientsMax: 7, pauseMs: 80, publishersShare: 0.2, isDivided: false }
 
 /** Runs one seed. */
 export async function runSeed(order: SeedOrder): Promise<SeedResult> {
@@ -47,6 +47,8 @@ export async function runSeed(order: SeedOrder): Promise<SeedResult> {
   const mutation = isBroken ? named : {}
   const outcome = await simulate({
     ...LOAD,
+    publishersShare: scenario.publishersShare ?? LOAD.publishersShare,
+    isDivided: scenario.isDivided ?? LOAD.isDivided,
     seed,
     busyMs: busyMs * (scenario.length ?? 1),
     system: (world, history) =>

@@ -34,6 +34,7 @@ export class SimCluster implements SystemUnderTest {
   readonly pods: Pod[] = []
   /** From then on there may be another island. */
   islandFromMs = ISLAND_PAUSE_MS
+  readonly isDivided: boolean
   readonly #faults: readonly FaultName[]
   /** Of all runs. */
   readonly #processes: (SimFrontend | SimBackend)[] = []
@@ -41,6 +42,7 @@ export class SimCluster implements SystemUnderTest {
   constructor(world: World, history: History, mutation: Mutation, scenario: Scenario = {}) {
     const { random } = world
     this.world = world
+    this.isDivided = scenario.isDivided ?? false
     this.history = history
     this.network = new SimNetwork(world)
     this.network.delayMsMax = random.pick([0.5, 2, 10])
@@ -51,8 +53,8 @@ export class SimCluster implements SystemUnderTest {
     this.redis.lagMsMax = random.pick([1, 5, 50])
     const level = scenario.level ?? random.pick(LEVELS)
     this.surroundings = { world, history, network: this.network, redis: this.redis, shardCount, level, mutation }
-    for (let number = random.int(scenario.frontendsMin ?? 1, 3); number > 0; number--) this.#add('frontend', `f${number}`)
-    for (let number = random.int(scenario.backendsMin ?? 1, 4); number > 0; number--) this.#add('backend', `b${number}`)
+    for (let number = scenario.frontends ?? random.int(1, 3); number > 0; number--) this.#add('frontend', `f${number}`)
+    for (let number = scenario.backends ?? random.int(1, 4); number > 0; number--) this.#add('backend', `b${number}`)
     // Not every kind in every run, so that runs differ. Without a store only planned moves keep what is acknowledged.
     const possible = level === 'memory' ? HARMLESS : (Object.keys(FAULTS) as FaultName[])
     const names = possible.filter(name => scenario.faults?.includes(name) ?? true)

@@ -19,7 +19,7 @@ const PAGE_ENTRIES = 20
 export interface SimStoreOptions {
   readonly level: DurabilityLevel
   readonly memberId: string
-  /** Mutation: appends of a replaced owner are taken. */
+  /** Mutation: an owner that was replaced takes no notice when its appends are refused. */
   readonly isFencingIgnored?: boolean
   /** Mutation: a commit counts before it is stored. */
   readonly isAnsweredEarly?: boolean
@@ -167,17 +167,16 @@ export class SimStore implements ClusterStore {
 
   /** At Redis: everything pending up to `last` that is not stored yet. False: another owner has come. */
   #appendAt(shard: number, owned: Owned, last: number): boolean {
-    if (!this.#isOwnerAt(shard, owned) && this.#options.isFencingIgnored !== true) return false
+    if (!this.#isOwnerAt(shard, owned)) return this.#options.isFencingIgnored === true
     const from = this.#stored(shard).lastNumber
-    const isOwner = this.#isOwnerAt(shard, owned)
     const entries = owned.pending
-      .filter(({ number }) => number <= last && (number > from || !isOwner))
+      .filter(({ number }) => number <= last && number > from)
       .map(({ number, bytes }) => ({ epoch: owned.epoch, number, bytes }))
     if (entries.length === 0) return true
     this.#redis.write(state => {
       const stored = state.shards[shard]!
       stored.log.push(...entries)
-      if (isOwner) stored.lastNumber = last
+      stored.lastNumber = last
     })
     return true
   }

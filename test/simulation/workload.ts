@@ -11,6 +11,8 @@ const GROUP_FILTERS = ['$share/one/g/a/b', '$share/one/h/+/b']
 const WILL_TOPIC = 'w/1'
 /** As many publishes a client has unanswered at most: one of these in each run. */
 const UNANSWERED_MAX = [10, 20, 100]
+/** Of the choices below, so many from the end: publishes alone. */
+const PUBLISHERS_CHOOSE = 0.75
 const RECONNECT_MS_MAX = 1_500
 const PROMPT_RECONNECT_MS = 100
 
@@ -19,6 +21,10 @@ export interface WorkloadOptions {
   readonly clientsMax: number
   /** Mean milliseconds between two acts of a client. */
   readonly pauseMs: number
+  /** Share of clients that do nothing but publish, on connections that last: nothing holds them up. */
+  readonly publishersShare: number
+  /** These have the first port for themselves, and the others keep their connections and Subscriptions. */
+  readonly isDivided: boolean
 }
 
 /** Clients that do at random what clients do. */
@@ -28,7 +34,9 @@ export class Workload {
   readonly #history: History
   readonly #ports: () => readonly ClientPort[]
   readonly #pauseMs: number
+  readonly #isDivided: boolean
   readonly #unansweredMax: number
+  readonly #publishers = new Set<SimClient>()
   /** Filters that a client has asked for and not given back. */
   readonly #filters = new Map<SimClient, Set<string>>()
   #phase: 'busy' | 'quiet' = 'busy'
@@ -38,9 +46,13 @@ export class Workload {
     this.#history = history
     this.#ports = ports
     this.#pauseMs = options.pauseMs
+    this.#isDivided = options.isDivided
     this.#unansweredMax = world.random.pick(UNANSWERED_MAX)
     const count = world.random.int(options.clientsMin, options.clientsMax)
-    for (let number = 1; number <= count; number++) this.#add(this.#kind(number), number)
+    for (let number = 1; number <= count; number++) {
+      this.#add(this.#kind(number), number)
+      if (number > 2 && world.random.chance(options.publishersShare)) this.#publishers.add(this.clients.at(-1)!)
+    }
   }
 
   #kind(number: number): ClientKind {
@@ -79,7 +91,8 @@ export class Workload {
     const { random } = this.#world
     const isClean = this.#phase === 'busy' && client.kind.version === 5 && random.chance(0.05)
     if (isClean || !client.kind.isPersistent) this.#filters.get(client)!.clear()
-    client.connect(random.pick(ports), isClean)
+    if (this.#isDivided) client.connect(ports.at(this.#publishers.has(client) ? 0 : -1)!, false)
+    else client.connect(random.pick(ports), isClean)
   }
 
   /** From now on clients only finish what they began. */
@@ -116,7 +129,8 @@ export class Workload {
 
   #act(client: SimClient): void {
     const { random } = this.#world
-    const choice = random.next()
+    const choice = this.#publishers.has(client) ? 1 - random.next() * PUBLISHERS_CHOOSE : random.next()
+    if (this.#isDivided && choice < 0.25) return this.#subscribe(client)
     if (choice < 0.02) return client.disconnect()
     if (choice < 0.05) return client.cut()
     if (choice < 0.07) return client.stall(random.chance(0.5))
