@@ -98,16 +98,23 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
   },
   evict: cluster => {
     const backend = someRunning(cluster, 'backend')
-    if (backend === null) return
+    if (backend === null || (cluster.isDivided && cluster.world.nowMs < cluster.islandFromMs)) return
     const { process, id } = backend
     cluster.note('evict', `${process!.instance} is taken for dead`)
     cluster.redis.evict(id, process!.instance)
     // A frontend that does not hear of its successors goes on with it, and it goes on when it does not hear of them either.
     const frontend = someFrontend(cluster)
     if (frontend === null || !(cluster.isDivided || cluster.world.random.chance(0.5))) return
-    const ms = cluster.world.random.int(500, 3_000)
+    const ms = cluster.world.random.int(500, 2_500)
     separate(cluster, frontend, backend, ms)
     separate(cluster, backend, frontend, ms)
+    if (!cluster.isDivided) return
+    // Nor do they hear of it by the registry, for less than the lease: fencing is all that is left.
+    cluster.islandFromMs = cluster.world.nowMs + 2 * ISLAND_PAUSE_MS + ms
+    for (const pod of [frontend, backend]) {
+      cluster.redis.cutOff(`registry ${pod.id}`)
+      cluster.world.after(ms, () => cluster.redis.letIn(`registry ${pod.id}`))
+    }
   },
   island: cluster => {
     const [backend, frontend] = [someRunning(cluster, 'backend'), someFrontend(cluster)]

@@ -13,7 +13,11 @@ export class RedisClient {
   #lastCallMs = 0
   #lastAnswerMs = 0
 
-  constructor(redis: SimRedis, process: SimProcess, waitsForReplica: boolean) {
+  readonly #name: string
+
+  /** @param purpose may be out of reach for itself, as it has a connection of its own */
+  constructor(redis: SimRedis, process: SimProcess, waitsForReplica: boolean, purpose: 'store' | 'registry') {
+    this.#name = `${purpose} ${process.name}`
     this.redis = redis
     this.process = process
     this.waitsForReplica = waitsForReplica
@@ -24,7 +28,7 @@ export class RedisClient {
   }
 
   get isReachable(): boolean {
-    return this.redis.isReachableBy(this.process.name)
+    return this.redis.isReachableBy(this.process.name) && this.redis.isReachableBy(this.#name)
   }
 
   /** `at` runs when the call is at Redis, `answer` back in the process, in the order of the calls. */

@@ -68,7 +68,7 @@ export class SimBackend {
       timers,
       log,
       closeLinks: reason => {
-        for (const caller of [...node.callers]) caller.close(reason)
+        for (const caller of node.callers) caller.close(reason)
       },
     })
     others.bind(node, this.ownership)

@@ -111,7 +111,7 @@ export class SimCluster implements SystemUnderTest {
   heal(): void {
     this.network.healAll()
     this.redis.delayMsMax = Math.min(this.redis.delayMsMax, 10)
-    for (const { id } of this.pods) this.redis.letIn(id)
+    for (const { id } of this.pods) for (const name of [id, `registry ${id}`]) this.redis.letIn(name)
     for (const pod of this.pods) {
       pod.process?.resume()
       this.start(pod)

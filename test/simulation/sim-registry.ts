@@ -12,7 +12,7 @@ export class SimRegistry implements Registry {
   constructor(redis: SimRedis, process: SimProcess) {
     this.#redis = redis
     this.#process = process
-    this.#client = new RedisClient(redis, process, false)
+    this.#client = new RedisClient(redis, process, false, 'registry')
   }
 
   async heartbeat(self: Member): Promise<readonly Member[]> {

@@ -68,7 +68,7 @@ export class SimStore implements ClusterStore {
     this.#options = options
     this.#redis = redis
     this.#process = process
-    this.#client = new RedisClient(redis, process, options.level === 'replicated')
+    this.#client = new RedisClient(redis, process, options.level === 'replicated', 'store')
   }
 
   // ---- ownership
