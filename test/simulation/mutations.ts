@@ -76,7 +76,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
       }),
   },
   /** A hand-over that comes again, as its answer was lost, is taken again. */
-  'hand-overs-forgotten': { areHandOversForgotten: true, scenario: { faults: ['cutLinks', 'partition'], backends: 2 } },
+  'hand-overs-forgotten': { areHandOversForgotten: true, scenario: { faults: ['cutLinks', 'slowNetwork'], backends: 3 } },
   /** After a fail-over everything is delivered again that the client has had. */
   'resumed-from-the-beginning': {
     scenario: { faults: ['cutLinks', 'drain'], backends: 2 },
@@ -92,7 +92,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   },
   /** What a frontend asks again after a failover passes for something new. */
   'retries-unmarked': {
-    scenario: { level: 'replicated', faults: ['cutLinks', 'kill'], backends: 2 },
+    scenario: { level: 'replicated', faults: ['cutLinks', 'partition', 'slowNetwork'] },
     wrapOwner: calls =>
       wrap(calls, {
         attach: (request, attach) => calls.attach(request, attach, false),
