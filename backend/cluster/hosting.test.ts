@@ -195,7 +195,18 @@ describe('a shard that goes', () => {
     expect(rig.backend('a').cluster.node.groups.index.nodeCount).toBe(0)
     await rig.move(0, 'a')
     await rig.move(2, 'a')
+    await rig.advance(500)
     expect(leftovers(rig.backend('b').engine)).toMatchObject({ sessionsTotal: 0, sessionBytes: 0, willMessages: 0, crowdedQueues: 0 })
+  })
+
+  test('comes back before it was forgotten', async () => {
+    const rig = await busy()
+    const before = stateDump(rig.backend('a').engine)
+    await rig.move(0, 'b')
+    await rig.move(0, 'a')
+    await rig.settle()
+    await rig.advance(500)
+    expect(undisturbed(stateDump(rig.backend('a').engine))).toEqual(undisturbed(before))
   })
 
   test('comes back as it was', async () => {

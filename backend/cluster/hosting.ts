@@ -1,3 +1,4 @@
+import type { TimerHandle } from '#shared/base/timer-wheel.ts'
 import type { Engine } from '../engine.ts'
 import { loseLink } from '../handlers/attach.ts'
 import type { ShardHost } from '../ownership/shard-host.ts'
@@ -18,6 +19,9 @@ import { noteRecovered } from './releases.ts'
 /** Snapshots that replace what is being read, one after the other: then something else is wrong. */
 const READ_TRIES_MAX = 5
 
+/** So long after a shard was let go its memory is given back: by then its next owner has it. */
+const FORGET_AFTER_MS = 200
+
 interface Preparation {
   readonly reading: ShardReading
   readonly recovery: ShardRecovery
@@ -30,6 +34,8 @@ export class Hosting implements ShardHost {
   readonly #snapshotter: Snapshotter
   readonly #mayServe: (shard: number) => boolean
   readonly #preparations = new Map<number, Preparation>()
+  /** Let go, and still in memory. */
+  readonly #leavers = new Map<Shard, TimerHandle>()
   /** By shard: the call of `prepare` or `take` that is under way. One that was overtaken ends without effect. */
   readonly #attempts: (object | null)[]
 
@@ -72,9 +78,15 @@ export class Hosting implements ShardHost {
     await this.#snapshotter.leave(shard)
   }
 
+  /** Its next owner is told before the shard is taken out of memory: that takes longer than all the rest, and is nobody's hurry. */
   released(number: number): void {
+    const shard = this.#engine.shards[number]!
     for (const { calls } of this.#node.callers) calls.lost(number)
-    this.#forget(this.#engine.shards[number]!)
+    const forget = (): void => {
+      this.#leavers.delete(shard)
+      this.#forget(shard)
+    }
+    this.#leavers.set(shard, this.#engine.at(this.#engine.clock.wallMs() + FORGET_AFTER_MS, forget))
   }
 
   drop(number: number): void {
@@ -90,6 +102,7 @@ export class Hosting implements ShardHost {
 
   /** Reads, then does `then` in the same turn. When either fails, nothing of the shard is kept, unless another attempt has begun. */
   async #attempt(shard: Shard, then: (preparation: Preparation) => void): Promise<void> {
+    if (this.#leavers.has(shard)) this.#forget(shard)
     // One that is under way still goes on reading where this one would.
     if (this.#attempts[shard.number] !== null) this.#clear(shard, false)
     const attempt = (this.#attempts[shard.number] = {})
@@ -151,6 +164,8 @@ export class Hosting implements ShardHost {
   }
 
   #forget(shard: Shard): void {
+    this.#engine.cancel(this.#leavers.get(shard) ?? null)
+    this.#leavers.delete(shard)
     const wasServing = shard.phase === 'serving' || shard.phase === 'leaving'
     shard.phase = 'absent'
     this.#attempts[shard.number] = null
