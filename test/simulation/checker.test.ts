@@ -7,9 +7,15 @@ const TOPIC = 't/1'
 /** A history written by hand: each step is what a client does and sees when all is well. */
 class Story {
   readonly events: HistoryEvent[] = []
+  #passedMs = 0
 
   add(...happenings: readonly Happening[]): this {
-    for (const happening of happenings) this.events.push({ ...happening, ms: this.events.length })
+    for (const happening of happenings) this.events.push({ ...happening, ms: this.#passedMs + this.events.length })
+    return this
+  }
+
+  wait(ms: number): this {
+    this.#passedMs += ms
     return this
   }
 
@@ -111,7 +117,7 @@ describe('what is allowed', () => {
         .receive('s', 'p:1', 1)
         .add({ is: 'retained', topic: TOPIC, message: 'p:2' }),
     ],
-    ['the store may forget', pair().publish('p:1', 1).add({ is: 'mayForget', what: 'failover' })],
+    ['the store may forget', pair().publish('p:1', 1).add({ is: 'mayForget', sinceMs: 0, what: 'failover' })],
     [
       'one owner for each epoch',
       new Story().add({ is: 'owned', process: 'b1', shard: 1, epoch: 1 }, { is: 'owned', process: 'b2', shard: 1, epoch: 2 }),
@@ -126,6 +132,16 @@ describe('a planted fault is found', () => {
     ['lost', 'QoS 1 acknowledged and gone', pair().publish('p:1', 1)],
     ['lost', 'QoS 2 acknowledged and gone', pair().publish('p:1', 2)],
     ['lost', 'while the subscriber was away', pair().close('s').publish('p:1', 1).connect('s', { present: true })],
+    [
+      'lost',
+      'acknowledged before what the store may forget',
+      pair().publish('p:1', 1).wait(5_000).add({ is: 'mayForget', sinceMs: 5_000, what: 'failover' }),
+    ],
+    [
+      'lost',
+      'acknowledged after what the store may forget',
+      pair().wait(5_000).add({ is: 'mayForget', sinceMs: 5_000, what: 'failover' }).wait(5_000).publish('p:1', 1),
+    ],
     ['lost', 'sent right after SUBACK', new Story().connect('p').connect('s').subscribe('s', TOPIC).publish('p:1', 1)],
     ['duplicate', 'QoS 2 twice', pair().publish('p:1', 2).receive('s', 'p:1', 2).receive('s', 'p:1', 2)],
     [

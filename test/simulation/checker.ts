@@ -1,5 +1,6 @@
 import { filterMatches } from '#shared/mqtt/topic.ts'
 import type { HistoryEvent, Qos } from './history.ts'
+import { Forgotten } from './forgotten.ts'
 import { holdsThroughout, mayHoldWithin, NEVER, type Place, SessionModel, type Subscribed } from './session-model.ts'
 
 /** Names the invariant of ARCHITECTURE.md, or of MQTT, that does not hold. */
@@ -75,20 +76,17 @@ class Checker {
   readonly #orders = new Map<string, number>()
   readonly #owners = new Map<string, string>()
   readonly #retained = new Map<string, string | null>()
-  /** The store was allowed to lose something. */
-  #mayForget = false
+  readonly #forgotten: Forgotten
 
   constructor(events: readonly HistoryEvent[]) {
     this.#events = events
+    this.#forgotten = new Forgotten(events)
   }
 
   run(): Violation[] {
-    this.#mayForget = this.#events.some(({ is }) => is === 'mayForget')
     this.#events.forEach((event, place) => this.#take(event, place))
-    if (!this.#mayForget) {
-      this.#checkDelivered()
-      this.#checkRetained()
-    }
+    this.#checkDelivered()
+    this.#checkRetained()
     this.#checkGroups()
     return this.#violations
   }
@@ -164,7 +162,7 @@ class Checker {
     if (isPresent && session === null && !model.mayHaveMade)
       this.#violate('session-made-up', `${client} never had the session that it is told of`, [client])
     const mustExist = session !== null && session.isPersistent && session.endingAt === NEVER
-    if (!isPresent && mustExist && !this.#mayForget)
+    if (!isPresent && mustExist && !this.#forgotten.has(session.startedAt))
       this.#violate('session-lost', `the session of ${client}, begun at ${session.startedAt}, is gone`, [client])
     model.mayHaveMade = false
     if (isPresent && session !== null) return
@@ -237,10 +235,11 @@ class Checker {
       this.#violate('no-local', `${client} gets its own ${message} on ${publication.topic}`, [client, message])
   }
 
-  #countQos2(session: SessionModel, { message, qos }: Publication): void {
+  #countQos2(session: SessionModel, publication: Publication): void {
+    const { message, qos } = publication
     const times = (session.timesQos2.get(message) ?? 0) + 1
     session.timesQos2.set(message, times)
-    if (times > 1 && qos === 2 && !this.#mayForget)
+    if (times > 1 && qos === 2 && !this.#isDoubtful(publication) && !this.#forgotten.hasNear(session.received.get(message) ?? NEVER))
       this.#violate('duplicate', `${session.client} gets ${message} for the ${times}th time`, [session.client, message])
   }
 
@@ -254,7 +253,7 @@ class Checker {
     const way = publication.qos === 0 ? `${publication.connection}` : ''
     const stream = `${publication.client} ${publication.topic} ${publication.qos} ${qos} ${way}`
     const last = lastOrder.get(stream)
-    if (last !== undefined && last.order > publication.order && this.#isSteady(session, publication) && !this.#mayForget)
+    if (last !== undefined && last.order > publication.order && this.#isSteady(session, publication) && !this.#isDoubtful(publication))
       this.#violate('order', `${client} gets ${publication.message} after ${last.message} (QoS ${qos}, ${publication.topic})`, [
         client,
         publication.message,
@@ -279,15 +278,16 @@ class Checker {
   #checkDelivered(): void {
     const end = this.#events.length
     for (const publication of this.#publications.values()) {
-      if (publication.qos === 0 || publication.acknowledgedAt === NEVER) continue
+      if (publication.qos === 0 || publication.acknowledgedAt === NEVER || this.#isDoubtful(publication)) continue
       for (const session of this.#sessions) {
-        if (session.endingAt !== NEVER || session.received.has(publication.message)) continue
+        if (session.endingAt !== NEVER || session.received.has(publication.message) || this.#forgotten.has(session.startedAt)) continue
         const owing = session.subscriptions.find(
           each =>
             each.group === null &&
             each.qos > 0 &&
             !(each.noLocal && each.client === publication.client) &&
             filterMatches(each.matched, publication.topic) &&
+            !this.#forgotten.has(each.confirmedAt) &&
             holdsThroughout(each, publication.sentAt, end),
         )
         if (owing === undefined) continue
@@ -319,8 +319,11 @@ class Checker {
   }
 
   /** Assumes that nothing else of the sessions that are in it matches the topic. */
-  #checkGroup(filter: string, members: readonly Subscribed[], { message, qos, sentAt, acknowledgedAt }: Publication): void {
-    if (this.#mayForget) return
+  #checkGroup(filter: string, members: readonly Subscribed[], publication: Publication): void {
+    const { message, qos, sentAt, acknowledgedAt } = publication
+    const isForgotten = ({ received }: SessionModel): boolean => this.#forgotten.hasNear(received.get(message) ?? NEVER)
+    if (this.#isDoubtful(publication) || this.#sessions.some(isForgotten)) return
+    if (members.some(({ confirmedAt, endingAt, endedAt }) => [confirmedAt, endingAt, endedAt].some(at => this.#forgotten.has(at)))) return
     const end = this.#events.length
     const times = this.#sessions.reduce((sum, { timesQos2 }) => sum + (timesQos2.get(message) ?? 0), 0)
     if (qos === 2 && times > 1) this.#violate('group-duplicate', `${filter} gets ${message} ${times} times`, [message])
@@ -337,6 +340,7 @@ class Checker {
   #checkRetained(): void {
     for (const [topic, actual] of this.#retained) {
       const sent = [...this.#publications.values()].filter(each => each.retain && each.topic === topic)
+      if (sent.some(each => this.#isDoubtful(each))) continue
       const last = sent.findLastIndex(({ acknowledgedAt }) => acknowledgedAt !== NEVER)
       // What was sent on two connections may arrive twice, the second time late.
       const possible = sent.filter(({ isRepeated }, index) => index >= last || isRepeated).map(({ message }) => message)
@@ -353,8 +357,13 @@ class Checker {
     const key = `${shard} ${epoch}`
     const owner = this.#owners.get(key) ?? process
     this.#owners.set(key, owner)
-    if (owner !== process && !this.#mayForget)
+    if (owner !== process && !this.#forgotten.isPossible)
       this.#violate('two-owners', `shard ${shard}, epoch ${epoch}: ${owner} and ${process}`, [`shard=${shard}`])
+  }
+
+  /** What is stored of it may have been lost. */
+  #isDoubtful({ sentAt, acknowledgedAt }: Publication): boolean {
+    return this.#forgotten.isWithin(sentAt, acknowledgedAt)
   }
 
   #violate(rule: Rule, text: string, words: readonly string[]): void {

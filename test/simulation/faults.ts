@@ -72,11 +72,11 @@ export const FAULTS: Readonly<Record<FaultName, (cluster: SimCluster) => void>> 
   },
   redisFailover: cluster => {
     const ms = duration(cluster, 1_000)
-    const dropped = cluster.redis.failOver(ms)
+    const { dropped, sinceMs } = cluster.redis.failOver(ms)
     cluster.note('redisFailover', `Redis fails over within ${ms} ms, ${dropped} writes are gone`)
     // At `stored` an answer does not wait for the replica: what the owner cannot write again, because it is dead too, is lost.
     if (cluster.surroundings.level === 'stored' && dropped > 0)
-      cluster.history.add({ is: 'mayForget', what: `${dropped} writes at level stored` })
+      cluster.history.add({ is: 'mayForget', sinceMs, what: `${dropped} writes at level stored` })
   },
   redisSlow: cluster => {
     const { redis } = cluster

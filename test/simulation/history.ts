@@ -48,8 +48,8 @@ export type Happening =
   | { readonly is: 'owned'; readonly process: string; readonly shard: number; readonly epoch: number }
   /** `kind` 'note': no fault, but worth to be known. */
   | { readonly is: 'fault'; readonly kind: string; readonly what: string }
-  /** Something acknowledged may be lost from here on, by the durability level's own rules (docs/durability.md). */
-  | { readonly is: 'mayForget'; readonly what: string }
+  /** What was acknowledged since then may be lost, by the durability level's own rules (docs/durability.md). */
+  | { readonly is: 'mayForget'; readonly sinceMs: number; readonly what: string }
   /** A client saw what no server may send. */
   | { readonly is: 'wrong'; readonly client: string; readonly what: string }
   /** At the end of the quiet phase the client still waits for something. */

@@ -12,12 +12,14 @@ const LINES_MAX = 150
 const FAILURES_MAX = 20
 const PROGRESS_SEEDS = 250
 
-const HELP = `npm run simulate -- [--seeds N] [--seed FIRST] [--busy-ms MS] [--system cluster|standalone] [--words a,b] [--keep-going]
+const HELP = `npm run simulate -- [--seeds N] [--seed FIRST] [--busy-ms MS] [--system cluster|standalone] [--level LEVEL] [--words a,b] [--keep-going]
 npm run simulate -- --mutation NAME|all [--seeds N] [--seed FIRST]
 
 Many seeds, one after the other. With --mutation the cluster is broken on purpose: which of the seeds notice it, that find nothing without it?
 mutations: ${Object.keys(MUTATIONS).join(', ')}
 `
+
+const LEVELS = ['replicated', 'stored', 'memory'] as const
 
 type Order = Omit<SeedOrder, 'seed'>
 
@@ -30,6 +32,7 @@ async function main(): Promise<void> {
       'busy-ms': { type: 'string', default: '6000' },
       system: { type: 'string', default: 'cluster' },
       mutation: { type: 'string' },
+      level: { type: 'string' },
       words: { type: 'string' },
       'keep-going': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -41,6 +44,7 @@ async function main(): Promise<void> {
     busyMs: Number(values['busy-ms']),
     system: values.system === 'standalone' ? 'standalone' : 'cluster',
     mutation: null,
+    level: LEVELS.find(level => level === values.level) ?? null,
     isBroken: false,
     words: null,
   }
@@ -94,12 +98,13 @@ async function runMutations(runner: SeedRunner, order: Order, { first, seeds }: 
   }
 }
 
-function report(result: SeedResult, { busyMs, system, mutation, words }: Order): void {
+function report(result: SeedResult, { busyMs, system, mutation, level, words }: Order): void {
   const { seed, violations } = result
   const others = `${busyMs === 6_000 ? '' : ` --busy-ms ${busyMs}`}${system === 'cluster' ? '' : ` --system ${system}`}`
+  const only = level === null ? '' : ` --level ${level}`
   const broken = mutation === null ? '' : ` --mutation ${mutation}`
   print(
-    `seed ${seed}: ${violations.length} violations; again with its history: npm run simulate -- --seeds 1 --seed ${seed}${others}${broken}`,
+    `seed ${seed}: ${violations.length} violations; again with its history: npm run simulate -- --seeds 1 --seed ${seed}${others}${only}${broken}`,
   )
   for (const { rule, text } of violations.slice(0, VIOLATIONS_MAX)) print(`  ${rule}: ${text}`)
   if (words !== null) printHistory(result)

@@ -1,5 +1,6 @@
 import type { Violation } from './checker.ts'
-import { MUTATIONS } from './mutations.ts'
+import type { DurabilityLevel } from '../../backend/store/shard-store.ts'
+import { MUTATIONS, type Scenario } from './mutations.ts'
 import { SimCluster } from './sim-cluster.ts'
 import { SimStandalone } from './sim-standalone.ts'
 import { type Outcome, simulate } from './simulation.ts'
@@ -11,6 +12,8 @@ export interface SeedOrder {
   readonly system: 'cluster' | 'standalone'
   /** Name of a mutation: a run in which it matters. */
   readonly mutation: string | null
+  /** Null: left to chance. */
+  readonly level: DurabilityLevel | null
   /** What the mutation says is broken; false: all else is the same. */
   readonly isBroken: boolean
   /** Lines of the history that say something about these are wanted; null: none. Empty: what the first violation names. */
@@ -43,7 +46,7 @@ export async function runSeed(order: SeedOrder): Promise<SeedResult> {
   const { seed, busyMs, system, mutation: name, isBroken } = order
   const named = name === null ? {} : MUTATIONS[name]
   if (named === undefined) throw new Error(`no mutation ${name}`)
-  const { scenario = {} } = named
+  const scenario: Scenario = { ...named.scenario, ...(order.level === null ? {} : { level: order.level }) }
   const mutation = isBroken ? named : {}
   const outcome = await simulate({
     ...LOAD,

@@ -82,7 +82,7 @@ export class SimRedis {
   state: RedisState
   #replica: RedisState
   /** Writes that the replica has not had, oldest first. */
-  #lagging: Write[] = []
+  #lagging: { readonly change: Write; readonly ms: number }[] = []
   #replicatedWaits: { readonly at: number; readonly run: (isReplicated: boolean) => void }[] = []
   #written = 0
   #isReplicating = false
@@ -113,7 +113,7 @@ export class SimRedis {
   write(change: Write): void {
     change(this.state)
     this.#written++
-    this.#lagging.push(change)
+    this.#lagging.push({ change, ms: this.world.nowMs })
     this.#replicate()
   }
 
@@ -132,9 +132,10 @@ export class SimRedis {
     this.#replicatedWaits.push({ at: this.#written, run })
   }
 
-  /** The primary is lost and the replica takes over after `downMs`; answers how many writes are dropped. */
-  failOver(downMs: number): number {
+  /** The primary is lost and the replica takes over after `downMs`; answers how many writes are dropped, and when the first of them was made. */
+  failOver(downMs: number): { readonly dropped: number; readonly sinceMs: number } {
     const dropped = this.#lagging.length
+    const sinceMs = this.#lagging[0]?.ms ?? this.world.nowMs
     this.isDown = true
     this.incarnation++
     this.failovers++
@@ -143,7 +144,7 @@ export class SimRedis {
     this.state = this.#replica.copy()
     for (const wait of this.#replicatedWaits.splice(0)) wait.run(false)
     this.world.after(downMs, () => this.reachable(() => (this.isDown = false)))
-    return dropped
+    return { dropped, sinceMs }
   }
 
   /** Out of reach for everybody for a while; nothing is lost. */
@@ -182,7 +183,7 @@ export class SimRedis {
     this.world.after(this.world.random.next() * this.lagMsMax, () => {
       this.#isReplicating = false
       if (incarnation === this.incarnation) {
-        for (const change of this.#lagging.splice(0)) change(this.#replica)
+        for (const { change } of this.#lagging.splice(0)) change(this.#replica)
         const reached = this.#replicatedWaits.filter(({ at }) => at <= this.#written)
         this.#replicatedWaits = this.#replicatedWaits.filter(({ at }) => at > this.#written)
         for (const wait of reached) wait.run(true)

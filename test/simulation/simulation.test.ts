@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { MUTATIONS } from './mutations.ts'
 import { runSeed, type SeedOrder, type SeedResult } from './seed-run.ts'
 
-const ORDER: Omit<SeedOrder, 'seed'> = { busyMs: 4_000, system: 'cluster', mutation: null, isBroken: false, words: null }
+const ORDER: Omit<SeedOrder, 'seed'> = { busyMs: 4_000, system: 'cluster', mutation: null, level: null, isBroken: false, words: null }
 /** A few of them: `npm run simulate -- --seeds 10000` runs more. */
 const SEEDS = 10
 /** Among so many seeds there is one that notices a mutation; most need a few. */
