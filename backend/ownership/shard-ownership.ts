@@ -7,7 +7,8 @@ import { ShardSlot } from './shard-slot.ts'
 /** Questions to the store, claims with the reading that follows, and moves that are under way at a time. */
 const LOOKS_MAX = 32
 const CLAIMS_MAX = 8
-const MOVES_MAX = 2
+/** One: reading ahead for a second shard would hold up the first, whose publishers wait. */
+const MOVES_MAX = 1
 /** Served shards whose owner is looked up each second, in turn: finds out about a claim that nobody has told us of and that no append has met. */
 const VERIFIED_MAX = 16
 const VERIFY_MS = 1_000
