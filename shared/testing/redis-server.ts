@@ -144,7 +144,8 @@ export class RedisServer {
   /** Ends it and removes its directory. */
   async dispose(): Promise<void> {
     await this.kill()
-    await rm(this.#directory, { recursive: true, force: true })
+    // A fork that writes a dump outlives the process a little.
+    await rm(this.#directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 })
   }
 
   /** One command over a connection of its own; fails after a second without an answer. */
