@@ -1,5 +1,6 @@
 import { Command, type Redis } from 'ioredis'
 import type { Timers } from '#shared/base/timers.ts'
+import { dropRedis } from '#shared/cluster/redis-connection.ts'
 import { withoutCommand } from '#shared/cluster/redis-fault.ts'
 import { isReply } from './errors.ts'
 
@@ -129,7 +130,8 @@ export class Connection {
   close(reason: Error): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    this.#redis.disconnect()
+    // Calls under way reject now: whoever made them tries another server.
+    dropRedis(this.#redis)
     const lost = [...this.#answered, ...[...this.#underWay].flat(), ...this.#waiting]
     this.#answered = []
     this.#waiting = []

@@ -105,6 +105,8 @@ export class Node {
     this.#isStopped = true
     this.#cancelRetry?.()
     this.#drop(new Error('stopped'))
+    // Nobody looks after one that hangs while it is looked at.
+    this.#closeConnections()
   }
 
   /** Notes what was refused. @returns milliseconds after which to try again */

@@ -1,7 +1,9 @@
 import { createServer } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
 import { type RedisServer, startRedis, startSentinel, until } from '#shared/testing/redis-server.ts'
+import { entry } from '../shard-store.contract.ts'
 import { Load, RedisRig } from './redis-rig.contract.ts'
+import type { RedisStoreOptions } from './redis-store.ts'
 
 const ending: (() => Promise<unknown>)[] = []
 afterEach(async () => {
@@ -22,14 +24,15 @@ async function pair(): Promise<Pair> {
   return { primary, replica }
 }
 
-async function rigBehindSentinel({ primary }: Pair): Promise<RedisRig> {
+async function rigBehindSentinel({ primary }: Pair, options: Partial<RedisStoreOptions> = {}): Promise<RedisRig> {
   const sentinel = await startSentinel(primary)
   ending.push(() => sentinel.dispose())
   await until(
     async () => String(await sentinel.command('SENTINEL', 'REPLICAS', 'mymaster')).includes('ip'),
     'the Sentinel knows the replica',
   )
-  const rig = new RedisRig(`redis+sentinel://127.0.0.1:${sentinel.port}/mymaster`, { level: 'replicated', redundancyFactor: 2 })
+  const url = `redis+sentinel://127.0.0.1:${sentinel.port}/mymaster`
+  const rig = new RedisRig(url, { level: 'replicated', redundancyFactor: 2, ...options })
   ending.push(() => rig.dispose())
   return rig
 }
@@ -66,6 +69,24 @@ test('the primary hangs, is replaced, and wakes up', { timeout: 60_000 }, async 
   await load.stop()
   await load.check(await rig.open())
   expect(rig.log.events).not.toContain('redis_entries_lost')
+})
+
+test('what the primary holds while it hangs is asked of the new one, a snapshot under way too', { timeout: 60_000 }, async () => {
+  const servers = await pair()
+  const rig = await rigBehindSentinel(servers, { level: 'stored', redundancyFactor: 1 })
+  const store = await rig.openOwner()
+  await store.commit([entry(0, 'one'), entry(1, 'one')])
+  const unfinished = store.beginSnapshot(1)
+  await unfinished.write(Buffer.from('never whole'))
+  await servers.primary.replicasInStep(1)
+  servers.primary.pause()
+  const snapshot = store.beginSnapshot(0)
+  const finished = snapshot.write(Buffer.from('one')).then(() => snapshot.finish())
+  // The former primary never wakes up.
+  expect(await Promise.all([store.ownerOf(0), unfinished.abandon(), finished])).toMatchObject([{ epoch: 1 }, undefined, undefined])
+  const found: string[] = []
+  await store.recover(0, (kind, bytes) => found.push(`${kind}:${Buffer.from(bytes).toString()}`))
+  expect(found).toEqual(['snapshot:one'])
 })
 
 /** Says that the primary is at `port`, to whoever asks. */
