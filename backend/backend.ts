@@ -53,9 +53,12 @@ export class Backend implements BackendPort {
     const backend = new Backend(parts)
     const node = backend.engine.cluster!
     const hosting = new Hosting(backend.engine, node, backend.#snapshotter, mayServe)
-    parts.cluster.store.onIncomplete = shard => {
-      backend.engine.log.warn('shard_written_again', { shard })
-      backend.#snapshotter.mend(backend.engine.shards[shard]!)
+    parts.cluster.store.onIncomplete = number => {
+      const shard = backend.engine.shards[number]!
+      // Ours by what the store remembers alone: nobody here knows it whole, not even who reads ahead to take it from another one.
+      if (shard.phase === 'absent' || (shard.phase === 'preparing' && !mayServe(number))) return backend.#snapshotter.forget(shard)
+      backend.engine.log.warn('shard_written_again', { shard: number })
+      backend.#snapshotter.mend(shard)
     }
     return { backend, node, hosting }
   }

@@ -156,6 +156,58 @@ describe('entries that the store has lost', () => {
     await rig.take(0, 'b')
     expect(rig.backend('b').engine.shards[0]!.sessions.size).toBe(1)
   })
+
+  test('of a shard that is just being taken over are written again once it is served', async () => {
+    const rig = await ClusterRig.open()
+    await rig.frontend().connect(rig.keyIn(0, 'c'), { expirySeconds: NEVER })
+    await rig.release(0)
+    const { store, engine } = rig.backend('b')
+    const read = store.read.bind(store)
+    store.read = shard => {
+      const reading = read(shard)
+      return {
+        readOn: async visit => {
+          const isWhole = await reading.readOn(visit)
+          // Read from a primary that another one has replaced.
+          store.loseEntries(shard, Infinity)
+          return isWhole
+        },
+      }
+    }
+    await rig.take(0, 'b')
+    await rig.advance(100)
+    await rig.frontend().connect(rig.keyIn(0, 'd'), { expirySeconds: NEVER })
+    expect(engine.journal.pendingBytes).toBe(0)
+    rig.kill('b')
+    await rig.takeOrphans('a')
+    expect(rig.backend('a').engine.shards[0]!.sessions.size).toBe(2)
+  })
+
+  test.each(['before', 'after'] as const)('%s the shard was dropped keep no other shard waiting', async when => {
+    const rig = await ClusterRig.open()
+    const { store, engine, cluster } = rig.backend('a')
+    const begin = store.beginSnapshot.bind(store)
+    store.beginSnapshot = shard => {
+      // Not finished before the shard goes.
+      return { ...begin(shard), write: () => Promise.reject(new StoreError('full', 'out of memory')) }
+    }
+    store.isPrompt = false
+    for (const shard of [0, 2]) rig.frontend().client(rig.keyIn(shard, 'c')).attach({ expirySeconds: NEVER })
+    rig.linkOf('f', 'a').pair.deliver()
+    rig.endTurn(rig.backend('a'))
+    expect(engine.journal.pendingBytes).toBeGreaterThan(0)
+    if (when === 'before') store.loseEntries(0, 0)
+    cluster.hosting.drop(0)
+    if (when === 'after') store.loseEntries(0, 0)
+    rig.closeLinksTo(rig.backend('a'), 'lapsed')
+    await rig.settle()
+    expect(engine.journal.pendingBytes).toBe(0)
+    store.beginSnapshot = begin
+    await rig.take(0, 'a')
+    await rig.advance(100)
+    expect(rig.backend('a').owned).toEqual([0, 2])
+    expect(engine.journal.pendingBytes).toBe(0)
+  })
 })
 
 describe('a shard that goes', () => {

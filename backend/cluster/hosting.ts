@@ -168,6 +168,7 @@ export class Hosting implements ShardHost {
     this.#leavers.delete(shard)
     const wasServing = shard.phase === 'serving' || shard.phase === 'leaving'
     shard.phase = 'absent'
+    this.#snapshotter.forget(shard)
     this.#attempts[shard.number] = null
     this.#clear(shard, wasServing)
   }

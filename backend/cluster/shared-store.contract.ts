@@ -41,6 +41,13 @@ interface Step {
   readonly reject: (error: Error) => void
 }
 
+interface Owned {
+  readonly epoch: number
+  passed: number
+  stored: number
+  isForsaken: boolean
+}
+
 /**
  * One backend's way to the shards: a ClusterStore as slow as the test likes. What is written waits in order until `complete`, unless
  * `isPrompt`. At level memory commits are forgotten and snapshots are kept, as with Redis.
@@ -56,7 +63,7 @@ export class SharedStoreClient implements ClusterStore {
   readonly #shared: SharedStore
   readonly #identity: { readonly id: string; readonly instance: string }
   /** Epoch of what is claimed, and what this process has passed to `commit` of it. */
-  readonly #owned = new Map<number, { readonly epoch: number; passed: number; stored: number }>()
+  readonly #owned = new Map<number, Owned>()
   readonly #incomplete = new Set<number>()
   #steps: Step[] = []
   #isClosed = false
@@ -110,7 +117,8 @@ export class SharedStoreClient implements ClusterStore {
     if (this.level === 'memory' && kept.owner?.isReleased === false) kept.snapshot = []
     const epoch = after + 1
     kept.owner = { epoch, ...this.#identity, isReleased: false }
-    this.#owned.set(shard, { epoch, passed: 0, stored: 0 })
+    this.#owned.set(shard, { epoch, passed: 0, stored: 0, isForsaken: false })
+    this.#incomplete.delete(shard)
     return epoch
   }
 
@@ -137,10 +145,17 @@ export class SharedStoreClient implements ClusterStore {
         for (const { shard, owned, bytes } of ours) {
           owned.stored++
           if (!this.#isOwner(shard, owned.epoch)) this.#fence(shard, owned)
-          else this.#shared.shards[shard]!.log.push(bytes)
+          else if (!owned.isForsaken) this.#shared.shards[shard]!.log.push(bytes)
         }
       },
     )
+  }
+
+  forsake(shard: number): void {
+    const owned = this.#owned.get(shard)
+    if (!this.#incomplete.delete(shard) || owned === undefined) return
+    owned.isForsaken = true
+    this.#owned.delete(shard)
   }
 
   beginSnapshot(shard: number): SnapshotWriter {

@@ -28,6 +28,8 @@ const LOG_TO_SNAPSHOT = 2
 /** A shard whose snapshot failed, of a full disk say, is tried again after this, and after twice as long each time that it fails again. */
 const RETRY_MS_MIN = 1_000
 const RETRY_MS_MAX = 60_000
+/** The same where clients wait for it. */
+const MEND_RETRY_MS_MAX = 5_000
 /** Bytes made at once: what one turn spends on a snapshot. */
 const CHUNK_BYTES = 256 * 1024
 
@@ -75,7 +77,8 @@ export class Snapshotter {
 
   /**
    * The store has lost entries of the shard that it had answered, and takes no others before a snapshot of what we have in memory (ClusterStore.
-   * onIncomplete): it is begun at once, and again until it is finished. Commits wait meanwhile, so it must not wait for them.
+   * onIncomplete): it is begun at once, or when a shard that is being taken over is served, and again until it is finished or the shard is
+   * forgotten. Commits wait meanwhile, so it must not wait for them.
    */
   mend(shard: Shard): void {
     const known = this.#lost.get(shard)
@@ -84,6 +87,12 @@ export class Snapshotter {
     if (known !== undefined) return
     this.#lost.set(shard, mend)
     this.#runMend(shard, mend)
+  }
+
+  /** The shard is in memory no more, whyever: nothing that the store has lost of it can be written again, and no commit waits for that. */
+  forget(shard: Shard): void {
+    this.#lost.delete(shard)
+    this.#engine.cluster?.store.forsake(shard.number)
   }
 
   /** The shard goes to another backend: a snapshot of it that is under way is dropped. Where nothing was journalled, all is written now. */
@@ -104,7 +113,7 @@ export class Snapshotter {
   }
 
   #onFailed(shard: Shard, error: unknown): void {
-    const waitMs = nextWaitMs(this.#failed.get(shard))
+    const waitMs = nextWaitMs(this.#failed.get(shard), RETRY_MS_MAX)
     this.#failed.set(shard, { waitMs, retryAtMs: this.#engine.clock.monotonicMs() + waitMs })
     this.#engine.log.error('snapshot_failed', { shard: shard.number, error: String(error), retryAfterMs: waitMs })
   }
@@ -118,17 +127,20 @@ export class Snapshotter {
 
   #runMend(shard: Shard, mend: Mend): void {
     if (mend.running !== null || this.#isClosed) return
-    if (!isOurs(shard)) return void this.#lost.delete(shard)
+    // Being taken over: `check` comes again, and finds it served or forgotten.
+    if (!isOurs(shard)) return
     if (mend.retry !== null && this.#engine.clock.monotonicMs() < mend.retry.retryAtMs) return
     mend.isOutdated = false
-    mend.running = this.#mend(shard)
+    // Forgotten meanwhile, and perhaps lost again in another time of ours: this one says nothing about that.
+    const isCurrent = (): boolean => this.#lost.get(shard) === mend
+    mend.running = this.#mend(shard, isCurrent)
       .then(
         () => {
-          if (!mend.isOutdated) this.#lost.delete(shard)
+          if (!mend.isOutdated && isCurrent()) this.#lost.delete(shard)
         },
         (error: unknown) => {
-          if (!isOurs(shard) || this.#isClosed) return
-          const waitMs = nextWaitMs(mend.retry)
+          if (!isCurrent() || this.#isClosed) return
+          const waitMs = nextWaitMs(mend.retry, MEND_RETRY_MS_MAX)
           mend.retry = { waitMs, retryAtMs: this.#engine.clock.monotonicMs() + waitMs }
           this.#engine.log.error('snapshot_failed', { shard: shard.number, error: String(error), retryAfterMs: waitMs })
         },
@@ -138,12 +150,12 @@ export class Snapshotter {
       })
   }
 
-  async #mend(shard: Shard): Promise<void> {
+  async #mend(shard: Shard, isCurrent: () => boolean): Promise<void> {
     if (this.#writing === shard) {
       this.#interrupt()
       await this.#running
     }
-    if (isOurs(shard)) await this.#writeAtOnce(shard)
+    if (isCurrent()) await this.#writeAtOnce(shard)
   }
 
   /** A snapshot of one moment: nothing in it needs a record that is not stored yet, so that it waits for none. */
@@ -259,8 +271,8 @@ interface Mend {
   retry: Retry | null
 }
 
-function nextWaitMs(before: Retry | null | undefined): number {
-  return Math.min(RETRY_MS_MAX, 2 * (before?.waitMs ?? RETRY_MS_MIN / 2))
+function nextWaitMs(before: Retry | null | undefined, maxMs: number): number {
+  return Math.min(maxMs, 2 * (before?.waitMs ?? RETRY_MS_MIN / 2))
 }
 
 /** Its memory is whole. */

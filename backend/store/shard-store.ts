@@ -71,6 +71,12 @@ export interface ClusterStore extends ShardStore {
    * everything, writes a snapshot at once; until it is finished, commits of the shard wait.
    */
   onIncomplete: ((shard: number) => void) | null
+  /**
+   * What the shard held is not in our memory any more, so nobody will write that snapshot: commits that wait for it resolve as if another
+   * one had claimed the shard, though `onFenced` is not called, and its entries are passed over until it is claimed again. Does nothing
+   * unless entries are missing.
+   */
+  forsake(shard: number): void
 }
 
 export interface ShardOwner {

@@ -231,6 +231,14 @@ export class SimStore implements ClusterStore {
     return 0
   }
 
+  forsake(shard: number): void {
+    const owned = this.#owned.get(shard)
+    if (owned?.isIncomplete !== true) return
+    this.#owned.delete(shard)
+    this.#gone.add(shard)
+    for (const { done } of owned.pending.splice(0)) done()
+  }
+
   // ---- snapshots
 
   beginSnapshot(shard: number): SnapshotWriter {

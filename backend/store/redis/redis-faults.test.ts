@@ -305,6 +305,32 @@ describe('while it runs', () => {
     expect(await recovered(next, 0)).toEqual(['snapshot:one'])
   })
 
+  test('entries that were lost of a shard that is not in memory any more keep nobody waiting', async () => {
+    const server = await redis()
+    const rig = rigOf(server.url, { shardCount: 2 })
+    const store = await rig.openOwner()
+    await store.commit([entry(0, 'one'), entry(1, 'one')])
+    const incomplete = new Set<number>()
+    store.onIncomplete = shard => incomplete.add(shard)
+    await server.kill()
+    await server.start()
+    const waiting = store.commit([entry(0, 'two'), entry(1, 'two')])
+    await until(() => incomplete.size === 2, 'both are reported')
+    store.forsake(0)
+    const snapshot = store.beginSnapshot(1)
+    await snapshot.write(Buffer.from('one two'))
+    await snapshot.finish()
+    await waiting
+    expect(store.status()).toEqual({ ready: true, detail: '' })
+    // Nothing is answered for it until it is ours again.
+    expect(await store.claim(0, 1)).toBe(2)
+    await store.commit([entry(0, 'three'), entry(1, 'three')])
+    store.forsake(1)
+    const reader = await rig.open()
+    expect(await recovered(reader, 0)).toEqual(['log:three'])
+    expect(await recovered(reader, 1)).toEqual(['snapshot:one two', 'log:three'])
+  })
+
   test('of many large entries only a few are in memory at a time', async () => {
     const server = await redis()
     const rig = rigOf(server.url, { shardCount: 1 })

@@ -241,6 +241,14 @@ export class RedisStore implements ClusterStore {
     })
   }
 
+  forsake(shard: number): void {
+    const log = this.#log(shard)
+    if (log.phase !== 'incomplete') return
+    this.#options.log.warn('redis_entries_given_up', { shard, epoch: log.epoch })
+    log.end('fenced')
+    this.#updateStatus()
+  }
+
   logBytes(shard: number): number {
     const { foreignBytes, ownBytes, coveredBytes } = this.#log(shard)
     return foreignBytes + ownBytes - coveredBytes
