@@ -37,8 +37,11 @@ export interface Outcome {
   readonly figures: ReadonlyMap<string, number>
 }
 
-/** The quiet phase ends at the latest after this; who waits for something then is stuck. */
-const QUIET_MS_MAX = 60_000
+/**
+ * The quiet phase ends at the latest after this; who waits for something then is stuck. Over a slow link a client that takes one message at a time
+ * needs a minute for what waits for it.
+ */
+const QUIET_MS_MAX = 300_000
 /** It ends when nothing has come for so long. */
 const SILENCE_MS = 2_500
 const POLL_MS = 250
