@@ -239,7 +239,12 @@ class Checker {
     const { message, qos } = publication
     const times = (session.timesQos2.get(message) ?? 0) + 1
     session.timesQos2.set(message, times)
-    if (times > 1 && qos === 2 && !this.#isDoubtful(publication) && !this.#forgotten.hasNear(session.received.get(message) ?? NEVER))
+    if (
+      times > 1 &&
+      qos === 2 &&
+      !this.#isDoubtful(publication) &&
+      !this.#forgotten.hasOnTheWay(publication.sentAt, session.received.get(message) ?? NEVER)
+    )
       this.#violate('duplicate', `${session.client} gets ${message} for the ${times}th time`, [session.client, message])
   }
 
@@ -321,7 +326,7 @@ class Checker {
   /** Assumes that nothing else of the sessions that are in it matches the topic. */
   #checkGroup(filter: string, members: readonly Subscribed[], publication: Publication): void {
     const { message, qos, sentAt, acknowledgedAt } = publication
-    const isForgotten = ({ received }: SessionModel): boolean => this.#forgotten.hasNear(received.get(message) ?? NEVER)
+    const isForgotten = ({ received }: SessionModel): boolean => this.#forgotten.hasOnTheWay(sentAt, received.get(message) ?? NEVER)
     if (this.#isDoubtful(publication) || this.#sessions.some(isForgotten)) return
     if (members.some(({ confirmedAt, endingAt, endedAt }) => [confirmedAt, endingAt, endedAt].some(at => this.#forgotten.has(at)))) return
     const end = this.#events.length

@@ -33,9 +33,9 @@ export class Forgotten {
     return this.isWithin(at, at)
   }
 
-  /** What was done about a message that came there may be gone. */
-  hasNear(at: Place): boolean {
-    return this.#isTouched(this.#msAt(at), this.#msAt(at) + EXCHANGE_MS)
+  /** What was done about a message on its way from `sent` to `received` may be gone: then it is done again. */
+  hasOnTheWay(sent: Place, received: Place): boolean {
+    return received !== NEVER && this.#isTouched(this.#msAt(sent), this.#msAt(received) + EXCHANGE_MS)
   }
 
   /** Something of what happened between the two may be gone. */
