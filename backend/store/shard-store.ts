@@ -1,6 +1,6 @@
 /**
  * What a shard must remember (ARCHITECTURE.md). The owner keeps a shard in memory; the store holds, per shard, one
- * snapshot and the log of entries that came after it. Engines: lmdb, memory, later redis; one conformance suite.
+ * snapshot and the log of entries that came after it. Engines: lmdb, memory, redis; one conformance suite.
  *
  * Entries and chunks are opaque bytes here: their layout is backend/shard/records.ts's. They are absolute
  * ("key is now this", "key is gone"), so replaying an entry over a state that already includes it changes nothing;
