@@ -273,6 +273,7 @@ export class RigClient {
       sessionExpirySeconds: options.expirySeconds ?? 0,
       receiveMaximum: options.receiveMaximum ?? 65_535,
       will: options.will ?? null,
+      rights: null,
     }
     return this.rig.backend.attach(request)
   }

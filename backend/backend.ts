@@ -7,6 +7,7 @@ import type {
   ConnectionEnd,
   ConnectionId,
   SessionHandle,
+  SessionRights,
   SubscriptionRequest,
 } from '#shared/rpc/backend-port.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
@@ -112,6 +113,10 @@ export class Backend implements BackendPort {
   ): void {
     const session = this.engine.attached(handle, connection)
     if (session !== null) onSubscribe(this.engine, session, ticket, packetId, subscriptions)
+  }
+
+  restrict(_handle: SessionHandle, connection: ConnectionId, ticket: number, _rights: SessionRights): void {
+    void [connection, ticket]
   }
 
   unsubscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {

@@ -1,4 +1,5 @@
 import type { ListenerStatus } from '../frontend/admin/broker-status.ts'
+import { ClientPort, OPEN_TO_ALL } from '../frontend/client-port.ts'
 import type { Frontend } from '../frontend/frontend.ts'
 import { listen } from '../frontend/listener/listen.ts'
 import { hostAndPort, type Listener } from '../frontend/listener/listener.ts'
@@ -68,6 +69,7 @@ export class ClientPorts {
 
   async #listen(settings: ListenerSettings): Promise<void> {
     const { limits } = this.#settings
+    const port = new ClientPort(settings.name, OPEN_TO_ALL)
     const listener = await listen(
       { ...settings, packetBytesMax: limits.packetBytesMax, reusePort: this.#reusePort },
       {
@@ -75,7 +77,7 @@ export class ClientPorts {
         unauthenticatedPerAddressMax: limits.unauthenticatedPerAddressMax,
         upgradeDeadlineMs: limits.connectDeadlineMs,
       },
-      transport => this.#frontend.onTransport(transport, settings.name),
+      transport => this.#frontend.onTransport(transport, port),
       ({ reason, remoteAddress, detail }) => {
         // The frontend refused it: counted and logged there.
         if (reason === 'handlerRefused') return

@@ -1,4 +1,4 @@
-import { anonymousAuthenticator } from '../authsvc/anonymous.ts'
+import { noAuthentication } from '../authsvc/no-authentication.ts'
 import { drainConnections } from '../frontend/draining.ts'
 import { Frontend } from '../frontend/frontend.ts'
 import { Router } from '../frontend/routing/router.ts'
@@ -59,7 +59,7 @@ class FrontendRole implements RunningRole {
     this.#frontend = new Frontend({
       settings: limits,
       backend: this.#router,
-      authenticator: anonymousAuthenticator,
+      authentication: noAuthentication,
       clock: systemClock,
       random: systemRandom,
       turn,

@@ -1,5 +1,5 @@
 import packageJson from '../package.json' with { type: 'json' }
-import { anonymousAuthenticator } from '../authsvc/anonymous.ts'
+import { noAuthentication } from '../authsvc/no-authentication.ts'
 import { Backend } from '../backend/backend.ts'
 import { engineFigures, publishSysTopics } from '../backend/sys-topics.ts'
 import { openLmdbStore } from '../backend/store/lmdb/lmdb-store.ts'
@@ -96,7 +96,7 @@ class Standalone implements RunningRole {
     const frontend = new Frontend({
       settings: settings.limits,
       backend,
-      authenticator: anonymousAuthenticator,
+      authentication: noAuthentication,
       clock: systemClock,
       random: systemRandom,
       turn,

@@ -5,11 +5,12 @@ import { Message } from '#shared/mqtt/message.ts'
 import { PacketType } from '#shared/mqtt/packet-type.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { TopicCache } from '#shared/mqtt/topic.ts'
-import type { Authenticator } from '#shared/rpc/authentication.ts'
+import type { AuthenticationPort } from '#shared/rpc/authentication.ts'
 import type { BackendPort, ConnectionId } from '#shared/rpc/backend-port.ts'
 import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
 import type { Recipients } from '#shared/rpc/recipients.ts'
 import type { Log } from '#shared/telemetry/log.ts'
+import type { ClientPort } from './client-port.ts'
 import type { FrontendSettings } from './config.ts'
 import { disconnect, onSocketClosed } from './connection/closing.ts'
 import { Connection } from './connection/connection.ts'
@@ -26,7 +27,7 @@ import type { Transport, TransportHandler } from './listener/transport.ts'
 export interface FrontendParts {
   readonly settings: FrontendSettings
   readonly backend: BackendPort
-  readonly authenticator: Authenticator
+  readonly authentication: AuthenticationPort
   readonly clock: Clock
   readonly random: Random
   readonly turn: Turn
@@ -45,7 +46,7 @@ export class Frontend implements FrontendPort {
   readonly settings: FrontendSettings
   readonly features: Features
   readonly backend: BackendPort
-  readonly authenticator: Authenticator
+  readonly authentication: AuthenticationPort
   readonly random: Random
   readonly topics: TopicCache
   readonly log: Log
@@ -72,7 +73,7 @@ export class Frontend implements FrontendPort {
     this.settings = parts.settings
     this.features = featuresOf(parts.settings)
     this.backend = parts.backend
-    this.authenticator = parts.authenticator
+    this.authentication = parts.authentication
     this.random = parts.random
     this.topics = parts.topics
     this.log = parts.log
@@ -93,14 +94,14 @@ export class Frontend implements FrontendPort {
   }
 
   /** A new Network Connection; null when a limit refuses it. It has `connectDeadlineMs` to become a client. */
-  onTransport(transport: Transport, listener: string): TransportHandler | null {
+  onTransport(transport: Transport, port: ClientPort): TransportHandler | null {
     const { settings, counters } = this
     if (counters.connectionsOpen >= settings.connectionsMax || !this.unauthenticated.hasRoomFor(transport.remoteAddress)) {
       counters.connectionsRefused++
-      this.refused(listener, transport.remoteAddress, 'too many connections')
+      this.refused(port.name, transport.remoteAddress, 'too many connections')
       return null
     }
-    const connection = this.connections.add(id => new Connection(this, id, transport, listener, dispatch))
+    const connection = this.connections.add(id => new Connection(this, id, transport, port, dispatch))
     counters.connectionsOpen++
     counters.connectionsTotal++
     this.unauthenticated.add(connection)
@@ -189,7 +190,7 @@ export class Frontend implements FrontendPort {
   /** What it makes us hold before its CONNECT is accepted is bounded; beyond, it is closed. */
   admitUnauthenticated(connection: Connection, heldBytes: number): void {
     if (this.unauthenticated.hold(connection, heldBytes)) return
-    this.refused(connection.listener, connection.transport.remoteAddress, 'too much before CONNACK')
+    this.refused(connection.port.name, connection.transport.remoteAddress, 'too much before CONNACK')
     disconnect(connection, ReasonCode.PacketTooLarge, null)
   }
 

@@ -7,11 +7,14 @@ import type { Message } from '#shared/mqtt/message.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { TopicCache } from '#shared/mqtt/topic.ts'
-import type { AuthenticationRequest, Authenticator, Permit, Verdict } from '#shared/rpc/authentication.ts'
+import { Permit, writePermit } from '#shared/authorization/permit.ts'
+import { ByteWriter } from '#shared/base/byte-writer.ts'
+import type { AuthenticationPort, AuthenticationRequest, Verdict } from '#shared/rpc/authentication.ts'
 import type { AttachReply, AttachRequest, BackendPort, ConnectionEnd } from '#shared/rpc/backend-port.ts'
 import { RecordingLog } from '#shared/telemetry/log.ts'
 import type { FrontendSettings } from './config.ts'
 import type { Connection } from './connection/connection.ts'
+import { ClientPort, OPEN_TO_ALL } from './client-port.ts'
 import { Frontend } from './frontend.ts'
 import type { Transport, TransportHandler } from './listener/transport.ts'
 
@@ -179,6 +182,10 @@ export class FakeBackend implements BackendPort {
     this.calls.push(['subscribe', ticket, packetId, subscriptions])
   }
 
+  restrict(_session: number, _connection: number, ticket: number, rights: unknown): void {
+    this.calls.push(['restrict', ticket, rights])
+  }
+
   unsubscribe(_session: number, _connection: number, ticket: number, packetId: number, filters: readonly unknown[]): void {
     this.calls.push(['unsubscribe', ticket, packetId, filters])
   }
@@ -189,15 +196,37 @@ export class FakeBackend implements BackendPort {
 }
 
 /** Judges as the test sets it up. */
-export class FakeAuthenticator implements Authenticator {
+/** What the rules of one policy allow. */
+export function permitOf(publish: readonly string[], subscribe: readonly string[] = ['#']): Permit {
+  const rules = (filters: readonly string[]) => filters.map(filter => ({ filter, isDenied: false, rule: 'test' }))
+  return new Permit({ publish: rules(publish), subscribe: rules(subscribe), keys: null, isCached: true, disconnectsRefused311: false })
+}
+
+/** An authentication service that accepts everybody unless told otherwise. */
+export class FakeAuthentication implements AuthenticationPort {
   readonly requests: AuthenticationRequest[] = []
-  permit: Permit = { mayPublish: () => true, maySubscribe: () => true }
-  verdict: (request: AuthenticationRequest) => Promise<Verdict> = () => Promise.resolve({ is: 'accepted', permit: this.permit })
+  permit: Permit | null = null
+  verdict: (request: AuthenticationRequest) => Promise<Verdict> = () => Promise.resolve(this.accepted())
 
   authenticate(request: AuthenticationRequest): Promise<Verdict> {
     this.requests.push(request)
     return this.verdict(request)
   }
+
+  accepted(): Verdict {
+    const writer = new ByteWriter()
+    if (this.permit !== null) writePermit(writer, this.permit)
+    const identity = { userName: '', attributes: new Map() }
+    const permit = this.permit === null ? null : writer.take()
+    return {
+      is: 'accepted',
+      grant: { method: 'Test', identity, permit, expiresMs: null, authenticationData: null, proof: new Uint8Array(0) },
+    }
+  }
+
+  readonly authorize = () => Promise.resolve({ is: 'unavailable', cause: 'not asked in this test' } as const)
+  readonly recheck = () => Promise.resolve({ is: 'unavailable', cause: 'not asked in this test' } as const)
+  readonly listen = () => () => undefined
 }
 
 /** The defaults of `millrace start`. */
@@ -261,7 +290,11 @@ export class Surroundings {
   readonly clock = new ManualClock()
   readonly turn = new HandTurn()
   readonly backend = new FakeBackend()
-  readonly authenticator = new FakeAuthenticator()
+  readonly authentication = new FakeAuthentication()
+  readonly port = new ClientPort('test', {
+    ...OPEN_TO_ALL,
+    policy: { authentication: { name: 'default', version: '1' }, authorizations: [{ name: 'default', version: '1' }] },
+  })
   readonly log = new RecordingLog()
   readonly topics: TopicCache
   readonly frontend: Frontend
@@ -273,7 +306,7 @@ export class Surroundings {
     this.frontend = new Frontend({
       settings: all,
       backend: this.backend,
-      authenticator: this.authenticator,
+      authentication: this.authentication,
       clock: this.clock,
       random: { uuid: () => `uuid-${++this.#clients}` },
       turn: this.turn,
@@ -286,7 +319,7 @@ export class Surroundings {
   /** A connection that has sent nothing; null when it was refused. */
   tryOpen(remoteAddress?: string): FakeClient | null {
     const transport = new FakeTransport(remoteAddress, this.clock.monotonicMs())
-    const handler = this.frontend.onTransport(transport, 'test')
+    const handler = this.frontend.onTransport(transport, this.port)
     if (handler === null) return null
     transport.handler = handler
     return new FakeClient(transport, handler, this.turn)

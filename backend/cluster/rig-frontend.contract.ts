@@ -357,6 +357,7 @@ export class RigClusterClient {
         sessionExpirySeconds: expirySeconds,
         receiveMaximum,
         will,
+        rights: null,
       },
       isRetry,
     )

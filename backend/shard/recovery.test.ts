@@ -120,6 +120,7 @@ class Rig {
       sessionExpirySeconds: 1_000,
       receiveMaximum: 10,
       will: null,
+      rights: null,
       ...more,
     })
     if (reply.is === 'refused') throw new Error(reply.detail)

@@ -9,8 +9,9 @@ import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
 import type { Topic } from '#shared/mqtt/topic.ts'
-import type { Permit } from '#shared/rpc/authentication.ts'
+import type { Permit } from '#shared/authorization/permit.ts'
 import type { ConnectionId, SessionHandle } from '#shared/rpc/backend-port.ts'
+import type { ClientPort } from '../client-port.ts'
 import type { Frontend } from '../frontend.ts'
 import type { Transport, TransportHandler } from '../listener/transport.ts'
 import { close, disconnect } from './closing.ts'
@@ -42,8 +43,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   readonly frontend: Frontend
   readonly id: ConnectionId
   readonly transport: Transport
-  /** Name of the listener port, for logs and authentication. */
-  readonly listener: string
+  readonly port: ClientPort
   readonly output: Output
   readonly #onPacket: OnPacket
   readonly #input = new Input()
@@ -53,6 +53,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   version: ProtocolVersion = 5
   clientId = ''
   session: SessionHandle = -1
+  /** Null: everything is allowed. */
   permit: Permit | null = null
   /** Made with the first PUBLISH. */
   decoder: PublishDecoder | null = null
@@ -95,11 +96,11 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   /** Bytes of ours counted in the frontend's limit for those who are not authenticated. */
   countedBytes = 0
 
-  constructor(frontend: Frontend, id: ConnectionId, transport: Transport, listener: string, onPacket: OnPacket) {
+  constructor(frontend: Frontend, id: ConnectionId, transport: Transport, port: ClientPort, onPacket: OnPacket) {
     this.frontend = frontend
     this.id = id
     this.transport = transport
-    this.listener = listener
+    this.port = port
     this.#onPacket = onPacket
     this.output = new Output(transport, frontend.buffers, frontend.counters)
   }
@@ -315,7 +316,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     if (error instanceof ProtocolError) {
       this.frontend.counters.protocolErrors++
       this.frontend.log.warn('protocol_error', {
-        listener: this.listener,
+        listener: this.port.name,
         remote: this.transport.remoteAddress,
         client: this.clientId,
         reason: error.message,

@@ -75,7 +75,7 @@ export class Deadlines {
   #onConnectDeadline(connection: Connection): void {
     connection.timer = null
     if (connection.phase === 'open') return
-    connection.frontend.refused(connection.listener, connection.transport.remoteAddress, 'no CONNECT in time')
+    connection.frontend.refused(connection.port.name, connection.transport.remoteAddress, 'no CONNECT in time')
     disconnect(connection, ReasonCode.UnspecifiedError, null)
   }
 }

@@ -6,7 +6,7 @@ import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { Topic } from '#shared/mqtt/topic.ts'
 import type { AttachReply } from '#shared/rpc/backend-port.ts'
-import { type FakeClient, Surroundings } from '../surroundings.contract.ts'
+import { type FakeClient, Surroundings, permitOf } from '../surroundings.contract.ts'
 
 const PINGREQ = Buffer.from([0xc0, 0])
 
@@ -44,7 +44,8 @@ describe('CONNECT is refused', () => {
       [3, 5],
     ] as const) {
       const world = new Surroundings()
-      world.authenticator.verdict = () => Promise.resolve({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: 'no' })
+      world.authentication.verdict = () =>
+        Promise.resolve({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: 'no', cause: 'no', method: 'Test' })
       expect(await refused(world, version)).toBe(code)
       expect(world.frontend.counters.authenticationDenied).toBe(1)
       expect(world.backend.attached).toEqual([])
@@ -53,7 +54,7 @@ describe('CONNECT is refused', () => {
 
   test('when authentication fails itself: closed, never open', async () => {
     const world = new Surroundings()
-    world.authenticator.verdict = () => Promise.reject(new Error('out of reach'))
+    world.authentication.verdict = () => Promise.reject(new Error('out of reach'))
     expect(await refused(world, 5)).toBe(ReasonCode.ServerUnavailable)
     expect(world.log.events).toContain('connect_failed')
   })
@@ -70,7 +71,7 @@ describe('CONNECT is refused', () => {
   test('for a Will that may not be published', async () => {
     const will = { topic: 'forbidden', payload: 'x' }
     const world = new Surroundings()
-    world.authenticator.permit = { mayPublish: topic => topic !== 'forbidden', maySubscribe: () => true }
+    world.authentication.permit = permitOf(['allowed'])
     expect(await refused(world, 5, { will })).toBe(ReasonCode.NotAuthorized)
     expect(await refused(new Surroundings(), 5, { will: { topic: '$SYS/x', payload: '' } })).toBe(ReasonCode.NotAuthorized)
   })
@@ -202,7 +203,8 @@ describe('packets behind CONNECT', () => {
 
   test('are dropped when CONNECT is refused', async () => {
     const world = new Surroundings()
-    world.authenticator.verdict = () => Promise.resolve({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: 'no' })
+    world.authentication.verdict = () =>
+      Promise.resolve({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: 'no', cause: 'no', method: 'Test' })
     const client = world.open()
     client.send(encodeConnect(5, 'c'), publish('a', '1'))
     await world.settled()
@@ -254,8 +256,10 @@ describe('a client that is gone before CONNACK', () => {
   test('had sent more, and is refused: the connection ends', async () => {
     const world = new Surroundings()
     let refuse: () => void = () => {}
-    world.authenticator.verdict = () =>
-      new Promise(resolve => (refuse = () => resolve({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: 'no' })))
+    world.authentication.verdict = () =>
+      new Promise(
+        resolve => (refuse = () => resolve({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: 'no', cause: 'no', method: 'Test' })),
+      )
     const client = world.open()
     client.send(encodeConnect(5, 'c'), publish('a', '1'))
     client.transport.cut()
@@ -267,8 +271,7 @@ describe('a client that is gone before CONNACK', () => {
   test('while it is being authenticated: the backend is not asked', async () => {
     const world = new Surroundings()
     let judged: () => void = () => {}
-    world.authenticator.verdict = () =>
-      new Promise(resolve => (judged = () => resolve({ is: 'accepted', permit: world.authenticator.permit })))
+    world.authentication.verdict = () => new Promise(resolve => (judged = () => resolve(world.authentication.accepted())))
     const client = world.open()
     client.send(encodeConnect(5, 'c'))
     client.transport.cut()

@@ -4,8 +4,11 @@ import { newMessage } from '#shared/mqtt/message.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { isOwnTopic } from '#shared/mqtt/topic.ts'
-import type { Permit, Verdict } from '#shared/rpc/authentication.ts'
+import { Permit, readPermit } from '#shared/authorization/permit.ts'
+import { ByteReader } from '#shared/base/byte-reader.ts'
+import type { Grant, Verdict } from '#shared/rpc/authentication.ts'
 import type { AttachReply, WillRequest } from '#shared/rpc/backend-port.ts'
+import { anonymousVerdict } from '../connection/anonymous.ts'
 import { close } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
 import { announced, checkOffered } from '../features.ts'
@@ -64,7 +67,9 @@ async function accept(connection: Connection, packet: Connect): Promise<void> {
   const verdict = await authenticate(connection, packet)
   if (connection.phase !== 'connecting') return
   if (verdict.is === 'refused') return refuse(connection, verdict.reason, verdict.detail, true)
-  if (packet.will !== null && !mayPublishWill(verdict.permit, packet.will.topic)) {
+  if (verdict.is !== 'accepted') return refuse(connection, ReasonCode.ServerUnavailable, 'the server cannot authenticate now', true)
+  const permit = permitOf(verdict.grant)
+  if (packet.will !== null && !mayPublishWill(permit, packet.will.topic)) {
     return refuse(connection, ReasonCode.NotAuthorized, 'the Will Topic is not allowed', true)
   }
   const sessionExpirySeconds = Math.min(packet.sessionExpiry, frontend.settings.maxSessionExpirySeconds ?? Infinity)
@@ -77,6 +82,7 @@ async function accept(connection: Connection, packet: Connect): Promise<void> {
     sessionExpirySeconds,
     receiveMaximum: packet.receiveMaximum,
     will: willOf(connection, packet),
+    rights: null,
   })
   // CONNACK has no code for a session that another connection has taken over meanwhile (§3.2.2.2): the client learns it by the end alone.
   if (reply.is === 'refused') return refuse(connection, reply.reason, reply.detail, reply.reason !== ReasonCode.SessionTakenOver)
@@ -85,13 +91,20 @@ async function accept(connection: Connection, packet: Connect): Promise<void> {
     return frontend.backend.detach(reply.session, connection.id, { discardWill: false, sessionExpirySeconds: null })
   }
   connection.sessionExpirySeconds = sessionExpirySeconds
-  open(connection, packet, verdict.permit, reply)
+  open(connection, packet, permit, reply)
 }
 
 async function authenticate(connection: Connection, packet: Connect): Promise<Verdict> {
   const { frontend, transport } = connection
-  const verdict = await frontend.authenticator.authenticate({
-    listener: connection.listener,
+  const { policy } = connection.port.rules
+  if (policy === null) return counted(connection, anonymousVerdict(packet.authenticationMethod))
+  const verdict = await frontend.authentication.authenticate({
+    purpose: 'connect',
+    listener: connection.port.name,
+    policy,
+    protocolVersion: packet.protocolVersion,
+    sealedState: null,
+    proof: null,
     remoteAddress: transport.remoteAddress,
     clientId: connection.clientId,
     userName: packet.userName,
@@ -100,13 +113,21 @@ async function authenticate(connection: Connection, packet: Connect): Promise<Ve
     authenticationData: packet.authenticationData,
     peerCertificates: transport.peerCertificates,
   })
+  return counted(connection, verdict)
+}
+
+function counted({ frontend }: Connection, verdict: Verdict): Verdict {
   if (verdict.is === 'accepted') frontend.counters.authenticationSuccesses++
   else frontend.counters.authenticationDenied++
   return verdict
 }
 
-function mayPublishWill(permit: Permit, topic: string): boolean {
-  return !isOwnTopic(topic) && permit.mayPublish(topic)
+function permitOf({ permit }: Grant): Permit | null {
+  return permit === null ? null : readPermit(new ByteReader(permit))
+}
+
+function mayPublishWill(permit: Permit | null, topic: string): boolean {
+  return !isOwnTopic(topic) && permit?.mayPublish(topic) !== false
 }
 
 function willOf(connection: Connection, packet: Connect): WillRequest | null {
@@ -117,7 +138,7 @@ function willOf(connection: Connection, packet: Connect): WillRequest | null {
   return { message, delaySeconds: will.delaySeconds }
 }
 
-function open(connection: Connection, packet: Connect, permit: Permit, reply: AttachReply & { is: 'attached' }): void {
+function open(connection: Connection, packet: Connect, permit: Permit | null, reply: AttachReply & { is: 'attached' }): void {
   const { frontend } = connection
   const { settings } = frontend
   connection.phase = 'open'
@@ -133,7 +154,7 @@ function open(connection: Connection, packet: Connect, permit: Permit, reply: At
   if (!isOpen(connection)) return
   frontend.log.debug('connected', {
     client: connection.clientId,
-    listener: connection.listener,
+    listener: connection.port.name,
     remote: connection.transport.remoteAddress,
   })
   frontend.backend.writable(connection.session, connection.id, true)
@@ -178,7 +199,7 @@ function refuse(connection: Connection, reason: ReasonCode, detail: string, canA
   if (connection.phase === 'closing' || connection.phase === 'closed') return
   frontend.counters.connectionsRefused++
   frontend.log.warn('connect_refused', {
-    listener: connection.listener,
+    listener: connection.port.name,
     remote: connection.transport.remoteAddress,
     client: connection.clientId,
     code: reason,

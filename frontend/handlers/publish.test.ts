@@ -4,7 +4,7 @@ import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import { encodePublish, publishFrameBytes, PublishShape } from '#shared/mqtt/publish-encoder.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { Topic } from '#shared/mqtt/topic.ts'
-import { type FakeClient, Surroundings } from '../surroundings.contract.ts'
+import { type FakeClient, Surroundings, permitOf } from '../surroundings.contract.ts'
 
 interface Options {
   readonly qos?: number
@@ -59,7 +59,7 @@ describe('PUBLISH', () => {
     'that is not permitted: MQTT %i, QoS %i gets %s %s in its place among the others, and goes nowhere',
     async (version, qos, cmd, reason) => {
       const world = new Surroundings()
-      world.authenticator.permit = { mayPublish: topic => topic === 'allowed', maySubscribe: () => true }
+      world.authentication.permit = permitOf(['allowed'])
       const client = await connect(world, version)
       client.send(
         publish('allowed', { version, qos: 1, packetId: 1 }),
@@ -94,7 +94,7 @@ describe('PUBLISH', () => {
 
   test('a permission is asked again for another topic, though the one before was allowed', async () => {
     const world = new Surroundings()
-    world.authenticator.permit = { mayPublish: topic => topic === 'a', maySubscribe: () => true }
+    world.authentication.permit = permitOf(['a'])
     const client = await connect(world)
     client.send(...['a', 'a', 'b', 'a', 'b'].map(topic => publish(topic)))
     expect(world.backend.published.map(({ message }) => message.topic.name)).toEqual(['a', 'a', 'a'])
@@ -195,7 +195,7 @@ describe('Receive Maximum', () => {
 
   test('publishes that are refused count until they are answered', async () => {
     const world = new Surroundings({ receiveMaximum: 2 })
-    world.authenticator.permit = { mayPublish: topic => topic === 'allowed', maySubscribe: () => true }
+    world.authentication.permit = permitOf(['allowed'])
     const client = await connect(world)
     client.send(...Array.from({ length: 10 }, (_, i) => publish('forbidden', { qos: 1, packetId: i + 1 })))
     expect([client.packets.length, client.connection.unfinishedPublishes]).toEqual([10, 0])

@@ -63,7 +63,7 @@ function refuseTooDeep(connection: Connection, bytes: Buffer, start: number): vo
 }
 
 function mayPublish(connection: Connection, topic: Topic): boolean {
-  if (isOwnTopic(topic.name) || !connection.permit!.mayPublish(topic.name)) return false
+  if (isOwnTopic(topic.name) || connection.permit?.mayPublish(topic.name) === false) return false
   connection.permittedTopic = topic
   return true
 }
@@ -71,7 +71,7 @@ function mayPublish(connection: Connection, topic: Topic): boolean {
 /** Not authorized: MQTT 5 says so, older versions cannot (docs/mqtt.md). The message goes nowhere. */
 function refuse(connection: Connection, qos: number, packetId: number): void {
   connection.frontend.counters.authorizationDenied++
-  connection.frontend.log.warn('publish_denied', { client: connection.clientId, listener: connection.listener })
+  connection.frontend.log.warn('publish_denied', { client: connection.clientId, listener: connection.port.name })
   if (qos === 0) return
   const reason = connection.version === 5 ? ReasonCode.NotAuthorized : ReasonCode.Success
   // In its place among the others: acknowledgements keep the order of the publishes [MQTT-4.6.0-2].

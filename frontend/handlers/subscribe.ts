@@ -43,7 +43,11 @@ function request(connection: Connection, subscription: RequestedSubscription, id
   const parsed = parseFilter(connection, text)
   const filter = parsed ?? { text, group: null, filter: text }
   const refused =
-    parsed === null ? ReasonCode.TopicFilterInvalid : connection.permit!.maySubscribe(filter.filter) ? null : ReasonCode.NotAuthorized
+    parsed === null
+      ? ReasonCode.TopicFilterInvalid
+      : connection.permit?.maySubscribe(filter.filter) === false
+        ? ReasonCode.NotAuthorized
+        : null
   if (refused === ReasonCode.NotAuthorized) connection.frontend.counters.authorizationDenied++
   return { filter, refused, qos, noLocal, retainAsPublished, retainHandling, identifier }
 }

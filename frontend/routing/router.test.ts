@@ -88,6 +88,7 @@ function attach(connection = CONNECTION, clientId = CLIENT): Promise<AttachReply
     sessionExpirySeconds: 60,
     receiveMaximum: 10,
     will: null,
+    rights: null,
   })
 }
 

@@ -12,6 +12,7 @@ import type {
   ConnectionEnd,
   ConnectionId,
   SessionHandle,
+  SessionRights,
   SubscriptionRequest,
 } from '#shared/rpc/backend-port.ts'
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
@@ -212,6 +213,10 @@ export class Router implements BackendPort {
     const route = this.#routes.get(connection)
     if (route === null) return
     this.#requests.make(route, ticket, { is: 'subscribe', packetId, subscriptions, sinceMs: this.#nowMs, wasSent: false })
+  }
+
+  restrict(_session: SessionHandle, connection: ConnectionId, ticket: number, _rights: SessionRights): void {
+    void [connection, ticket]
   }
 
   unsubscribe(_session: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {

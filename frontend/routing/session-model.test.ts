@@ -62,6 +62,7 @@ class World {
       sessionExpirySeconds: 9,
       receiveMaximum: 9,
       will: null,
+      rights: null,
     })
     while (this.step());
     await reply

@@ -44,6 +44,7 @@ export const brokerListenerSchema = z.strictObject({
 })
 
 export type BrokerListener = z.infer<typeof brokerListenerSchema>
+export type BrokerListenerSpec = BrokerListener['spec']
 export type ListenerPort = BrokerListener['spec']['ports'][number]
 
 /** The resource, with what its schema cannot say checked as well; null with faults. */

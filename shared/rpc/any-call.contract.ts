@@ -111,6 +111,7 @@ const attach = fc.record({
   sessionExpirySeconds: seconds,
   receiveMaximum: packetId,
   will: fc.option(fc.record({ message: anyMessage(2), delaySeconds: seconds })),
+  rights: fc.constant(null),
 })
 
 const subscription = fc.oneof(

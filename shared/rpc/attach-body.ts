@@ -57,6 +57,7 @@ export function readAttach(reader: ByteReader, topics: TopicCache): RemoteAttach
     sessionExpirySeconds: readSeconds(reader),
     receiveMaximum: readNonZeroU16(reader),
     will: (flags & HAS_WILL) === 0 ? null : readWill(reader, topics),
+    rights: null,
   }
 }
 

@@ -48,6 +48,12 @@ export interface BackendPort {
   /** §3.10. Answered by `subscribed` with one reason for each filter, once stored; `packetId` as for `subscribe`. */
   unsubscribe(session: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void
 
+  /**
+   * What the client may do has changed. Subscriptions that `rights` does not allow end, and with them what waits in the session because
+   * of them alone; its Will is judged by `rights` from now on. Answered by `subscribed` with no reasons, once stored.
+   */
+  restrict(session: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void
+
   /** The socket is behind (false) or has caught up (true). While behind, QoS 1 and 2 stay in the session's queue. */
   writable(session: SessionHandle, connection: ConnectionId, isWritable: boolean): void
 }
@@ -68,6 +74,16 @@ export interface AttachRequest {
   /** Unacknowledged QoS 1 and 2 deliveries that the client takes, ours already applied (§3.1.2.11.3). */
   readonly receiveMaximum: number
   readonly will: WillRequest | null
+  /** Null: it may do everything. Subscriptions that the session has and that are not allowed any more end before anything is sent. */
+  readonly rights: SessionRights | null
+}
+
+/** What a client may do, as far as its session outlives the connection. */
+export interface SessionRights {
+  /** A Permit (shared/authorization/permit.ts). */
+  readonly permit: Uint8Array
+  /** Who judges the Will when it is due, by the policies of that moment (shared/authorization/will-guard.ts); stored with the Will. */
+  readonly willGuard: Uint8Array
 }
 
 export interface WillRequest {

@@ -1,4 +1,5 @@
-import { anonymousAuthenticator } from '../../authsvc/anonymous.ts'
+import { noAuthentication } from '../../authsvc/no-authentication.ts'
+import { ClientPort as FrontendPort, OPEN_TO_ALL } from '../../frontend/client-port.ts'
 import { Frontend } from '../../frontend/frontend.ts'
 import { Router } from '../../frontend/routing/router.ts'
 import { Membership } from '#shared/cluster/membership.ts'
@@ -31,7 +32,7 @@ export class SimFrontend implements ClientPort {
     const frontend = new Frontend({
       settings: LIMITS,
       backend: router,
-      authenticator: anonymousAuthenticator,
+      authentication: noAuthentication,
       clock: process.clock,
       random: process.random,
       turn,
@@ -61,7 +62,7 @@ export class SimFrontend implements ClientPort {
       log: SILENT_LOG,
     })
     membership.start()
-    this.onTransport = transport => frontend.onTransport(transport, 'simulated')
+    this.onTransport = transport => frontend.onTransport(transport, new FrontendPort('simulated', OPEN_TO_ALL))
   }
 
   get figures(): [string, number][] {

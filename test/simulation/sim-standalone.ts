@@ -1,4 +1,5 @@
-import { anonymousAuthenticator } from '../../authsvc/anonymous.ts'
+import { noAuthentication } from '../../authsvc/no-authentication.ts'
+import { ClientPort as FrontendPort, OPEN_TO_ALL } from '../../frontend/client-port.ts'
 import { Backend } from '../../backend/backend.ts'
 import { Frontend } from '../../frontend/frontend.ts'
 import type { Turn } from '#shared/base/turn.ts'
@@ -91,13 +92,17 @@ export class SimStandalone implements SystemUnderTest {
       store,
       onFailure: error => this.#world.failures.push({ process: process.instance, error }),
     })
-    const frontend = new Frontend({ ...parts, backend, authenticator: anonymousAuthenticator, random: process.random })
+    const frontend = new Frontend({ ...parts, backend, authentication: noAuthentication, random: process.random })
     steps.push(backend.endTurn, frontend.endTurn)
     process.every(TICK_MS, () => {
       backend.tick()
       frontend.deadlines.tick()
     })
-    const port: ClientPort = { process, isReady: true, onTransport: transport => frontend.onTransport(transport, 'simulated') }
+    const port: ClientPort = {
+      process,
+      isReady: true,
+      onTransport: transport => frontend.onTransport(transport, new FrontendPort('simulated', OPEN_TO_ALL)),
+    }
     this.#running = { process, port }
   }
 }

@@ -1,0 +1,12 @@
+/**
+ * All tasks of the worker threads by name. Input and output are values that pass by structured clone. A task is a function of a file of
+ * its own beside the method that uses it, loaded when it is first called.
+ */
+export const TASKS = {
+  echo: () => Promise.resolve((input: string) => input),
+} as const
+
+export type TaskName = keyof typeof TASKS
+type TaskOf<N extends TaskName> = Awaited<ReturnType<(typeof TASKS)[N]>>
+export type TaskInput<N extends TaskName> = Parameters<TaskOf<N>>[0]
+export type TaskOutput<N extends TaskName> = Awaited<ReturnType<TaskOf<N>>>

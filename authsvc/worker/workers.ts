@@ -1,0 +1,16 @@
+import type { TaskInput, TaskName, TaskOutput } from './tasks.ts'
+
+/** Threads for what costs a processor long: signatures, hashes of passwords, tokens, large JSON. */
+export interface Workers {
+  /**
+   * Runs one task of tasks.ts on some thread.
+   * @throws {WorkersBusy} too many tasks wait (`authWorkerQueueMax`); {Error} the thread died or the task threw
+   */
+  run<N extends TaskName>(name: N, input: TaskInput<N>): Promise<TaskOutput<N>>
+  close(): Promise<void>
+}
+
+/** The queue of tasks is at its limit: the client is told to come back later. */
+export class WorkersBusy extends Error {
+  override readonly name = 'WorkersBusy'
+}
