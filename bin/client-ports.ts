@@ -1,9 +1,10 @@
 import type { ListenerStatus } from '../frontend/admin/broker-status.ts'
-import { ClientPort, OPEN_TO_ALL } from '../frontend/client-port.ts'
+import { ClientPort } from '../frontend/client-port.ts'
 import type { Frontend } from '../frontend/frontend.ts'
 import { listen } from '../frontend/listener/listen.ts'
 import { hostAndPort, type Listener } from '../frontend/listener/listener.ts'
 import { systemTimers } from '#shared/base/timers.ts'
+import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
 import type { BrokerSettings, ListenerSettings } from '#shared/config/broker-settings.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 

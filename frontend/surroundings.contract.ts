@@ -14,7 +14,8 @@ import type { AttachReply, AttachRequest, BackendPort, ConnectionEnd } from '#sh
 import { RecordingLog } from '#shared/telemetry/log.ts'
 import type { FrontendSettings } from './config.ts'
 import type { Connection } from './connection/connection.ts'
-import { ClientPort, OPEN_TO_ALL } from './client-port.ts'
+import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
+import { ClientPort } from './client-port.ts'
 import { Frontend } from './frontend.ts'
 import type { Transport, TransportHandler } from './listener/transport.ts'
 

@@ -1,5 +1,6 @@
 import { noAuthentication } from '../../authsvc/no-authentication.ts'
-import { ClientPort as FrontendPort, OPEN_TO_ALL } from '../../frontend/client-port.ts'
+import { ClientPort as FrontendPort } from '../../frontend/client-port.ts'
+import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
 import { Backend } from '../../backend/backend.ts'
 import { Frontend } from '../../frontend/frontend.ts'
 import type { Turn } from '#shared/base/turn.ts'
