@@ -10,6 +10,15 @@ export interface Workers {
   close(): Promise<void>
 }
 
+/** For metrics. */
+export interface WorkerFigures {
+  /** Tasks that no thread has begun. */
+  readonly waiting: number
+  readonly running: number
+  /** Since the start, failed ones too. */
+  readonly completed: number
+}
+
 /** The queue of tasks is at its limit: the client is told to come back later. */
 export class WorkersBusy extends Error {
   override readonly name = 'WorkersBusy'
