@@ -69,7 +69,13 @@ class FrontendRole implements RunningRole {
     })
     this.#router.bind(this.#frontend)
     steps.push(this.#frontend.endTurn, this.#router.endTurn, () => this.#hub.endTurn())
-    this.#ports = new ClientPorts(settings, this.#frontend, this.#log, settings.reusePort)
+    this.#ports = new ClientPorts({
+      frontend: this.#frontend,
+      limits,
+      log: this.#log,
+      reusePort: settings.reusePort,
+      ticketKeys: () => null,
+    })
     this.#member = registerMember(settings, 'frontend', '', this.#log, metrics, { figures: () => this.#frontend.figures })
     this.#dialers = new BackendDialers({
       membership: this.#member.membership,
@@ -138,7 +144,7 @@ class FrontendRole implements RunningRole {
   async #openPorts(): Promise<void> {
     this.#phase = 'opening'
     try {
-      await this.#ports.open()
+      await this.#ports.open(this.#settings.ports)
       if (this.#phase === 'opening') this.#phase = 'serving'
     } catch (error) {
       this.#phase = 'failed'

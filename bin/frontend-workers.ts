@@ -2,7 +2,8 @@ import { createServer } from 'node:net'
 import { bind } from '../frontend/listener/socket-listener.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import { addressText } from '#shared/config/address.ts'
-import { limitSettings, type ListenerSettings } from '#shared/config/broker-settings.ts'
+import { limitSettings } from '#shared/config/broker-settings.ts'
+import type { PlannedPort } from '#shared/config/port-settings.ts'
 import { flagName, readFlags } from '#shared/config/read-settings.ts'
 import { frontendSettings, type FrontendRoleSettings, memberSettings } from '#shared/config/role-settings.ts'
 import type { Log } from '#shared/telemetry/log.ts'
@@ -40,8 +41,8 @@ export async function startWorkers(
 }
 
 /** Nobody else has the ports; where the system shall choose, it does so once for all workers. */
-async function reservePorts(settings: FrontendRoleSettings): Promise<readonly ListenerSettings[]> {
-  const servers = settings.listeners.map(listener => ({ listener, server: createServer() }))
+async function reservePorts(settings: FrontendRoleSettings): Promise<readonly PlannedPort[]> {
+  const servers = settings.ports.filter(({ closed }) => closed === null).map(listener => ({ listener, server: createServer() }))
   try {
     return await Promise.all(
       servers.map(async ({ listener, server }) => {
@@ -61,7 +62,7 @@ function keptFlags(args: readonly string[]): readonly string[] {
 }
 
 /** Ports of resources are not among them: each worker reads its resources itself. */
-function portFlags(flag: (typeof PORT_FLAGS)[number], ports: readonly ListenerSettings[]): readonly string[] {
+function portFlags(flag: (typeof PORT_FLAGS)[number], ports: readonly PlannedPort[]): readonly string[] {
   const own = ports.filter(({ name }) => name.startsWith(`${flagName(flag)} `))
   return own.length === 0 ? [`${flagName(flag)}=off`] : own.map(port => `${flagName(flag)}=${addressText(port)}`)
 }
@@ -69,12 +70,10 @@ function portFlags(flag: (typeof PORT_FLAGS)[number], ports: readonly ListenerSe
 /** The workers of a frontend as one. */
 export class FrontendWorkers implements RunningRole {
   readonly rpc = null
-  readonly #settings: FrontendRoleSettings
   readonly #workers: readonly ServiceProcess[]
   #haveServed = false
 
   constructor(settings: FrontendRoleSettings, flags: readonly string[], log: Log, timers: Timers) {
-    this.#settings = settings
     this.#workers = Array.from(
       { length: settings.workers },
       (_, index) =>
@@ -107,8 +106,8 @@ export class FrontendWorkers implements RunningRole {
   }
 
   impaired(): readonly string[] {
-    const closed = this.#settings.closedListeners.map(({ name, reason }) => `${name}: ${reason}`)
-    return [...closed, ...(this.waitingFor().length === 0 ? this.#notServing() : [])]
+    const told = new Set(this.#workers.flatMap(({ state }) => state?.impaired ?? []))
+    return [...told, ...(this.waitingFor().length === 0 ? this.#notServing() : [])]
   }
 
   /** Sums over the workers, so far as they are not the cluster's. */

@@ -68,7 +68,7 @@ class Standalone implements RunningRole {
     this.#log = log
     this.backend = backend
     this.frontend = frontend
-    this.#ports = new ClientPorts(settings, frontend, log, false)
+    this.#ports = new ClientPorts({ frontend, limits: settings.limits, log, reusePort: false, ticketKeys: () => null })
     this.#memoryWatch = new MemoryWatch(backend.engine.watermarkBytes, memory)
     this.#ticker = this.#startTicking()
   }
@@ -108,7 +108,7 @@ class Standalone implements RunningRole {
   }
 
   async listen(): Promise<void> {
-    await this.#ports.open()
+    await this.#ports.open(this.#settings.ports)
     if (this.#settings.limits.sysTopicIntervalSeconds > 0) this.#publishSysTopics()
   }
 

@@ -54,7 +54,9 @@ async function listenOnNode(port: Port): Promise<Listener> {
   const afterProxy = proxyProtocol === null ? handshake : proxyStage(settings, proxyProtocol.trustedSources, handshake)
   const first = afterProxy === inner ? inner : timed(afterProxy)
   const listener = await listenOnSocket(port, isStream ? (gate === null ? 'net' : 'tls') : 'ws', first)
-  return gate === null ? listener : { ...listener, setSecureContext: tls => gate.replace(tls) }
+  return gate === null
+    ? listener
+    : { ...listener, setSecureContext: tls => gate.replace(tls), setTicketKeys: keys => gate.setTicketKeys(keys) }
 }
 
 function clearStage(port: Port): Stage {

@@ -1,35 +1,13 @@
-/** One port of a BrokerListener, as the socket layer needs it. */
-export interface ListenerSettings {
-  /** For logs and errors, e.g. `default:1883`. */
-  readonly name: string
-  /** Address or host name to bind. */
-  readonly host: string
-  /** 0 lets the operating system choose; `Listener.address` tells what it chose. */
-  readonly port: number
-  readonly protocol: 'Mqtt' | 'WebSockets'
-  readonly tls: TlsSettings | null
-  /** Non-null: every connection begins with a PROXY protocol header (version 1 or 2) and comes from one of these CIDRs. */
-  readonly proxyProtocol: { readonly trustedSources: readonly string[] } | null
-  /** `auto` takes uWebSockets.js where it loads natively and the port uses neither TLS nor the PROXY protocol, else `ws`. */
-  readonly websocketEngine: 'auto' | 'uws' | 'ws'
+import type { PortSettings, TlsSettings } from '#shared/config/port-settings.ts'
+
+/** One port as the socket layer needs it. */
+export interface ListenerSettings extends PortSettings {
   /** Maximum Packet Size of the port, bytes; a WebSocket message may be little larger than this. */
   readonly packetBytesMax: number
   /** Several processes share the port, the kernel spreads connections over them. */
   readonly reusePort?: boolean
-}
-
-export interface TlsSettings {
-  /** Certificate chain, PEM, leaf first. */
-  readonly cert: string | Buffer
-  /** Private key, PEM. */
-  readonly key: string | Buffer
-  /** Trust anchors for client certificates, PEM. */
-  readonly clientCa: string | Buffer | null
-  /**
-   * `require`: no connection without a certificate that chains to `clientCa`. `request`: a client may send none, but one that it
-   * sends must chain to `clientCa`; with `clientCa` null it is handed on unverified.
-   */
-  readonly clientCertificate: 'none' | 'request' | 'require'
+  /** 48 bytes that all frontends of a cluster share: a TLS session begun with one is resumed with any. Unset: keys of this process. */
+  readonly ticketKeys?: Buffer
 }
 
 /** What one port admits. Each refusal is told through `OnRefused`. */
@@ -90,6 +68,8 @@ export interface Listener {
    * @throws {ListenError} certificate or key is not usable; what was in use stays in use
    */
   setSecureContext?(tls: TlsSettings): void
+  /** New keys for TLS session tickets: sessions that were begun under older ones take a full handshake. Only on a TLS port. */
+  setTicketKeys?(keys: Buffer): void
   /** Frees the port and destroys every connection; done when all Transports have had their `onClose`. */
   close(): Promise<void>
 }

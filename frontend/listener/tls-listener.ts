@@ -1,13 +1,17 @@
-import { constants } from 'node:crypto'
+import { constants, createHash } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { createServer } from 'node:tls'
 import type { Server, TLSSocket } from 'node:tls'
 import type { Arrival } from './arrival.ts'
 import { errorText } from './arrival.ts'
 import { ListenError } from './listener.ts'
-import type { ListenerSettings, TlsSettings } from './listener.ts'
+import type { TlsSettings } from '#shared/config/port-settings.ts'
+import type { ListenerSettings } from './listener.ts'
 import { SocketTransport } from './socket-transport.ts'
 import type { Port, Stage } from './socket-listener.ts'
+
+/** OpenSSL takes so many bytes at most. */
+const SESSION_CONTEXT_LENGTH = 32
 
 /** Takes the TLS handshake, then hands on what comes out of it. */
 export type SecureStage = (socket: TLSSocket, arrival: Arrival, peerCertificates: readonly Uint8Array[] | null) => void
@@ -27,6 +31,7 @@ export class TlsGate {
   readonly #settings: ListenerSettings
   readonly #next: SecureStage
   #server: Server
+  #ticketKeys: Buffer | undefined
   /** Sockets in a handshake by their addresses, which are all that TLSSocket's public interface shares with the socket beneath it. */
   readonly #handshakes = new Map<string, Arrival>()
 
@@ -34,12 +39,18 @@ export class TlsGate {
   constructor(settings: ListenerSettings, tls: TlsSettings, next: SecureStage) {
     this.#settings = settings
     this.#next = next
+    this.#ticketKeys = settings.ticketKeys
     this.#server = this.#makeServer(tls)
   }
 
   /** @throws {ListenError} certificate or key is not usable; the old ones stay */
   replace(tls: TlsSettings): void {
     this.#server = this.#makeServer(tls)
+  }
+
+  setTicketKeys(keys: Buffer): void {
+    this.#ticketKeys = keys
+    this.#server.setTicketKeys(keys)
   }
 
   readonly stage: Stage = (socket, arrival) => {
@@ -54,7 +65,7 @@ export class TlsGate {
   }
 
   #makeServer(tls: TlsSettings): Server {
-    const server = createTlsServer(this.#settings, tls)
+    const server = createTlsServer(this.#settings, tls, this.#ticketKeys)
     server.on('secureConnection', socket => this.#onSecure(socket, tls))
     // A failed handshake ends its own connection; most often plain bytes, a probe, or a certificate that is refused.
     server.on('tlsClientError', (error, socket) => this.#onFailed(error, socket))
@@ -81,7 +92,7 @@ export class TlsGate {
   }
 }
 
-function createTlsServer(settings: ListenerSettings, tls: TlsSettings): Server {
+function createTlsServer(settings: ListenerSettings, tls: TlsSettings, ticketKeys: Buffer | undefined): Server {
   const asksCertificate = tls.clientCertificate !== 'none'
   try {
     return createServer({
@@ -91,7 +102,11 @@ function createTlsServer(settings: ListenerSettings, tls: TlsSettings): Server {
       ALPNProtocols: [settings.protocol === 'Mqtt' ? 'mqtt' : 'http/1.1'],
       requestCert: asksCertificate,
       rejectUnauthorized: false, // `objectionTo` does: Node would close without a word of why
-      ...(tls.clientCa !== null && { ca: tls.clientCa }),
+      // An anchor may be an intermediate, and clients need not send what stands above it.
+      ...(tls.clientCa !== null && { ca: tls.clientCa, allowPartialTrustChain: true }),
+      // The default is made from the command line, which differs between the frontends that share tickets.
+      sessionIdContext: createHash('sha256').update(settings.name).digest('hex').slice(0, SESSION_CONTEXT_LENGTH),
+      ...(ticketKeys !== undefined && { ticketKeys }),
       // A resumed session knows only the leaf of the chain, and would outlive a trust anchor that was withdrawn.
       ...(asksCertificate && { secureOptions: constants.SSL_OP_NO_TICKET }),
     })

@@ -1,4 +1,5 @@
 import type { Address } from './address.ts'
+import type { PlannedPort } from './port-settings.ts'
 import { address, addresses, bytes, choice, int, networks, optionalInt, path, text, toggle, type ValuesOf } from './setting.ts'
 
 const KIB = 1024
@@ -352,45 +353,13 @@ export const standaloneSettings = {
 /** Limits as the engine reads them: `packetBytesMax` is within its profile, `memoryBytesMax` is never 0. */
 export type BrokerLimits = ValuesOf<typeof limitSettings>
 
-/** PEM texts. */
-export interface TlsSettings {
-  /** Certificate chain, leaf first. */
-  readonly cert: string
-  readonly key: string
-  /** Trust anchors for client certificates; null when clients are not asked for one. */
-  readonly clientCa: string | null
-  readonly clientCertificate: 'none' | 'require'
-}
-
-/** A port to open, with BrokerListener's names. */
-export interface ListenerSettings {
-  /** For logs and status: `--mqtt` or the name of the BrokerListener, then the port. */
-  readonly name: string
-  readonly host: string
-  readonly port: number
-  readonly protocol: 'Mqtt' | 'WebSockets'
-  readonly tls: TlsSettings | null
-  /** Non-null: connections begin with a PROXY protocol header and come from one of these networks. */
-  readonly proxyProtocol: { readonly trustedSources: readonly string[] } | null
-  readonly websocketEngine: 'auto' | 'uws' | 'ws'
-}
-
-/** A port that the resources ask for and that stays closed, with the reason for log, status and `/readyz`. */
-export interface ClosedListener {
-  readonly name: string
-  readonly host: string
-  readonly port: number
-  readonly reason: string
-}
-
 /** All that a standalone broker is told, checked and resolved. */
 export interface BrokerSettings {
   /** Directory of the lmdb store. */
   readonly dataDirectory: string
   readonly store: 'lmdb' | 'memory'
   readonly durability: 'stored' | 'fsynced'
-  readonly listeners: readonly ListenerSettings[]
-  readonly closedListeners: readonly ClosedListener[]
+  readonly ports: readonly PlannedPort[]
   readonly admin: Address | null
   readonly metrics: Address | null
   readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error'

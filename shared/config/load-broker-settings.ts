@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { openResourceDirectory, type ResourceFiles } from '../resources/resource-directory.ts'
-import { readResources, type Resources } from '../resources/read-resources.ts'
+import { readResources } from '../resources/read-resources.ts'
+import type { Resource, ResourceSnapshot } from '../resources/resource-snapshot.ts'
+import type { BrokerListenerSpec } from '../resources/broker-listener.ts'
 import {
   type BrokerLimits,
   type BrokerSettings,
@@ -51,25 +53,24 @@ export interface Loaded {
 export function loadBrokerSettings(args: readonly string[], surroundings: Surroundings): Loaded {
   const { environment, readFile } = surroundings
   const flags = readFlags(allSettings, args)
-  const resources = openConfig(flags, surroundings)
+  const snapshot = openConfig(flags, surroundings)
   const faults: string[] = []
-  const values = resolveSettings(allSettings, flags, environment, resources?.values)
-  const { listeners, closedListeners, admin } = readPorts({ values, flags, environment, resources, readFile }, faults)
+  const values = resolveSettings(allSettings, flags, environment, snapshot?.values)
+  const { ports, admin } = readPorts({ values, flags, environment, snapshot, readFile }, faults)
   if (faults.length > 0) throw new SettingsError(faults)
   return {
     settings: {
       dataDirectory: values.data,
       store: values.store,
       durability: values.durability,
-      listeners,
-      closedListeners,
+      ports,
       admin,
       metrics: values.metrics,
       logLevel: values.logLevel,
       logLinesPerSecond: values.logLinesPerSecond,
       limits: resolveLimits(values, surroundings.memory),
     },
-    warnings: [...(resources?.warnings ?? []), ...mistypedVariables(allSettings, environment)],
+    warnings: [...(snapshot?.warnings ?? []), ...mistypedVariables(allSettings, environment)],
   }
 }
 
@@ -77,13 +78,37 @@ export function loadBrokerSettings(args: readonly string[], surroundings: Surrou
  * The resources of `--config`, whose values take part; null without it.
  * @throws {SettingsError} every fault of the files
  */
-export function openConfig(flags: GivenFlags, { environment, openResources }: Surroundings): Resources | null {
+export function openConfig(flags: GivenFlags, { environment, openResources }: Surroundings): ResourceSnapshot | null {
   const { config } = resolveSettings(configSetting, flags, environment)
   if (config === null) return null
   const faults: string[] = []
   const resources = readResources(openResources(config), faults)
   if (faults.length > 0) throw new SettingsError(faults)
-  return resources
+  // Bridge until readSnapshot is there.
+  const listeners = new Map<string, Resource<BrokerListenerSpec>>(
+    resources.ports.map(({ name, where, port }, i) => [
+      `${name} ${i}`,
+      { name: name.split(' ')[1]!, where, version: '', spec: { ports: [port] } },
+    ]),
+  )
+  const secret = (name: string): ReadonlyMap<string, Uint8Array> | null => {
+    const found = ['tls.crt', 'tls.key'].flatMap(key => {
+      const text = resources.secret(name, key)
+      return text === null ? [] : [[key, Buffer.from(text)] as const]
+    })
+    return found.length === 0 ? null : new Map(found)
+  }
+  return {
+    values: resources.values,
+    listeners,
+    authentications: new Map(),
+    authorizations: new Map(),
+    configMap: () => null,
+    secret,
+    serviceAccount: () => null,
+    faults: [],
+    warnings: resources.warnings,
+  }
 }
 
 /** Limits as `BrokerLimits` has them. */

@@ -1,8 +1,9 @@
 import { X509Certificate } from 'node:crypto'
 import type { LinkAddress } from '../rpc/link-address.ts'
-import type { Resources } from '../resources/read-resources.ts'
+import type { ResourceSnapshot } from '../resources/resource-snapshot.ts'
 import { limitSettings } from './broker-settings.ts'
-import { readPorts, tlsFault } from './listeners.ts'
+import { readPorts } from './listeners.ts'
+import { tlsFault } from './tls-fault.ts'
 import { openConfig, resolveLimits, type Surroundings } from './load-broker-settings.ts'
 import {
   type Environment,
@@ -59,8 +60,8 @@ export interface LoadedRole<T> {
  */
 export function loadFrontendSettings(args: readonly string[], surroundings: RoleSurroundings): LoadedRole<FrontendRoleSettings> {
   return load({ ...frontendSettings, ...memberSettings, ...limitSettings }, args, surroundings, (values, member, source) => {
-    const { flags, environment, resources, faults } = source
-    const ports = readPorts({ values, flags, environment, resources, readFile: surroundings.readFile }, faults)
+    const { flags, environment, snapshot, faults } = source
+    const ports = readPorts({ values, flags, environment, snapshot, readFile: surroundings.readFile }, faults)
     return { ...member, ...ports, workers: values.workers, reusePort: values.reusePort }
   })
 }
@@ -92,7 +93,7 @@ export function loadAuthsvcSettings(args: readonly string[], surroundings: RoleS
 interface Source {
   readonly flags: GivenFlags
   readonly environment: Environment
-  readonly resources: Resources | null
+  readonly snapshot: ResourceSnapshot | null
   readonly faults: string[]
 }
 
@@ -106,16 +107,16 @@ function load<S extends typeof memberSettings & typeof limitSettings, T>(
 ): LoadedRole<T> {
   const { environment } = surroundings
   const flags = readFlags(declared, args)
-  const resources = openConfig(flags, surroundings)
+  const snapshot = openConfig(flags, surroundings)
   const faults: string[] = []
-  const values = resolveSettings(declared, flags, environment, resources?.values) as ValuesOf<S>
+  const values = resolveSettings(declared, flags, environment, snapshot?.values) as ValuesOf<S>
   const member = resolveMember(values as MemberValues, surroundings, faults)
-  const settings = finish(values, member, { flags, environment, resources, faults })
+  const settings = finish(values, member, { flags, environment, snapshot, faults })
   if (faults.length > 0) throw new SettingsError(faults)
   return {
     settings,
     warnings: [
-      ...(resources?.warnings ?? []),
+      ...(snapshot?.warnings ?? []),
       ...secretWarnings(flags, values as MemberValues),
       ...mistypedVariables(ANY_ROLE, environment),
     ],

@@ -187,7 +187,7 @@ export interface MemberSettings {
   readonly limits: BrokerLimits
 }
 
-export interface FrontendRoleSettings extends MemberSettings, Pick<BrokerSettings, 'listeners' | 'closedListeners' | 'admin'> {
+export interface FrontendRoleSettings extends MemberSettings, Pick<BrokerSettings, 'ports' | 'admin'> {
   readonly workers: number
   /** Ports are shared: with the other workers, or because `--reuse-port` says so. */
   readonly reusePort: boolean
