@@ -10,7 +10,9 @@ import { Shards } from './shards.ts'
 /** Arguments of every call between callers and owners, as anyone may make them in a cluster of SHARD_COUNT shards. */
 export const SHARD_COUNT = 100
 
-type AnyArguments<Port> = { readonly [Name in keyof Port]: Port[Name] extends (...args: infer Args) => void ? fc.Arbitrary<Args> : never }
+export type AnyArguments<Port> = {
+  readonly [Name in keyof Port]: Port[Name] extends (...args: infer Args) => void ? fc.Arbitrary<Args> : never
+}
 
 const number = fc.oneof(fc.nat(300), fc.maxSafeNat())
 /** As a table of `slots` places makes it. */
@@ -103,6 +105,13 @@ const recipients = fc
     return into
   })
 
+const rights = fc.record({ permit: bytes(), willGuard: bytes() })
+
+/** As they come out of a frame, so that the two can be compared. */
+function bytes(): fc.Arbitrary<Uint8Array> {
+  return fc.uint8Array({ maxLength: 60 }).map(each => Buffer.from(each))
+}
+
 const attach = fc.record({
   connection: id,
   clientId,
@@ -111,7 +120,7 @@ const attach = fc.record({
   sessionExpirySeconds: seconds,
   receiveMaximum: packetId,
   will: fc.option(fc.record({ message: anyMessage(2), delaySeconds: seconds })),
-  rights: fc.constant(null),
+  rights: fc.option(rights),
 })
 
 const subscription = fc.oneof(
@@ -171,6 +180,7 @@ export const ownerArguments: AnyArguments<OwnerPort> = {
   pubcomp: fc.tuple(id, id, packetId),
   subscribe: fc.tuple(id, id, number, packetId, fc.array(subscription, { maxLength: 5 })),
   unsubscribe: fc.tuple(id, id, number, packetId, fc.array(filter, { maxLength: 5 }), fc.boolean()),
+  restrict: fc.tuple(id, id, number, rights),
   writable: fc.tuple(id, id, fc.boolean()),
   resume: fc.tuple(shard, fc.array(resumedSession, { maxLength: 5 }), fc.boolean()),
   wantRoutes: fc.tuple(shard),
@@ -224,9 +234,11 @@ export function seen(callName: string, args: readonly unknown[]): SeenCall {
 
 function plain(value: unknown): unknown {
   if (value instanceof Message) return plainMessage(value)
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('hex')
   if (value instanceof Shards) return [...value.numbers.subarray(0, value.count)]
   if (value instanceof Recipients) return plainRecipients(value)
   if (Array.isArray(value)) return value.map(plain)
+  if (value instanceof Map) return plain([...(value as ReadonlyMap<unknown, unknown>)])
   if (typeof value === 'object' && value !== null) return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each)]))
   return value
 }

@@ -5,12 +5,16 @@ import { ByteWriter } from '#shared/base/byte-writer.ts'
 import { type Message, newMessage } from '#shared/mqtt/message.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { Topic, TopicCache } from '#shared/mqtt/topic.ts'
+import { authAskerArguments, authServiceArguments } from './any-auth-call.contract.ts'
 import { callerArguments, ownerArguments, seen, type SeenCall, SHARD_COUNT } from './any-call.contract.ts'
+import { AuthAskerCalls, AuthServiceCalls } from './auth-calls.ts'
+import { AuthAskerDispatch, AuthServiceDispatch } from './auth-dispatch.ts'
+import type { AuthAskerPort, AuthServicePort } from './auth-port.ts'
 import { CallerCalls } from './caller-calls.ts'
 import { CallerDispatch } from './caller-dispatch.ts'
 import type { CallerPort } from './caller-port.ts'
 import type { Link, PeerIdentity } from './link.ts'
-import { CallerMethod, methodName, OwnerMethod } from './methods.ts'
+import { AuthAskerMethod, AuthServiceMethod, CallerMethod, methodName, OwnerMethod } from './methods.ts'
 import { OwnerCalls } from './owner-calls.ts'
 import { OwnerDispatch } from './owner-dispatch.ts'
 import type { OwnerPort } from './owner-port.ts'
@@ -53,7 +57,7 @@ interface Dispatch {
 }
 
 interface Side {
-  readonly name: 'owner' | 'caller'
+  readonly name: 'owner' | 'caller' | 'authentication service' | 'frontend'
   readonly methods: Readonly<Record<string, number>>
   readonly args: Readonly<Record<string, fc.Arbitrary<readonly unknown[]>>>
   readonly calls: (link: Link) => Calls
@@ -78,6 +82,20 @@ const SIDES: readonly Side[] = [
     args: callerArguments,
     calls: link => new CallerCalls(link) as unknown as Calls,
     dispatch: (port, isPeerNewer) => new CallerDispatch(port as unknown as CallerPort, parts(isPeerNewer)),
+  },
+  {
+    name: 'authentication service',
+    methods: AuthServiceMethod,
+    args: authServiceArguments,
+    calls: link => new AuthServiceCalls(link) as unknown as Calls,
+    dispatch: (port, isPeerNewer) => new AuthServiceDispatch(port as unknown as AuthServicePort, isPeerNewer),
+  },
+  {
+    name: 'frontend',
+    methods: AuthAskerMethod,
+    args: authAskerArguments,
+    calls: link => new AuthAskerCalls(link) as unknown as Calls,
+    dispatch: (port, isPeerNewer) => new AuthAskerDispatch(port as unknown as AuthAskerPort, isPeerNewer),
   },
 ]
 const CALLS = SIDES.flatMap(side => Object.keys(side.args).map(name => [`${side.name}.${name}`, side, name] as const))
@@ -206,10 +224,11 @@ describe('methods', () => {
     expect([lenient.framesSkipped, calls]).toEqual([1, []])
   })
 
-  test('those of the other direction are unknown', () => {
-    const [owner, caller] = SIDES as [Side, Side]
-    for (const method of Object.values(CallerMethod)) expect(outcome(owner, { method, body: Buffer.alloc(0) })).toBeNull()
-    for (const method of Object.values(OwnerMethod)) expect(outcome(caller, { method, body: Buffer.alloc(0) })).toBeNull()
+  test('those of the others are unknown', () => {
+    for (const side of SIDES) {
+      const others = SIDES.filter(other => other !== side).flatMap(other => Object.values(other.methods))
+      for (const method of others) expect(outcome(side, { method, body: Buffer.alloc(0) }), `${method} to ${side.name}`).toBeNull()
+    }
   })
 })
 
@@ -315,6 +334,9 @@ describe('limits', () => {
     ['routes', SIDES[1]!, CallerMethod.Routes, `00000000${HUGE}`],
     ['messages', SIDES[1]!, CallerMethod.Retained, `0000${HUGE}`],
     ['reasons', SIDES[1]!, CallerMethod.Subscribed, `000000000000${HUGE}`],
+    ['authorizations', SIDES[2]!, AuthServiceMethod.Authorize, `00${HUGE}`],
+    ['certificates', SIDES[2]!, AuthServiceMethod.Recheck, `000000000001${HUGE}`],
+    ['attributes', SIDES[3]!, AuthAskerMethod.Verdict, `00000000${HUGE}`],
   ])('a count of %s that the bytes do not bear out is refused before anything is made of it', (_, side, method, hex) => {
     const { port } = recording(side)
     const dispatch = side.dispatch(port, false)
@@ -348,6 +370,32 @@ describe('limits', () => {
     ['QoS 3 of a recipient', /recipient flags 3/, SIDES[1]!, CallerMethod.Deliver, `00016100${'01'}${'0300000000'}010000`],
     ['recipient flags that are unknown', /recipient flags 64/, SIDES[1]!, CallerMethod.Deliver, `00016100${'01'}${'4000000000'}`],
     ['Subscription Identifier 0', /Subscription Identifier 0/, SIDES[1]!, CallerMethod.Deliver, `00016100${'01'}${'1000000000'}0100`],
+    ['a refusal that reads as success', /a refusal with Reason Code 0/, SIDES[3]!, AuthAskerMethod.Verdict, '0002' + '00000000'],
+    ['a verdict that is none', /4 is not a verdict/, SIDES[3]!, AuthAskerMethod.Verdict, '0004'],
+    ['an attribute twice', /comes twice/, SIDES[3]!, AuthAskerMethod.Verdict, '00000000' + '0201610001610000000000'],
+    ['a time without end', /Infinity as a time/, SIDES[3]!, AuthAskerMethod.Verdict, `000000000000${'01000000000000f07f'}0000`],
+    ['protocol version 6 in authenticate', /protocol version 6/, SIDES[2]!, AuthServiceMethod.Authenticate, '000006'],
+    [
+      'a user name that no client may send',
+      /no client may send/,
+      SIDES[2]!,
+      AuthServiceMethod.Authenticate,
+      '00' + '0205' + '00' + '000000' + '00' + '0163' + '0100',
+    ],
+    [
+      'a password over 65,535 bytes',
+      /Binary Data of 65536/,
+      SIDES[2]!,
+      AuthServiceMethod.Authenticate,
+      `00${'0405'}00${'000000'}00${'0163'}808004${'61'.repeat(65_536)}`,
+    ],
+    [
+      'certificates over 1 MiB',
+      /certificates of 1048580/,
+      SIDES[2]!,
+      AuthServiceMethod.Recheck,
+      `00${'000000'}00${'0101'}808040${'61'.repeat(2 ** 20)}00`,
+    ],
     ['no recipients', /0 recipients/, SIDES[1]!, CallerMethod.Deliver, '0001610000'],
   ])('%s is refused', (_, why, side, method, hex) => {
     const frame = { method, body: Buffer.from(hex, 'hex') }

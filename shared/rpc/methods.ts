@@ -3,7 +3,7 @@
  * whose layout changes gets a new number; the old one is understood for as long as a peer may speak the older protocol version.
  * OwnerMethod has 1 to 99 and CallerMethod 100 to 199; the others belong to the link itself.
  *
- * Since protocol version 1: all.
+ * Since protocol version 2: Restrict, and rights in Attach, whose layout is the old one without them. Since 1: all others of these.
  */
 export const OwnerMethod = {
   Attach: 1,
@@ -27,6 +27,7 @@ export const OwnerMethod = {
   Members: 19,
   MemberStates: 20,
   RequestShard: 21,
+  Restrict: 22,
 } as const
 
 /** What owners tell callers; see OwnerMethod. */
@@ -52,9 +53,24 @@ export const CallerMethod = {
   ShardReleased: 118,
 } as const
 
-const NAMES = new Map<number, string>(
-  [...Object.entries(OwnerMethod), ...Object.entries(CallerMethod)].map(([name, method]) => [method, name]),
-)
+/** Between frontends and authentication services; see OwnerMethod. What the service is asked, 200 to 209. */
+export const AuthServiceMethod = {
+  Authenticate: 200,
+  Authorize: 201,
+  Recheck: 202,
+} as const
+
+/** What the authentication service tells a frontend, 210 to 239. */
+export const AuthAskerMethod = {
+  Verdict: 210,
+  Authorized: 211,
+  Rechecked: 212,
+  Standing: 213,
+  Leaving: 214,
+} as const
+
+const ALL = [OwnerMethod, CallerMethod, AuthServiceMethod, AuthAskerMethod].flatMap(methods => Object.entries(methods))
+const NAMES = new Map<number, string>(ALL.map(([name, method]) => [method, name]))
 
 /** Names of all methods by their numbers. */
 export const METHOD_NAMES: readonly (string | undefined)[] = Array.from({ length: 256 }, (_, method) => NAMES.get(method))
