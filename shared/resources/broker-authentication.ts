@@ -1,67 +1,75 @@
 import { z } from 'zod'
-import { checked, metadata, oneOf, resourceName, text, wholeNumber } from './field.ts'
 import { Refusal } from '../config/setting.ts'
+import { checked, filledText, objectName, onOff, oneOf, resourceSchema, textMap, wholeNumber } from './field.ts'
+import type { Findings } from './findings.ts'
+import type { FieldPath } from './resource-document.ts'
 
-const texts = z.record(z.string(), text())
-const onOff = oneOf(['Enabled', 'Disabled'])
-
-const httpsUrl = checked(value =>
-  typeof value === 'string' && URL.canParse(value) && new URL(value).protocol === 'https:'
-    ? value
-    : new Refusal('expected an https:// URL'),
+const httpsUrl = checked(
+  value =>
+    typeof value === 'string' && /^https:\/\//i.test(value) && URL.canParse(value) ? value : new Refusal('expected an https:// URL'),
+  { type: 'string', pattern: '^[hH][tT][tT][pP][sS]://.*$' },
 )
 
+const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+
+/** What could end a header and begin another one is refused here, before it can reach a request. */
+const headers = textMap((name, value) => {
+  if (!HEADER_NAME.test(name)) return 'is no name of an HTTP header'
+  return HEADER_VALUE.test(value) ? null : 'holds what no HTTP header may hold'
+})
+
 const x509Settings = z.strictObject({
-  trustedClientCaCert: resourceName().optional(),
-  authorizationAttributes: z.record(z.string(), z.strictObject({ subject: text(), attributes: texts })).optional(),
+  trustedClientCaCert: objectName().optional(),
+  authorizationAttributes: z.record(z.string(), z.strictObject({ subject: filledText(), attributes: textMap() })).optional(),
   additionalValidation: oneOf(['None', 'AzureDeviceRegistry']).optional(),
   /** Extension: ConfigMap with lists of revoked certificates, PEM or DER in base64, under any key. */
-  revocationListConfigMap: resourceName().optional(),
+  revocationListConfigMap: objectName().optional(),
   /** Extension: ConfigMap that stands for the device registry: each key is the name of a device, its value `enabled` or `disabled`. */
-  deviceRegistryConfigMap: resourceName().optional(),
+  deviceRegistryConfigMap: objectName().optional(),
 })
 
 const serviceAccountTokenSettings = z.strictObject({
-  audiences: z.array(text()).min(1),
+  audiences: z.array(filledText()).min(1),
   /** Extension: verify against the cluster's published keys while the API server is away. */
-  offlineVerification: onOff.optional(),
+  offlineVerification: onOff().optional(),
 })
 
 const customSettings = z.strictObject({
   endpoint: httpsUrl,
-  caCertConfigMap: resourceName().optional(),
-  auth: z.strictObject({ x509: z.strictObject({ secretRef: resourceName(), namespace: text().optional() }) }).optional(),
-  headers: texts.optional(),
+  caCertConfigMap: objectName().optional(),
+  auth: z.strictObject({ x509: z.strictObject({ secretRef: objectName(), namespace: filledText().optional() }) }).optional(),
+  headers: headers.optional(),
   /** Extension. */
   timeoutSeconds: wholeNumber(1, 60).optional(),
   /** Extension: some servers expect `enhancedAuthentication.method` in base64. */
-  encodesMethod: onOff.optional(),
+  encodesMethod: onOff().optional(),
 })
 
 const scramSettings = z.strictObject({
-  secretRef: resourceName(),
+  secretRef: objectName(),
   mechanisms: z
     .array(oneOf(['SCRAM-SHA-256', 'SCRAM-SHA-512', 'SCRAM-SHA-1']))
     .min(1)
     .optional(),
 })
 
-const passwordSettings = z.strictObject({ secretRef: resourceName() })
+const passwordSettings = z.strictObject({ secretRef: objectName() })
 
 const jwtSettings = z.strictObject({
-  jwksConfigMap: resourceName().optional(),
+  jwksConfigMap: objectName().optional(),
   jwksUrl: httpsUrl.optional(),
-  caCertConfigMap: resourceName().optional(),
-  issuer: text(),
-  audiences: z.array(text()).min(1),
+  caCertConfigMap: objectName().optional(),
+  issuer: filledText(),
+  audiences: z.array(filledText()).min(1),
   algorithms: z
     .array(oneOf(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']))
     .min(1)
     .optional(),
   /** Claim that is the user name; default `sub`. */
-  userNameClaim: text().optional(),
+  userNameClaim: filledText().optional(),
   /** Attribute → claim (a text, number, boolean, or dots for a path). */
-  attributeClaims: texts.optional(),
+  attributeClaims: textMap().optional(),
 })
 
 /** `Scram`, `Password`, `Jwt` are extensions. */
@@ -75,17 +83,13 @@ const authenticationMethod = z.strictObject({
   jwtSettings: jwtSettings.optional(),
 })
 
-export const brokerAuthenticationSchema = z.strictObject({
-  apiVersion: z.unknown(),
-  kind: z.unknown(),
-  metadata,
-  status: z.unknown().optional(),
-  spec: z.strictObject({
+export const brokerAuthenticationSchema = resourceSchema(
+  z.strictObject({
     authenticationMethods: z.array(authenticationMethod).min(1),
     /** Extension: DISCONNECT 0x87 before a connection whose credential has expired is closed. */
-    expiryDisconnect: onOff.optional(),
+    expiryDisconnect: onOff().optional(),
   }),
-})
+)
 
 export type BrokerAuthenticationSpec = z.infer<typeof brokerAuthenticationSchema>['spec']
 export type AuthenticationMethodSpec = BrokerAuthenticationSpec['authenticationMethods'][number]
@@ -95,3 +99,59 @@ export type CustomSettings = z.infer<typeof customSettings>
 export type ScramSettings = z.infer<typeof scramSettings>
 export type PasswordSettings = z.infer<typeof passwordSettings>
 export type JwtSettings = z.infer<typeof jwtSettings>
+
+/** Method → the field with its settings. */
+const SETTINGS_OF = {
+  Custom: 'customSettings',
+  ServiceAccountToken: 'serviceAccountTokenSettings',
+  X509: 'x509Settings',
+  Scram: 'scramSettings',
+  Password: 'passwordSettings',
+  Jwt: 'jwtSettings',
+} as const satisfies Record<AuthenticationMethodSpec['method'], keyof AuthenticationMethodSpec>
+
+/** The spec, with what its schema cannot say checked as well; null with faults. */
+export function readBrokerAuthentication(findings: Findings): BrokerAuthenticationSpec | null {
+  const found = findings.document.check(brokerAuthenticationSchema, findings.faults)
+  if (found === null) return null
+  for (const [index, method] of found.spec.authenticationMethods.entries()) {
+    const path = ['spec', 'authenticationMethods', index]
+    checkSettings(findings, path, method)
+    if (method.x509Settings !== undefined)
+      checkAttributes(findings, [...path, 'x509Settings', 'authorizationAttributes'], method.x509Settings)
+    if (method.jwtSettings !== undefined) checkKeys(findings, [...path, 'jwtSettings'], method.jwtSettings)
+    if (method.customSettings?.auth?.x509.namespace !== undefined)
+      findings.warn([...path, 'customSettings', 'auth', 'x509', 'namespace'], 'has no effect: the secret is looked up beside the resource')
+  }
+  return found.spec
+}
+
+function checkSettings(findings: Findings, path: FieldPath, method: AuthenticationMethodSpec): void {
+  for (const [name, field] of Object.entries(SETTINGS_OF)) {
+    if (name === method.method && method[field] === undefined) findings.fault([...path, field], `is missing: method ${name} needs it`)
+    if (name !== method.method && method[field] !== undefined) findings.fault([...path, field], `belongs to method ${name}`)
+  }
+}
+
+function checkAttributes(findings: Findings, path: FieldPath, { authorizationAttributes }: X509Settings): void {
+  const labels = new Map<string, string>()
+  for (const [label, { subject }] of Object.entries(authorizationAttributes ?? {})) {
+    const key = subjectKey(subject)
+    const before = labels.get(key)
+    if (before !== undefined)
+      findings.fault([...path, label, 'subject'], `${before} has the same subject; its attributes alone would count`)
+    else labels.set(key, label)
+  }
+}
+
+/** The same for two spellings of one name. */
+function subjectKey(subject: string): string {
+  return subject.replaceAll(/\s*([=,])\s*/g, '$1').trim()
+}
+
+function checkKeys(findings: Findings, path: FieldPath, { jwksConfigMap, jwksUrl, caCertConfigMap }: JwtSettings): void {
+  if (jwksConfigMap === undefined && jwksUrl === undefined) findings.fault(path, 'needs jwksConfigMap or jwksUrl')
+  if (jwksConfigMap !== undefined && jwksUrl !== undefined)
+    findings.fault([...path, 'jwksUrl'], 'jwksConfigMap is given too; keep one of them')
+  if (caCertConfigMap !== undefined && jwksUrl === undefined) findings.fault([...path, 'caCertConfigMap'], 'needs jwksUrl')
+}

@@ -1,10 +1,8 @@
 import { z } from 'zod'
-import { metadata, oneOf, text, wholeNumber } from './field.ts'
-
-const onOff = oneOf(['Enabled', 'Disabled'])
+import { oneOf, onOff, resourceSchema, text, textMap, wholeNumber } from './field.ts'
 
 const principals = z.strictObject({
-  attributes: z.array(z.record(z.string(), text())).optional(),
+  attributes: z.array(textMap()).optional(),
   clientIds: z.array(text()).optional(),
   usernames: z.array(text()).optional(),
 })
@@ -29,14 +27,10 @@ const rule = z.strictObject({
   effect: oneOf(['Allow', 'Deny']).optional(),
 })
 
-export const brokerAuthorizationSchema = z.strictObject({
-  apiVersion: z.unknown(),
-  kind: z.unknown(),
-  metadata,
-  status: z.unknown().optional(),
-  spec: z.strictObject({
+export const brokerAuthorizationSchema = resourceSchema(
+  z.strictObject({
     authorizationPolicies: z.strictObject({
-      cache: onOff.optional(),
+      cache: onOff().optional(),
       rules: z.array(rule).optional(),
       /** Extension: what an update does to the clients of the ports that use it. Default: Disconnect. */
       onUpdate: oneOf(['Disconnect', 'Reevaluate']).optional(),
@@ -46,7 +40,7 @@ export const brokerAuthorizationSchema = z.strictObject({
       refusedPublish311: oneOf(['Acknowledge', 'Disconnect']).optional(),
     }),
   }),
-})
+)
 
 export type BrokerAuthorizationSpec = z.infer<typeof brokerAuthorizationSchema>['spec']
 export type AuthorizationPolicies = BrokerAuthorizationSpec['authorizationPolicies']

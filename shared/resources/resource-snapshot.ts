@@ -1,3 +1,4 @@
+import type { BrokerSpec } from './broker.ts'
 import type { BrokerAuthenticationSpec } from './broker-authentication.ts'
 import type { BrokerAuthorizationSpec } from './broker-authorization.ts'
 import type { BrokerListenerSpec } from './broker-listener.ts'
@@ -29,6 +30,8 @@ export interface ResourceFault {
 export interface ResourceSnapshot {
   /** Values of settings, by name, that the Broker resource gives; empty without one. */
   readonly values: ReadonlyMap<string, unknown>
+  /** Null without one. */
+  readonly broker: Resource<BrokerSpec> | null
   readonly listeners: ReadonlyMap<string, Resource<BrokerListenerSpec>>
   readonly authentications: ReadonlyMap<string, Resource<BrokerAuthenticationSpec>>
   readonly authorizations: ReadonlyMap<string, Resource<BrokerAuthorizationSpec>>

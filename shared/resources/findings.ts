@@ -1,0 +1,20 @@
+import type { FieldPath, ResourceDocument } from './resource-document.ts'
+
+/** What is found out about one document. */
+export class Findings {
+  readonly document: ResourceDocument
+  readonly faults: string[] = []
+  readonly warnings: string[] = []
+
+  constructor(document: ResourceDocument) {
+    this.document = document
+  }
+
+  fault(path: FieldPath, message: string): void {
+    this.faults.push(this.document.fault(path, message))
+  }
+
+  warn(path: FieldPath, message: string): void {
+    this.warnings.push(this.document.fault(path, message))
+  }
+}
