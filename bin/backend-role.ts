@@ -25,6 +25,7 @@ import { MemoryWatch, processMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
 import { BackendDialers, linkDialers } from './backend-dialers.ts'
+import type { LiveSettings } from './live-settings.ts'
 import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
 import { registerEngineMetrics } from './broker-metrics.ts'
 import { registerOwnershipMetrics } from './cluster-metrics.ts'
@@ -35,8 +36,8 @@ import { Ticker } from './ticker.ts'
 const TOPICS_CACHED_MAX = 131_072
 
 /** One backend process: the shards that it owns, and links to and from everybody. */
-export async function startBackendRole(settings: BackendRoleSettings, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
-  const role = new BackendRole(settings, log, metrics)
+export async function startBackendRole(live: LiveSettings<BackendRoleSettings>, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
+  const role = new BackendRole(live, log, metrics)
   try {
     await role.start()
   } catch (error) {
@@ -48,6 +49,7 @@ export async function startBackendRole(settings: BackendRoleSettings, log: Log, 
 
 class BackendRole implements RunningRole {
   readonly addresses = []
+  readonly #live: LiveSettings<BackendRoleSettings>
   readonly #settings: BackendRoleSettings
   readonly #log: RateLimitedLog
   readonly #metrics: MetricsRegistry
@@ -73,7 +75,9 @@ class BackendRole implements RunningRole {
   readonly #startedMs = systemClock.wallMs()
   #drained: Promise<void> | null = null
 
-  constructor(settings: BackendRoleSettings, log: Log, metrics: MetricsRegistry) {
+  constructor(live: LiveSettings<BackendRoleSettings>, log: Log, metrics: MetricsRegistry) {
+    const { settings } = live
+    this.#live = live
     this.#settings = settings
     this.#metrics = metrics
     this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)

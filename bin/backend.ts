@@ -6,6 +6,7 @@ import { openLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { startBackendRole } from './backend-role.ts'
 import type { Command } from './command.ts'
+import { openLiveSettings } from './live-settings.ts'
 import { runProgram } from './program.ts'
 
 /** `millrace backend` */
@@ -17,10 +18,12 @@ environment variable: --cluster-name is MILLRACE_CLUSTER_NAME. SIGTERM and SIGIN
 is 0. A second signal exits at once. docs/cluster.md describes a cluster.
 
 ${flagsHelp(BACKEND_SETTINGS)}`,
-  run: args => {
-    const { settings, warnings } = loadBackendSettings(args, { ...systemSurroundings(process.env), hostName: hostname() })
-    const log = openLog(settings.logLevel)
-    for (const warning of warnings) log.warn('setting_without_effect', { detail: warning })
+  run: async args => {
+    const log = openLog('info')
+    const live = await openLiveSettings(BACKEND_SETTINGS, args, log, snapshot =>
+      loadBackendSettings(args, { ...systemSurroundings(process.env, snapshot), hostName: hostname() }),
+    )
+    const { settings } = live
     const registry = new MetricsRegistry([['host', settings.id]])
     return runProgram({
       name: 'backend',
@@ -30,7 +33,7 @@ ${flagsHelp(BACKEND_SETTINGS)}`,
       drainTimeoutMs: settings.limits.drainTimeoutMs,
       log,
       registry,
-      start: () => startBackendRole(settings, log, registry),
+      start: () => startBackendRole(live, log, registry),
     })
   },
 }

@@ -11,6 +11,7 @@ import {
   PORTS_OF_ROLE,
 } from '#shared/config/cluster-settings.ts'
 import { systemSurroundings } from '#shared/config/load-broker-settings.ts'
+import { openLiveSettings } from './live-settings.ts'
 import { variableName } from '#shared/config/read-settings.ts'
 import { redisUrlText } from '#shared/config/redis-url.ts'
 import { flagsHelp } from '#shared/config/settings-page.ts'
@@ -37,9 +38,13 @@ MILLRACE_BASE_PORT. docs/cluster.md has the ports.
 
 ${flagsHelp(CLUSTER_SETTINGS)}`,
   run: async args => {
-    const { settings, warnings } = loadClusterSettings(args, systemSurroundings(process.env))
-    const log = openLog(settings.logLevel)
-    for (const warning of warnings) log.warn('setting_without_effect', { detail: warning })
+    const log = openLog('info')
+    const live = await openLiveSettings(CLUSTER_SETTINGS, args, log, snapshot =>
+      loadClusterSettings(args, systemSurroundings(process.env, snapshot)),
+    )
+    const { settings } = live
+    // How many processes there are is decided now; each of them follows the resources itself.
+    await live.stop()
     process.on('uncaughtExceptionMonitor', error => log.error('uncaught_exception', { error }))
     return new LocalCluster(settings, log).run()
   },

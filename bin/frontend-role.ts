@@ -14,11 +14,13 @@ import { METHOD_NAMES } from '#shared/rpc/methods.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
+import { adoptLimits } from './adopt-limits.ts'
 import { BackendDialers, linkDialers } from './backend-dialers.ts'
 import { registerFrontendMetrics, registerListenerMetrics } from './broker-metrics.ts'
 import { ClientPorts } from './client-ports.ts'
 import { registerRouterMetrics } from './cluster-metrics.ts'
 import { linkSettings, registerMember, type RegisteredMember } from './member-registry.ts'
+import type { LiveSettings } from './live-settings.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
 import { Ticker } from './ticker.ts'
 
@@ -26,14 +28,15 @@ import { Ticker } from './ticker.ts'
 const TOPICS_CACHED_MAX = 131_072
 
 /** One frontend process: the connections of its clients, and links to all backends. Its ports open once every shard has an owner. */
-export async function startFrontendRole(settings: FrontendRoleSettings, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
-  const role = new FrontendRole(settings, log, metrics)
+export async function startFrontendRole(live: LiveSettings<FrontendRoleSettings>, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
+  const role = new FrontendRole(live, log, metrics)
   role.start()
   return Promise.resolve(role)
 }
 
 class FrontendRole implements RunningRole {
   readonly rpc = null
+  readonly #live: LiveSettings<FrontendRoleSettings>
   readonly #settings: FrontendRoleSettings
   readonly #log: RateLimitedLog
   readonly #hub: LinkHub
@@ -47,8 +50,10 @@ class FrontendRole implements RunningRole {
   #failure = ''
   #drained: Promise<void> | null = null
 
-  constructor(settings: FrontendRoleSettings, log: Log, metrics: MetricsRegistry) {
+  constructor(live: LiveSettings<FrontendRoleSettings>, log: Log, metrics: MetricsRegistry) {
+    const { settings } = live
     const { limits } = settings
+    this.#live = live
     this.#settings = settings
     this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
     const steps: (() => void)[] = []
@@ -109,7 +114,7 @@ class FrontendRole implements RunningRole {
   }
 
   impaired(): readonly string[] {
-    return this.#ports.impaired()
+    return [...this.#live.impaired(), ...this.#ports.impaired()]
   }
 
   status(): RoleStatus {
@@ -121,8 +126,14 @@ class FrontendRole implements RunningRole {
     return this.#drained
   }
 
+  #onSettings({ ports, limits }: FrontendRoleSettings): void {
+    adoptLimits(this.#settings.limits, limits, this.#log)
+    void this.#ports.apply(ports)
+  }
+
   async #drain(): Promise<void> {
     this.#phase = 'draining'
+    await this.#live.stop()
     await this.#ports.stopAccepting()
     const { drainDisconnectsPerSecond, drainTimeoutMs } = this.#settings.limits
     await drainConnections(this.#frontend, { perSecond: drainDisconnectsPerSecond, withinMs: drainTimeoutMs }, systemTimers)
@@ -144,8 +155,9 @@ class FrontendRole implements RunningRole {
   async #openPorts(): Promise<void> {
     this.#phase = 'opening'
     try {
-      await this.#ports.open(this.#settings.ports)
+      await this.#ports.open(this.#live.settings.ports)
       if (this.#phase === 'opening') this.#phase = 'serving'
+      this.#live.listen(settings => this.#onSettings(settings))
     } catch (error) {
       this.#phase = 'failed'
       this.#failure = error instanceof Error ? error.message : String(error)

@@ -11,6 +11,7 @@ import { logOpenFilesLimit, openFilesMax } from '#shared/telemetry/open-files.ts
 import type { Command } from './command.ts'
 import { startFrontendRole } from './frontend-role.ts'
 import { type FrontendWorkers, startWorkers } from './frontend-workers.ts'
+import { type LiveSettings, openLiveSettings } from './live-settings.ts'
 import { runProgram } from './program.ts'
 
 /** `millrace frontend` */
@@ -22,16 +23,19 @@ MILLRACE_CLUSTER_NAME. SIGTERM and SIGINT drain: the ports close, clients are di
 signal exits at once. docs/cluster.md describes a cluster.
 
 ${flagsHelp(FRONTEND_SETTINGS)}`,
-  run: args => {
-    const { settings, warnings } = loadFrontendSettings(args, { ...systemSurroundings(process.env), hostName: hostname() })
-    const log = openLog(settings.logLevel)
-    for (const warning of warnings) log.warn('setting_without_effect', { detail: warning })
+  run: async args => {
+    const log = openLog('info')
+    const live = await openLiveSettings(FRONTEND_SETTINGS, args, log, snapshot =>
+      loadFrontendSettings(args, { ...systemSurroundings(process.env, snapshot), hostName: hostname() }),
+    )
+    const { settings } = live
     logOpenFilesLimit(log, openFilesMax(), { max: settings.limits.connectionsMax, default: limitSettings.connectionsMax.default })
-    return settings.workers > 1 ? superviseWorkers(args, settings, log) : serve(settings, log)
+    return settings.workers > 1 ? superviseWorkers(args, settings, log) : serve(live, log)
   },
 }
 
-function serve(settings: FrontendRoleSettings, log: Log): Promise<number> {
+function serve(live: LiveSettings<FrontendRoleSettings>, log: Log): Promise<number> {
+  const { settings } = live
   const registry = new MetricsRegistry([['host', settings.id]])
   return runProgram({
     name: 'frontend',
@@ -41,7 +45,7 @@ function serve(settings: FrontendRoleSettings, log: Log): Promise<number> {
     drainTimeoutMs: settings.limits.drainTimeoutMs,
     log,
     registry,
-    start: () => startFrontendRole(settings, log, registry),
+    start: () => startFrontendRole(live, log, registry),
   })
 }
 

@@ -8,6 +8,7 @@ import { openLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { logOpenFilesLimit, openFilesMax } from '#shared/telemetry/open-files.ts'
 import { type Command, print } from './command.ts'
+import { openLiveSettings } from './live-settings.ts'
 import { type OwnPorts, runProgram } from './program.ts'
 import type { RunningRole } from './running-role.ts'
 import { startStandalone } from './standalone.ts'
@@ -21,9 +22,11 @@ SIGTERM and SIGINT drain: clients are disconnected, the store is flushed, the ex
 
 ${flagsHelp(START_SETTINGS)}`,
   run: async args => {
-    const { settings, warnings } = loadBrokerSettings(args, systemSurroundings(process.env))
-    const log = openLog(settings.logLevel)
-    for (const warning of warnings) log.warn('setting_without_effect', { detail: warning })
+    const log = openLog('info')
+    const live = await openLiveSettings(START_SETTINGS, args, log, snapshot =>
+      loadBrokerSettings(args, systemSurroundings(process.env, snapshot)),
+    )
+    const { settings } = live
     logOpenFilesLimit(log, openFilesMax(), { max: settings.limits.connectionsMax, default: limitSettings.connectionsMax.default })
     const registry = new MetricsRegistry([['host', hostname()]])
     return runProgram({
@@ -34,7 +37,7 @@ ${flagsHelp(START_SETTINGS)}`,
       drainTimeoutMs: settings.limits.drainTimeoutMs,
       log,
       registry,
-      start: () => startStandalone(settings, log, registry),
+      start: () => startStandalone(live, log, registry),
       greet,
     })
   },

@@ -11,7 +11,8 @@ import { createTestPki } from '#shared/testing/pki.ts'
 import { connectClient, httpAnswer } from './contract/client.ts'
 import { listen } from './listen.ts'
 import { ListenError } from './listener.ts'
-import type { Listener, ListenerLimits, ListenerSettings, Refusal, TlsSettings } from './listener.ts'
+import type { TlsSettings } from '#shared/config/port-settings.ts'
+import type { Listener, ListenerLimits, ListenerSettings, Refusal } from './listener.ts'
 import type { Transport } from './transport.ts'
 import { FIRST_MESSAGE_BYTES_MAX } from './websocket-rules.ts'
 
@@ -27,7 +28,7 @@ const PLAIN: ListenerSettings = {
   websocketEngine: 'ws',
   packetBytesMax: 1_048_576,
 }
-const TLS: TlsSettings = { cert: pki.serverCert, key: pki.serverKey, clientCa: null, clientCertificate: 'none' }
+const TLS: TlsSettings = { cert: String(pki.serverCert), key: String(pki.serverKey), clientCa: null, clientCertificate: 'none' }
 const PROXY = { trustedSources: ['127.0.0.0/8'] }
 
 const upgradeRequest = [
@@ -143,7 +144,7 @@ describe('an address that cannot be opened', () => {
 
   test('an unusable certificate or CIDR, before the port opens', async () => {
     await expect(open({ tls: { ...TLS, cert: 'no certificate' } })).rejects.toThrow('certificate or key')
-    await expect(open({ tls: { ...TLS, key: otherPki.serverKey } })).rejects.toBeInstanceOf(ListenError)
+    await expect(open({ tls: { ...TLS, key: String(otherPki.serverKey) } })).rejects.toBeInstanceOf(ListenError)
     await expect(open({ proxyProtocol: { trustedSources: ['10.0.0.0/40'] } })).rejects.toThrow("'10.0.0.0/40' is not a CIDR")
   })
 
@@ -212,7 +213,7 @@ describe('TLS', () => {
   })
 
   test('require: only a client with a certificate of the CA', async () => {
-    const { port, accepted, refused } = await open({ tls: { ...TLS, clientCa: pki.ca, clientCertificate: 'require' } })
+    const { port, accepted, refused } = await open({ tls: { ...TLS, clientCa: String(pki.ca), clientCertificate: 'require' } })
     await once(tls(port), 'close')
     expect(await refused.next()).toMatchObject({ reason: 'clientCertificate', detail: 'none was sent' })
     await once(tls(port, { cert: otherPki.clientCert, key: otherPki.clientKey }), 'close')
@@ -223,7 +224,7 @@ describe('TLS', () => {
   })
 
   test('request with a CA: none is well, a foreign one is not', async () => {
-    const { port, accepted, refused } = await open({ tls: { ...TLS, clientCa: pki.ca, clientCertificate: 'request' } })
+    const { port, accepted, refused } = await open({ tls: { ...TLS, clientCa: String(pki.ca), clientCertificate: 'request' } })
     tls(port)
     expect((await accepted.next()).transport.peerCertificates).toBeNull()
     tls(port, { cert: pki.clientCert, key: pki.clientKey })
@@ -243,7 +244,7 @@ describe('TLS', () => {
   })
 
   test('a resumed session would not bring its chain, so there is none on a port that asks for certificates', async () => {
-    const { port, accepted } = await open({ tls: { ...TLS, clientCa: pki.ca, clientCertificate: 'require' } })
+    const { port, accepted } = await open({ tls: { ...TLS, clientCa: String(pki.ca), clientCertificate: 'require' } })
     for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
       const options = { cert: pki.clientCert, key: pki.clientKey, maxVersion }
       const first = tls(port, options)
@@ -262,7 +263,7 @@ describe('TLS', () => {
     const { port, listener, accepted } = await open({ tls: TLS })
     const before = tls(port)
     const { bytes } = await accepted.next()
-    listener.setSecureContext!({ ...TLS, cert: otherPki.serverCert, key: otherPki.serverKey })
+    listener.setSecureContext!({ ...TLS, cert: String(otherPki.serverCert), key: String(otherPki.serverKey) })
     const after = tls(port, { ca: otherPki.ca })
     await once(after, 'secureConnect')
     expect(after.getPeerX509Certificate()!.raw.toString('hex')).toBe(der(otherPki.serverCert))

@@ -20,7 +20,7 @@ const plain: ListenerSettings = {
   websocketEngine: 'ws',
   packetBytesMax: 262_144,
 }
-const tls = { cert: pki.serverCert, key: pki.serverKey, clientCa: null, clientCertificate: 'none' } as const
+const tls = { cert: String(pki.serverCert), key: String(pki.serverKey), clientCa: null, clientCertificate: 'none' } as const
 const clientTls = { ca: pki.ca }
 
 const here = (): Host => new ContractHost().run

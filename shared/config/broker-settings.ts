@@ -327,7 +327,17 @@ export const configSetting = {
   config: path({
     default: null,
     placeholder: 'DIR',
-    help: 'Directory of YAML resources (Broker, BrokerListener, Secret). Ports then come from there; flags add to them.',
+    help: 'Directory of YAML resources (Broker, BrokerListener, BrokerAuthentication, BrokerAuthorization, ConfigMap, Secret). Ports then come from there; flags add to them. Changes are picked up while the process runs.',
+  }),
+  kubernetes: toggle({
+    help: 'The same resources, read and watched through the Kubernetes API: that of the cluster the process runs in, or the one that KUBECONFIG names.',
+  }),
+  namespace: text({
+    default: '',
+    defaultText: 'that of the pod, else azure-iot-operations',
+    placeholder: 'NAME',
+    maxLength: 63,
+    help: 'Namespace of the resources with --kubernetes.',
   }),
 } as const
 

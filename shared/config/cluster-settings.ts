@@ -1,5 +1,5 @@
 import { type BrokerSettings, configSetting, limitSettings, portSettings, processSettings } from './broker-settings.ts'
-import { openConfig, type Surroundings } from './load-broker-settings.ts'
+import type { Surroundings } from './load-broker-settings.ts'
 import { flagName, type GivenFlags, mistypedVariables, readFlags, resolveSettings } from './read-settings.ts'
 import type { RedisUrl } from './redis-url.ts'
 import { frontendSettings, linkSettings, memberSettings, type Persistence, persistenceSettings } from './role-settings.ts'
@@ -75,6 +75,8 @@ export const CLUSTER_ONLY: readonly (keyof typeof clusterSettings)[] = [
 const FOR_FRONTENDS = ['proxyProtocol', 'allowAnonymousRemote', 'websocketEngine']
 const FOR_ALL = [
   'config',
+  'kubernetes',
+  'namespace',
   'clusterName',
   'redisPasswordFile',
   'redisTlsCa',
@@ -126,8 +128,7 @@ export function loadClusterSettings(
 ): { readonly settings: ClusterSettings; readonly warnings: readonly string[] } {
   const { environment } = surroundings
   const flags = readFlags(declared, args)
-  const resources = openConfig(flags, surroundings)
-  const values = resolveSettings(declared, flags, environment, resources?.values)
+  const values = resolveSettings(declared, flags, environment, surroundings.snapshot?.values)
   const { frontends, backends, authsvcs, redis, data, basePort, noRestart, workers, redundancyFactor, persistence, logLevel } = values
   if (redis !== null && data !== null)
     throw new SettingsError(['flag --data: belongs to a redis-server that the cluster starts; --redis names another'])
@@ -146,7 +147,7 @@ export function loadClusterSettings(
     logLevel,
     drainDelayMs: values.drainDelayMs,
     drainTimeoutMs: values.drainTimeoutMs,
-    hasConfig: resources !== null,
+    hasConfig: surroundings.snapshot !== null,
     flagsForAll: passedOn(FOR_ALL, flags),
     flagsForFrontends: passedOn(FOR_FRONTENDS, flags),
   }

@@ -1,8 +1,12 @@
 import { readFileSync } from 'node:fs'
-import { describe, expect, test } from 'vitest'
-import type { ResourceFiles } from '../resources/resource-directory.ts'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { snapshotOf } from '../resources/snapshot-of.contract.ts'
 import { ALL_SETTINGS } from './all-settings.ts'
 import { loadBrokerSettings, START_SETTINGS, type Surroundings } from './load-broker-settings.ts'
+import { createPki } from './pki.ts'
 import { SettingsError } from './settings-error.ts'
 import { flagsHelp, settingsPage } from './settings-page.ts'
 
@@ -12,19 +16,17 @@ interface World {
   readonly environment?: Record<string, string>
   readonly yaml?: Record<string, string>
   readonly secrets?: Record<string, string>
+  readonly configMaps?: Record<string, string>
   readonly files?: Record<string, string>
 }
 
-function surroundings({ environment = {}, yaml = {}, secrets = {}, files = {} }: World): Surroundings {
-  const resources: ResourceFiles = {
-    yaml: Object.entries(yaml).map(([file, text]) => ({ file, text })),
-    secret: (name, key) => secrets[`${name}/${key}`] ?? null,
-  }
+function surroundings({ environment = {}, yaml, secrets = {}, configMaps = {}, files = {} }: World): Surroundings {
   const readFile = (path: string): string => {
     if (files[path] === undefined) throw new Error(`ENOENT: no such file, open '${path}'`)
     return files[path]
   }
-  return { environment, memory: { totalBytes: 16 * GIB, constrainedBytes: 4 * GIB }, readFile, openResources: () => resources }
+  const snapshot = yaml === undefined ? null : snapshotOf({ yaml, secrets, configMaps })
+  return { environment, memory: { totalBytes: 16 * GIB, constrainedBytes: 4 * GIB }, readFile, snapshot }
 }
 
 function load(args: string, world: World = {}) {
@@ -44,7 +46,7 @@ function faults(args: string, world: World = {}): readonly string[] {
 describe('defaults', () => {
   test('listen on loopback as the README says', () => {
     const { settings } = load('')
-    expect(settings.listeners.map(({ host, port, protocol, tls }) => [host, port, protocol, tls])).toEqual([
+    expect(settings.ports.map(({ host, port, protocol, tls }) => [host, port, protocol, tls])).toEqual([
       ['127.0.0.1', 1883, 'Mqtt', null],
       ['127.0.0.1', 8083, 'WebSockets', null],
     ])
@@ -69,7 +71,7 @@ describe('defaults', () => {
 describe('flags', () => {
   test('take a value after a space or an equals sign, and repeat', () => {
     const { settings } = load('--mqtt=127.0.0.1:2000 --mqtt [::1]:2001 --ws off --connections-max 7')
-    expect(settings.listeners.map(({ host, port }) => [host, port])).toEqual([
+    expect(settings.ports.map(({ host, port }) => [host, port])).toEqual([
       ['127.0.0.1', 2000],
       ['::1', 2001],
     ])
@@ -134,7 +136,7 @@ describe('precedence', () => {
 
   test('a list in the environment replaces the default and is replaced by flags', () => {
     const given = { MILLRACE_MQTT: '127.0.0.1:1, 127.0.0.1:2', MILLRACE_WS: 'off' }
-    const ports = (args: string) => load(args, { environment: given }).settings.listeners.map(({ port }) => port)
+    const ports = (args: string) => load(args, { environment: given }).settings.ports.map(({ port }) => port)
     expect([ports(''), ports('--mqtt 127.0.0.1:3')]).toEqual([[1, 2], [3]])
   })
 
@@ -170,8 +172,8 @@ describe('--config', () => {
     const yaml = listen(
       '[{port: 1884}, {port: 8084, protocol: webSockets, websocketEngine: ws, proxyProtocol: {trustedSources: [10.0.0.0/8]}}]',
     )
-    const { listeners } = load('--config x --mqtt 127.0.0.1:1', { yaml }).settings
-    expect(listeners.map(({ name, host, port, protocol, proxyProtocol }) => [name, host, port, protocol, proxyProtocol])).toEqual([
+    const { ports } = load('--config x --mqtt 127.0.0.1:1', { yaml }).settings
+    expect(ports.map(({ name, host, port, protocol, proxyProtocol }) => [name, host, port, protocol, proxyProtocol])).toEqual([
       ['--mqtt 127.0.0.1:1', '127.0.0.1', 1, 'Mqtt', null],
       ['BrokerListener test port 1884', '127.0.0.1', 1884, 'Mqtt', null],
       ['BrokerListener test port 8084', '127.0.0.1', 8084, 'WebSockets', { trustedSources: ['10.0.0.0/8'] }],
@@ -180,29 +182,74 @@ describe('--config', () => {
 
   test('with --allow-anonymous-remote its ports bind to every address', () => {
     const yaml = listen('[{port: 1884}]')
-    expect(load('--config x --allow-anonymous-remote', { yaml }).settings.listeners[0]!.host).toBe('0.0.0.0')
+    expect(load('--config x --allow-anonymous-remote', { yaml }).settings.ports[0]!.host).toBe('0.0.0.0')
     expect(faults('--config x', { yaml: listen('[{port: 1884, host: 0.0.0.0}]') })[0]).toMatch(
-      /^l\.yaml:\d: spec\.ports\[0\]: 0\.0\.0\.0:1884 can be reached/,
+      /^BrokerListener test port 1884: 0\.0\.0\.0:1884 can be reached/,
     )
   })
 
-  test('a port that asks for authentication stays closed, others open', () => {
-    const { listeners, closedListeners } = load('--config x', {
-      yaml: listen('[{port: 1, authenticationRef: default}, {port: 2}]'),
-    }).settings
-    expect(listeners.map(({ port }) => port)).toEqual([2])
-    expect(closedListeners).toEqual([
-      { name: 'BrokerListener test port 1', host: '127.0.0.1', port: 1, reason: 'authentication is not available in this version' },
-    ])
+  const open = (world: World) => load('--config x', world).settings.ports.flatMap(({ port, closed }) => (closed === null ? [port] : []))
+  const reasons = (world: World) => load('--config x', world).settings.ports.flatMap(({ closed }) => closed?.reason ?? [])
+
+  test('a port whose policy is not there stays closed, others open', () => {
+    const yaml = listen('[{port: 1, authenticationRef: who}, {port: 2}]')
+    expect([open({ yaml }), reasons({ yaml })]).toEqual([[2], ['there is no BrokerAuthentication who']])
+    const known = { ...yaml, 'a.yaml': authenticationYaml('who', '[{method: Password, passwordSettings: {secretRef: p}}]') }
+    expect([open({ yaml: known }), reasons({ yaml: known })]).toEqual([[1, 2], []])
+    const unruled = { ...known, ...listen('[{port: 1, authenticationRef: who, authorizationRef: what}, {port: 2}]') }
+    expect([open({ yaml: unruled }), reasons({ yaml: unruled })]).toEqual([[2], ['there is no BrokerAuthorization what']])
+  })
+
+  test('a port with a policy is open to other machines, and says who judges', () => {
+    const yaml = {
+      ...listen('[{port: 1, authenticationRef: who, authorizationRef: what}]'),
+      'a.yaml': authenticationYaml('who', '[{method: Password, passwordSettings: {secretRef: p}}]'),
+      'b.yaml': authorizationYaml('what', '{onUpdate: Reevaluate, disconnectWithinSeconds: 7}'),
+    }
+    const [port] = load('--config x', { yaml }).settings.ports
+    expect(port).toMatchObject({ host: '0.0.0.0', rules: { onUpdate: 'Reevaluate', disconnectWithinMs: 7_000, disconnectsOnExpiry: false } })
+    const { authentication, authorizations } = port!.rules.policy!
+    expect([authentication.name, authorizations.map(({ name }) => name)]).toEqual(['who', ['what']])
+    expect(authentication.version).toMatch(/^[0-9a-f]{16}$/)
+  })
+
+  test('clients are asked for a certificate when a method can do something with it', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'millrace-test-'))
+    onTestFinished(() => rm(directory, { recursive: true, force: true }))
+    const pki = await createPki(directory)
+    const secrets = { 's/tls.crt': readFileSync(pki.serverCert, 'utf8'), 's/tls.key': readFileSync(pki.serverKey, 'utf8') }
+    const asked = (methods: string, configMaps: Record<string, string>) => {
+      const yaml = {
+        ...listen('[{port: 1, authenticationRef: who, tls: {mode: Manual, manual: {secretRef: s}}}]'),
+        'a.yaml': authenticationYaml('who', methods),
+      }
+      const { tls, closed } = load('--config x', { yaml, secrets, configMaps }).settings.ports[0]!
+      return closed?.reason ?? [tls!.clientCertificate, tls!.clientCa !== null]
+    }
+    const trust = { 'client-ca/any.pem': readFileSync(pki.ca, 'utf8') }
+    const [x509, custom, password] = [
+      '{method: X509, x509Settings: {}}',
+      '{method: Custom, customSettings: {endpoint: "https://127.0.0.1:1"}}',
+      '{method: Password, passwordSettings: {secretRef: p}}',
+    ]
+    expect(asked(`[${x509}]`, trust)).toEqual(['require', true])
+    expect(asked(`[${x509}, ${custom}]`, trust)).toEqual(['request', true])
+    expect(asked(`[${custom}]`, trust)).toEqual(['request', false])
+    expect(asked(`[${password}]`, trust)).toEqual(['none', false])
+    expect(asked(`[${x509}]`, {})).toBe('ConfigMap client-ca has no certificate to trust')
   })
 
   test('a port whose secret is missing or broken stays closed with the reason', () => {
-    const yaml = listen('[{port: 1, tls: {mode: manual, manual: {secretRef: s}}}, {port: 2, tls: {mode: Automatic}}, {port: 3}]')
-    const reasons = (secrets: Record<string, string>) =>
-      load('--config x', { yaml, secrets }).settings.closedListeners.map(({ reason }) => reason)
-    expect(reasons({})).toEqual(['secret s has no tls.crt', 'tls.mode Automatic needs cert-manager and is not available in this version'])
-    expect(reasons({ 's/tls.crt': 'x' })[0]).toBe('secret s has no tls.key')
-    expect(reasons({ 's/tls.crt': 'x', 's/tls.key': 'not a key' })[0]).toMatch(/^secret s: certificate and key cannot be used: /)
+    const issuer = 'certManagerCertificateSpec: {issuerRef: {name: i, kind: Issuer}}'
+    const yaml = listen(`[{port: 1, tls: {mode: manual, manual: {secretRef: s}}}, {port: 2, tls: {mode: Automatic, ${issuer}}}, {port: 3}]`)
+    expect(reasons({ yaml })).toEqual([
+      'secret s has no tls.crt',
+      'secret test-2-tls has no tls.crt, which cert-manager writes in Kubernetes',
+    ])
+    expect(reasons({ yaml, secrets: { 's/tls.crt': 'x' } })[0]).toBe('secret s has no tls.key')
+    expect(reasons({ yaml, secrets: { 's/tls.crt': 'x', 's/tls.key': 'not a key' } })[0]).toMatch(
+      /^secret s: certificate and key cannot be used: /,
+    )
   })
 
   test('Broker fields set their limits', () => {
@@ -260,6 +307,22 @@ function brokerYaml(spec: string): string {
 kind: Broker
 metadata: {name: default, namespace: azure-iot-operations}
 spec: ${spec}
+`
+}
+
+function authenticationYaml(name: string, methods: string): string {
+  return `apiVersion: mqttbroker.iotoperations.azure.com/v1
+kind: BrokerAuthentication
+metadata: {name: ${name}}
+spec: {authenticationMethods: ${methods}}
+`
+}
+
+function authorizationYaml(name: string, policies: string): string {
+  return `apiVersion: mqttbroker.iotoperations.azure.com/v1
+kind: BrokerAuthorization
+metadata: {name: ${name}}
+spec: {authorizationPolicies: ${policies}}
 `
 }
 

@@ -1,19 +1,15 @@
 import { readFileSync } from 'node:fs'
-import { openResourceDirectory, type ResourceFiles } from '../resources/resource-directory.ts'
-import { readResources } from '../resources/read-resources.ts'
-import type { Resource, ResourceSnapshot } from '../resources/resource-snapshot.ts'
-import type { BrokerListenerSpec } from '../resources/broker-listener.ts'
+import type { ResourceSnapshot } from '../resources/resource-snapshot.ts'
 import {
   type BrokerLimits,
   type BrokerSettings,
-  configSetting,
   limitSettings,
   PACKET_BYTES_BY_PROFILE,
   standaloneSettings,
 } from './broker-settings.ts'
 import { readPorts } from './listeners.ts'
 import { defaultMemoryBytes, type MachineMemory, machineMemory } from './memory.ts'
-import { type Environment, type GivenFlags, mistypedVariables, readFlags, resolveSettings } from './read-settings.ts'
+import { type Environment, mistypedVariables, readFlags, resolveSettings } from './read-settings.ts'
 import { SettingsError } from './settings-error.ts'
 import type { SettingsGroup } from './settings-page.ts'
 
@@ -31,13 +27,13 @@ export interface Surroundings {
   readonly memory: MachineMemory
   /** @throws an error that names the file */
   readFile: (path: string) => string
-  /** @throws {SettingsError} */
-  openResources: (directory: string) => ResourceFiles
+  /** The resources, whose values take part; null without `--config` and `--kubernetes` (resource-origin.ts). */
+  readonly snapshot: ResourceSnapshot | null
 }
 
 /** The machine's. `environment` is `process.env`, which `bin/` alone reads. */
-export function systemSurroundings(environment: Environment): Surroundings {
-  return { environment, memory: machineMemory(), readFile: path => readFileSync(path, 'utf8'), openResources: openResourceDirectory }
+export function systemSurroundings(environment: Environment, snapshot: ResourceSnapshot | null = null): Surroundings {
+  return { environment, memory: machineMemory(), readFile: path => readFileSync(path, 'utf8'), snapshot }
 }
 
 export interface Loaded {
@@ -51,9 +47,8 @@ export interface Loaded {
  * @throws {SettingsError} with one line for every fault of flags, environment and files
  */
 export function loadBrokerSettings(args: readonly string[], surroundings: Surroundings): Loaded {
-  const { environment, readFile } = surroundings
+  const { environment, readFile, snapshot } = surroundings
   const flags = readFlags(allSettings, args)
-  const snapshot = openConfig(flags, surroundings)
   const faults: string[] = []
   const values = resolveSettings(allSettings, flags, environment, snapshot?.values)
   const { ports, admin } = readPorts({ values, flags, environment, snapshot, readFile }, faults)
@@ -71,43 +66,6 @@ export function loadBrokerSettings(args: readonly string[], surroundings: Surrou
       limits: resolveLimits(values, surroundings.memory),
     },
     warnings: [...(snapshot?.warnings ?? []), ...mistypedVariables(allSettings, environment)],
-  }
-}
-
-/**
- * The resources of `--config`, whose values take part; null without it.
- * @throws {SettingsError} every fault of the files
- */
-export function openConfig(flags: GivenFlags, { environment, openResources }: Surroundings): ResourceSnapshot | null {
-  const { config } = resolveSettings(configSetting, flags, environment)
-  if (config === null) return null
-  const faults: string[] = []
-  const resources = readResources(openResources(config), faults)
-  if (faults.length > 0) throw new SettingsError(faults)
-  // Bridge until readSnapshot is there.
-  const listeners = new Map<string, Resource<BrokerListenerSpec>>(
-    resources.ports.map(({ name, where, port }, i) => [
-      `${name} ${i}`,
-      { name: name.split(' ')[1]!, where, version: '', spec: { ports: [port] } },
-    ]),
-  )
-  const secret = (name: string): ReadonlyMap<string, Uint8Array> | null => {
-    const found = ['tls.crt', 'tls.key'].flatMap(key => {
-      const text = resources.secret(name, key)
-      return text === null ? [] : [[key, Buffer.from(text)] as const]
-    })
-    return found.length === 0 ? null : new Map(found)
-  }
-  return {
-    values: resources.values,
-    listeners,
-    authentications: new Map(),
-    authorizations: new Map(),
-    configMap: () => null,
-    secret,
-    serviceAccount: () => null,
-    faults: [],
-    warnings: resources.warnings,
   }
 }
 

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { snapshotOf } from '../resources/snapshot-of.contract.ts'
 import { createPki } from './pki.ts'
 import { variableName } from './read-settings.ts'
 import { CLUSTER_SETTINGS, loadClusterSettings } from './cluster-settings.ts'
@@ -37,7 +38,7 @@ function surroundings({ environment = { MILLRACE_CLUSTER_KEY: KEY }, files = {},
     hostName: 'pod-7',
     memory: { totalBytes: 2 ** 34, constrainedBytes: 0 },
     readFile,
-    openResources: () => ({ yaml: yaml === undefined ? [] : [{ file: 'b.yaml', text: yaml }], secret: () => null }),
+    snapshot: yaml === undefined ? null : snapshotOf({ yaml: { 'b.yaml': yaml } }),
   }
 }
 
@@ -135,7 +136,7 @@ describe('mutual TLS of links', () => {
 
 describe('a frontend', () => {
   test('listens as a standalone broker does, and keeps a port with authentication closed', () => {
-    expect(frontend('').settings.listeners.map(({ port, protocol }) => [port, protocol])).toEqual([
+    expect(frontend('').settings.ports.map(({ port, protocol }) => [port, protocol])).toEqual([
       [1883, 'Mqtt'],
       [8083, 'WebSockets'],
     ])
@@ -144,11 +145,8 @@ kind: BrokerListener
 metadata: {name: l}
 spec: {ports: [{port: 1, authenticationRef: default}, {port: 2}]}
 `
-    const { listeners, closedListeners } = frontend('--config x', { yaml }).settings
-    expect([listeners.length, closedListeners.map(({ reason }) => reason)]).toEqual([
-      1,
-      ['authentication is not available in this version'],
-    ])
+    const { ports } = frontend('--config x', { yaml }).settings
+    expect(ports.map(({ closed }) => closed?.reason ?? null)).toEqual(['there is no BrokerAuthentication default', null])
   })
 
   test('needs --allow-anonymous-remote for other machines', () => {

@@ -4,7 +4,7 @@ import type { ResourceSnapshot } from '../resources/resource-snapshot.ts'
 import { limitSettings } from './broker-settings.ts'
 import { readPorts } from './listeners.ts'
 import { tlsFault } from './tls-fault.ts'
-import { openConfig, resolveLimits, type Surroundings } from './load-broker-settings.ts'
+import { resolveLimits, type Surroundings } from './load-broker-settings.ts'
 import {
   type Environment,
   flagName,
@@ -105,9 +105,8 @@ function load<S extends typeof memberSettings & typeof limitSettings, T>(
   surroundings: RoleSurroundings,
   finish: (values: ValuesOf<S>, member: MemberSettings, source: Source) => T,
 ): LoadedRole<T> {
-  const { environment } = surroundings
+  const { environment, snapshot } = surroundings
   const flags = readFlags(declared, args)
-  const snapshot = openConfig(flags, surroundings)
   const faults: string[] = []
   const values = resolveSettings(declared, flags, environment, snapshot?.values) as ValuesOf<S>
   const member = resolveMember(values as MemberValues, surroundings, faults)

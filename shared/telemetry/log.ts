@@ -32,8 +32,13 @@ export function logText(text: string, lengthMax: number = FIELD_LENGTH_MAX): str
   return kept.replace(UNPRINTABLE, found => `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
+/** A log whose level may change while the process runs. */
+export interface ProcessLog extends Log {
+  setLevel(level: LogLevel): void
+}
+
 /** One JSON line per event on `write` (default: standard error, synchronously, so that the last words before an exit arrive). */
-export function openLog(level: LogLevel, write?: (line: string) => void): Log {
+export function openLog(level: LogLevel, write?: (line: string) => void): ProcessLog {
   const destination = write === undefined ? standardError() : { write }
   const logger = pino(
     {
@@ -46,7 +51,12 @@ export function openLog(level: LogLevel, write?: (line: string) => void): Log {
     destination,
   )
   return {
-    debugEnabled: logger.isLevelEnabled('debug'),
+    get debugEnabled() {
+      return logger.isLevelEnabled('debug')
+    },
+    setLevel: changed => {
+      logger.level = changed
+    },
     debug: (event, fields) => {
       if (logger.isLevelEnabled('debug')) logger.debug(printable(fields), event)
     },
