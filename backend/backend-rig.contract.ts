@@ -5,11 +5,21 @@ import { Property } from '#shared/mqtt/property.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from './session/packet-identifiers.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { parseTopicFilter, TopicCache } from '#shared/mqtt/topic.ts'
-import type { AttachReply, AttachRequest, ConnectionEnd, ConnectionId, SubscriptionRequest, WillRequest } from '#shared/rpc/backend-port.ts'
+import type {
+  AttachReply,
+  AttachRequest,
+  ConnectionEnd,
+  ConnectionId,
+  SessionRights,
+  SubscriptionRequest,
+  WillRequest,
+} from '#shared/rpc/backend-port.ts'
 import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
 import { RECIPIENT_DUP, RECIPIENT_QOS, RECIPIENT_RETAIN, type Recipients } from '#shared/rpc/recipients.ts'
+import { RecordingLog } from '#shared/telemetry/log.ts'
 import { Backend } from './backend.ts'
 import type { BackendSettings } from './config.ts'
+import type { WillJudge } from './engine.ts'
 import type { ShardStore } from './store/shard-store.ts'
 import { LateStore } from './store/late-store.contract.ts'
 
@@ -112,6 +122,7 @@ export interface RigOptions {
   readonly store?: ShardStore
   readonly shards?: number
   readonly clock?: ManualClock
+  readonly willJudge?: WillJudge | null
   /** Commits wait for `settle` or `store.complete`; by default they are stored at once. */
   readonly isLate?: boolean
 }
@@ -124,16 +135,26 @@ export class BackendRig {
   readonly backend: Backend
   readonly frontend = new RecordingFrontend()
   readonly failures: Error[]
+  readonly log: RecordingLog
   readonly #options: RigOptions
   #lastConnection = 0
 
-  private constructor(options: RigOptions, backend: Backend, clock: ManualClock, turn: ManualTurn, store: LateStore, failures: Error[]) {
+  private constructor(
+    options: RigOptions,
+    backend: Backend,
+    clock: ManualClock,
+    turn: ManualTurn,
+    store: LateStore,
+    failures: Error[],
+    log: RecordingLog,
+  ) {
     this.#options = options
     this.backend = backend
     this.clock = clock
     this.turn = turn
     this.store = store
     this.failures = failures
+    this.log = log
   }
 
   static async open(options: RigOptions = {}): Promise<BackendRig> {
@@ -143,17 +164,19 @@ export class BackendRig {
     const store = options.store ?? late
     if (store instanceof LateStore) store.isPrompt = true
     const failures: Error[] = []
+    const log = new RecordingLog()
     const backend = await Backend.open({
       settings: { ...DEFAULT_SETTINGS, ...options.settings },
       clock,
       turn,
       store,
       topics: new TopicCache({ topicsMax: 1_000, levelsMax: 128 }),
-      log: { debugEnabled: false, debug: noLog, info: noLog, warn: noLog, error: noLog },
+      log,
+      willJudge: options.willJudge ?? null,
       onFailure: error => failures.push(error),
     })
     if (store instanceof LateStore) store.isPrompt = options.isLate !== true
-    return new BackendRig(options, backend, clock, turn, store instanceof LateStore ? store : late, failures)
+    return new BackendRig(options, backend, clock, turn, store instanceof LateStore ? store : late, failures, log)
   }
 
   /** The process dies and another one starts on what is stored. */
@@ -235,6 +258,7 @@ export interface ConnectOptions {
   readonly receiveMaximum?: number
   readonly protocolVersion?: 3 | 4 | 5
   readonly will?: WillRequest | null
+  readonly rights?: SessionRights | null
   /** False: the socket takes nothing until `writable(true)`. */
   readonly isWritable?: boolean
 }
@@ -273,7 +297,7 @@ export class RigClient {
       sessionExpirySeconds: options.expirySeconds ?? 0,
       receiveMaximum: options.receiveMaximum ?? 65_535,
       will: options.will ?? null,
-      rights: null,
+      rights: options.rights ?? null,
     }
     return this.rig.backend.attach(request)
   }
@@ -362,6 +386,12 @@ export class RigClient {
     return ticket
   }
 
+  restrict(rights: SessionRights): number {
+    const ticket = this.#nextTicket++
+    this.rig.backend.restrict(this.session, this.connection, ticket, rights)
+    return ticket
+  }
+
   /** What the frontend was told about this connection since the last time. */
   take(): FrontendEvent[] {
     return this.rig.frontend.of(this.connection).splice(0)
@@ -398,8 +428,6 @@ export class RigClient {
 const PACKET_ID_OF_REQUESTS = 65_000
 
 export const nextTurn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
-
-function noLog(): void {}
 
 function userProperties(pairs: readonly (readonly [string, string])[]): Buffer {
   return Buffer.concat(

@@ -17,6 +17,7 @@ import { Engine, type EngineParts } from './engine.ts'
 import { onPuback, onPubcomp, onPubrec } from './handlers/acknowledge.ts'
 import { onAttach, onDetach, onOpened } from './handlers/attach.ts'
 import { onPublish, onRelease } from './handlers/publish.ts'
+import { onRestrict } from './handlers/restrict.ts'
 import { onSubscribe, onUnsubscribe } from './handlers/subscribe.ts'
 import { runReplays } from './queue/retained-replay.ts'
 import { finishRecovery, recoverShard } from './shard/recovery.ts'
@@ -115,8 +116,9 @@ export class Backend implements BackendPort {
     if (session !== null) onSubscribe(this.engine, session, ticket, packetId, subscriptions)
   }
 
-  restrict(_handle: SessionHandle, connection: ConnectionId, ticket: number, _rights: SessionRights): void {
-    void [connection, ticket]
+  restrict(handle: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void {
+    const session = this.engine.attached(handle, connection)
+    if (session !== null) onRestrict(this.engine, session, ticket, rights)
   }
 
   unsubscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {

@@ -9,6 +9,11 @@ export class BackendCounters {
   willMessages = 0
   willBytes = 0
   expiredMessages = 0
+  /** Subscriptions that ended because their client may not have them any more, and messages that waited for it because of them alone. */
+  withdrawnSubscriptions = 0
+  withdrawnMessages = 0
+  /** Wills that were due and that their client may not publish any more. */
+  willsRefused = 0
   /** Dropped because a queue was full: the oldest, to admit a new one (DropOldest), or a message that nobody is left to refuse to: a Will, one handed on. */
   queueDropped = 0
   /** Refused with QuotaExceeded: a queue, the retained store or memory was full. */

@@ -32,6 +32,9 @@ export const DUE_PER_TURN_MAX = 2_000
 /** A SessionHandle is the place in the table and, above it, how often that was given out: never the same twice. */
 const SLOTS = 2 ** 27
 
+/** By the policies in force (SessionRights.willGuard). What it throws is a refusal. */
+export type WillJudge = (guard: Uint8Array, topicName: string) => boolean
+
 /** What the engine is given from outside: no clock, timer or randomness of its own. */
 export interface EngineParts {
   readonly settings: BackendSettings
@@ -41,6 +44,8 @@ export interface EngineParts {
   readonly topics: TopicCache
   readonly log: Log
   readonly onFailure: (error: Error) => void
+  /** Whether a Will with this guard may go out on the topic now; null or left out: none with a guard may. */
+  readonly willJudge?: WillJudge | null
   /** One of several backends; left out: the only one, which has all shards. */
   readonly cluster?: ClusterParts
 }
@@ -54,6 +59,7 @@ export class Engine {
   readonly topics: TopicCache
   readonly log: Log
   readonly journal: Journal
+  readonly willJudge: WillJudge | null
   readonly shards: readonly Shard[]
   readonly index = new SubscriptionIndex<Session>({ cachedTopicsMax: CACHED_TOPICS_MAX })
   readonly retained = new RetainedIndex<Message>()
@@ -93,6 +99,7 @@ export class Engine {
     this.store = parts.store
     this.topics = parts.topics
     this.log = parts.log
+    this.willJudge = parts.willJudge ?? null
     this.watermarkBytes = (parts.settings.memoryBytesMax * parts.settings.memoryWatermarkPercent) / 100
     this.journal = new Journal(parts.store, parts.turn, parts.onFailure)
     this.#wheel = new TimerWheel(WHEEL_TICK_MS, parts.clock.monotonicMs())

@@ -41,7 +41,10 @@ function dumpSession(session: Session): unknown {
     expirySeconds: session.expirySeconds,
     disconnectedAtMs: session.disconnectedAtMs,
     nextSequence: session.nextSequence,
-    will: session.will === null ? null : [dumpMessage(session.will.message), session.will.delaySeconds],
+    will:
+      session.will === null
+        ? null
+        : [dumpMessage(session.will.message), session.will.delaySeconds, Buffer.from(session.will.guard ?? []).toString('hex')],
     subscriptions: [...(session.subscriptions?.values() ?? [])].sort((a, b) => (a.filter.text < b.filter.text ? -1 : 1)),
     receivedQos2: [...(session.receivedQos2 ?? [])].sort((a, b) => a - b),
     deliveries: [...deliveries].map(delivery => ({

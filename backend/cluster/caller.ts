@@ -1,7 +1,7 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
-import type { ConnectionEnd, ConnectionId, SessionHandle, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
+import type { ConnectionEnd, ConnectionId, SessionHandle, SessionRights, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
 import type { PeerIdentity } from '#shared/rpc/link.ts'
 import {
@@ -17,6 +17,7 @@ import type { Shards } from '#shared/rpc/shards.ts'
 import type { Engine } from '../engine.ts'
 import { onPuback, onPubcomp, onPubrec } from '../handlers/acknowledge.ts'
 import { forgetFormer, onAttach, onDetach, onOpened } from '../handlers/attach.ts'
+import { onRestrict } from '../handlers/restrict.ts'
 import { onSubscribe, onUnsubscribe } from '../handlers/subscribe.ts'
 import { FrontendLink } from '../session/frontend-link.ts'
 import { pump } from '../session/sending.ts'
@@ -198,6 +199,11 @@ export class Caller implements OwnerPort, RouteFollower {
   ): void {
     const session = this.#engine.attached(handle, connection)
     if (session !== null) onUnsubscribe(this.#engine, session, ticket, packetId, filters, isRetry)
+  }
+
+  restrict(handle: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void {
+    const session = this.#engine.attached(handle, connection)
+    if (session !== null) onRestrict(this.#engine, session, ticket, rights)
   }
 
   writable(handle: SessionHandle, connection: ConnectionId, isWritable: boolean): void {

@@ -5,6 +5,7 @@ import { TOPIC_LEVELS_MAX, TopicCache } from '#shared/mqtt/topic.ts'
 import { CallerCalls } from '#shared/rpc/caller-calls.ts'
 import { CallerDispatch } from '#shared/rpc/caller-dispatch.ts'
 import type { DispatchParts } from '#shared/rpc/dispatch.ts'
+import { PROTOCOL_VERSION } from '#shared/rpc/handshake.ts'
 import { linkPair, type LinkPair } from '#shared/rpc/link-pair.contract.ts'
 import type { Link, PeerIdentity, Role } from '#shared/rpc/link.ts'
 import { OwnerCalls } from '#shared/rpc/owner-calls.ts'
@@ -13,7 +14,7 @@ import { RecordingLog } from '#shared/telemetry/log.ts'
 import { DEFAULT_SETTINGS, type MessageOptions, ManualTurn, nextTurn } from '../backend-rig.contract.ts'
 import { Backend, type ClusterBackend } from '../backend.ts'
 import type { BackendSettings } from '../config.ts'
-import type { Engine } from '../engine.ts'
+import type { Engine, WillJudge } from '../engine.ts'
 import type { DurabilityLevel } from '../store/shard-store.ts'
 import { Caller, callerKey } from './caller.ts'
 import { OtherBackends } from './other-backends.ts'
@@ -28,6 +29,7 @@ export interface ClusterRigOptions {
   readonly shards?: number
   readonly level?: DurabilityLevel
   readonly settings?: Partial<BackendSettings>
+  readonly willJudge?: WillJudge | null
   /** Nobody owns anything yet. By default the backends own the shards in turn. */
   readonly isUnowned?: boolean
 }
@@ -71,6 +73,7 @@ export class RigBackend {
         topics: this.parts.topics,
         log: this.log,
         onFailure: error => this.failures.push(error),
+        willJudge: rig.options.willJudge ?? null,
         cluster: { store: this.store, others: this.others, registeredCallers: () => rig.callersOf(this) },
       },
       shard => this.mayServe(shard),
@@ -334,7 +337,7 @@ function openLink({ others }: RigBackend, link: Link): { port: ReturnType<OtherB
 }
 
 function identityOf(role: Role, { id, instance }: { readonly id: string; readonly instance: string }): PeerIdentity {
-  return { role, id, instance, protocolVersion: 1 }
+  return { role, id, instance, protocolVersion: PROTOCOL_VERSION }
 }
 
 function partsOf(shardCount: number): DispatchParts {

@@ -1,7 +1,7 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { parseTopicFilter } from '#shared/mqtt/topic.ts'
-import type { AttachReply, ConnectionEnd, ConnectionId, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
+import type { AttachReply, ConnectionEnd, ConnectionId, SessionRights, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { BoundSession, CallerPort } from '#shared/rpc/caller-port.ts'
 import type { DispatchParts } from '#shared/rpc/dispatch.ts'
 import type { Link } from '#shared/rpc/link.ts'
@@ -346,7 +346,14 @@ export class RigClusterClient {
   askAttach(owner: OwnerPort): void {
     const isRetry = this.request !== 0
     this.request = this.frontend.nextRequest()
-    const { protocolVersion = 5, cleanStart = false, expirySeconds = 0, receiveMaximum = 65_535, will = null } = this.#options
+    const {
+      protocolVersion = 5,
+      cleanStart = false,
+      expirySeconds = 0,
+      receiveMaximum = 65_535,
+      will = null,
+      rights = null,
+    } = this.#options
     owner.attach(
       this.request,
       {
@@ -357,7 +364,7 @@ export class RigClusterClient {
         sessionExpirySeconds: expirySeconds,
         receiveMaximum,
         will,
-        rights: null,
+        rights,
       },
       isRetry,
     )
@@ -435,6 +442,10 @@ export class RigClusterClient {
     return this.#ask((owner, isRetry, ticket) =>
       owner.unsubscribe(this.session, this.connection, ticket, PACKET_ID_OF_REQUESTS, parsed, isRetry),
     )
+  }
+
+  restrict(rights: SessionRights): number {
+    return this.#ask((owner, _isRetry, ticket) => owner.restrict(this.session, this.connection, ticket, rights))
   }
 
   puback(packetId: number): void {

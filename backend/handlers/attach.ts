@@ -1,22 +1,32 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { Permit } from '#shared/authorization/permit.ts'
 import type { AttachReply, AttachRequest, ConnectionEnd, ConnectionId } from '#shared/rpc/backend-port.ts'
 import type { Engine } from '../engine.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
 import type { FrontendLink } from '../session/frontend-link.ts'
+import { permitOf } from '../session/rights.ts'
 import { pump } from '../session/sending.ts'
 import { Session } from '../session/session.ts'
 import { cancelWill, connectionWillDue, setWill } from '../session/will.ts'
+import { withdraw } from '../session/withdrawing.ts'
 import { writeDetached, writeSession } from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
 
 /** Connections that a session remembers after they were taken over. Of a client that is faster, old publishes pass for another's (No Local). */
 const FORMERS_MAX = 8
 
+/** Nothing is to be withdrawn. */
+const EVERYTHING = 'everything'
+type Rights = Permit | typeof EVERYTHING
+
 /** CONNECT accepted by the frontend at the other end of `link` (§3.1.4). See BackendPort.attach; `isRetry`: see OwnerPort. */
 export async function onAttach(engine: Engine, request: AttachRequest, link: FrontendLink, isRetry: boolean): Promise<AttachReply> {
   const shard = engine.shardFor(request.clientId)
   const before = shard.sessions.get(request.clientId)
-  if (before !== undefined && isRetry && isLatest(before, link, request.connection)) return repeat(engine, before, request, link)
+  // A new session has nothing that could be withdrawn: its frontend judges what it will ask for.
+  const permit = before === undefined || request.rights === null ? EVERYTHING : permitOf(request.rights)
+  if (permit === null) return { is: 'refused', reason: ReasonCode.ImplementationSpecificError, detail: 'its rights cannot be read' }
+  if (before !== undefined && isRetry && isLatest(before, link, request.connection)) return repeat(engine, before, request, permit, link)
   if (before === undefined && engine.counters.sessionsTotal >= engine.settings.sessionsMax) {
     return { is: 'refused', reason: ReasonCode.QuotaExceeded, detail: 'no more sessions (sessionsMax)' }
   }
@@ -29,7 +39,7 @@ export async function onAttach(engine: Engine, request: AttachRequest, link: Fro
   const kept = request.cleanStart ? undefined : found
   const session = kept ?? newSession(engine, shard, request.clientId)
   session.formers = before?.formers ?? null
-  bind(engine, session, request, link, kept === undefined)
+  bind(engine, session, request, permit, link, kept === undefined)
   return stored(engine, session, request, link)
 }
 
@@ -37,8 +47,8 @@ export async function onAttach(engine: Engine, request: AttachRequest, link: Fro
  * This very connection has attached already, at this backend or at the owner before it, and nobody could tell its frontend. It may have
  * been given up meanwhile: its client knows nothing of that, and is told what it would have been told.
  */
-function repeat(engine: Engine, session: Session, request: AttachRequest, link: FrontendLink): Promise<AttachReply> {
-  bind(engine, session, request, link, session.isNew)
+function repeat(engine: Engine, session: Session, request: AttachRequest, permit: Rights, link: FrontendLink): Promise<AttachReply> {
+  bind(engine, session, request, permit, link, session.isNew)
   return stored(engine, session, request, link)
 }
 
@@ -97,7 +107,7 @@ function newSession(engine: Engine, shard: Shard, clientId: string): Session {
   return session
 }
 
-function bind(engine: Engine, session: Session, request: AttachRequest, link: FrontendLink, isNew: boolean): void {
+function bind(engine: Engine, session: Session, request: AttachRequest, permit: Rights, link: FrontendLink, isNew: boolean): void {
   if (!session.isConnected) engine.counters.sessionsConnected++
   session.protocolVersion = request.protocolVersion
   session.connection = request.connection
@@ -108,9 +118,10 @@ function bind(engine: Engine, session: Session, request: AttachRequest, link: Fr
   session.expirySeconds = request.sessionExpirySeconds
   session.timer = engine.cancel(session.timer)
   session.outbox?.restart()
-  setWill(engine, session, request.will)
+  setWill(engine, session, request.will === null ? null : { ...request.will, guard: request.rights?.willGuard ?? null })
   session.isRecorded = engine.journal.isDurable && (session.isRecorded || session.keepsMessages || session.will !== null)
   if (session.isRecorded) writeSession(engine.journal.writer(session.shard), session)
+  if (permit !== EVERYTHING) withdraw(engine, session, permit)
 }
 
 /** The session's connection is on this link from now on; messages flow once it is said to be writable. */

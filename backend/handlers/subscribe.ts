@@ -1,13 +1,13 @@
 import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
-import type { ConnectionId, SubscriptionRequest } from '#shared/rpc/backend-port.ts'
+import type { SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { ClusterNode } from '../cluster/cluster-node.ts'
 import type { Engine } from '../engine.ts'
 import { cancelReplay, startReplay } from '../queue/retained-replay.ts'
-import type { FrontendLink } from '../session/frontend-link.ts'
 import type { Session, SessionSubscription } from '../session/session.ts'
 import { forget, optionsOf, remember } from '../session/subscriptions.ts'
 import { writeSubscribed, writeUnsubscribed } from '../shard/records.ts'
+import { answer, asked } from './answering.ts'
 
 const GRANTED = [ReasonCode.Success, ReasonCode.GrantedQoS1, ReasonCode.GrantedQoS2] as const
 
@@ -106,25 +106,4 @@ function add(engine: Engine, session: Session, request: SubscriptionRequest): 'n
     writeSubscribed(engine.journal.writer(session.shard), { session: session.number, text: request.filter.text, ...optionsOf(request) })
   }
   return known
-}
-
-/** Who asked, before anything is waited for: whoever the connection is with by then asks again (OwnerPort). */
-interface Asked {
-  readonly session: Session
-  readonly link: FrontendLink
-  readonly connection: ConnectionId
-  readonly ticket: number
-}
-
-function asked(session: Session, ticket: number): Asked {
-  return { session, link: session.link!, connection: session.connection, ticket }
-}
-
-/** Once what was recorded so far is stored, and if the connection is still there. */
-function answer(engine: Engine, { session, link, connection, ticket }: Asked, reasons: readonly ReasonCode[], then: () => void): void {
-  engine.journal.whenStored(() => {
-    if (session.connection !== connection || session.link !== link) return
-    link.port.subscribed(connection, ticket, reasons)
-    then()
-  })
 }

@@ -50,7 +50,8 @@ function handOn(engine: Engine, session: Session): void {
   }
 }
 
-function giveToAnother(engine: Engine, session: Session, delivery: Delivery): void {
+/** False when the group has no member any more: nobody gets it. */
+export function giveToAnother(engine: Engine, session: Session, delivery: Delivery): boolean {
   const { message } = delivery
   const { name, filter } = delivery.shared!
   const { cluster } = engine
@@ -58,18 +59,19 @@ function giveToAnother(engine: Engine, session: Session, delivery: Delivery): vo
     const shard = groupShardOf(name, filter, engine.shards.length)
     const group = { is: 'member', shard, clientId: '', groupName: name, groupFilter: filter } as const
     cluster.handOvers.add(engine.shards[session.shard]!, group, message)
-    return
+    return true
   }
   const group = engine.index.sharedGroup(name, filter)
-  if (group === undefined) return
+  if (group === undefined) return false
   const nowMs = engine.clock.wallMs()
   if (message.expiresAtMs <= nowMs) {
     engine.counters.expiredMessages++
-    return
+    return true
   }
   setRemainingExpiry(message, nowMs)
   engine.publication.beginKept(message)
   // Nobody is left to refuse it to.
   if (!offerToGroup(engine, group)) engine.counters.queueDropped++
   endPublication(engine)
+  return true
 }

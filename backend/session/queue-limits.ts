@@ -55,17 +55,26 @@ function isOver(engine: Engine, outbox: Outbox, bytes: number): boolean {
 
 /** Messages expire when their turn comes (§3.3.2.3.3); those of a session that nobody comes back for must not refuse others for ever. */
 function dropExpired(engine: Engine, session: Session, outbox: Outbox, nowMs: number): void {
-  for (let left = outbox.queued.length; left > 0; left--) {
-    const delivery = takeQueued(engine, outbox)!
-    if (delivery.message.expiresAtMs > nowMs) {
-      outbox.enqueue(delivery)
-      engine.counters.queuedMessages++
-      continue
-    }
+  for (const delivery of takeOut(engine, session, outbox, ({ message }) => message.expiresAtMs <= nowMs)) {
     engine.counters.expiredMessages++
     finish(engine, session, delivery)
   }
+}
+
+/** Those without an identifier that are to go leave the queue; the others keep their order. */
+export function takeOut(engine: Engine, session: Session, outbox: Outbox, goes: (delivery: Delivery) => boolean): Delivery[] {
+  const taken: Delivery[] = []
+  for (let left = outbox.queued.length; left > 0; left--) {
+    const delivery = takeQueued(engine, outbox)!
+    if (goes(delivery)) {
+      taken.push(delivery)
+      continue
+    }
+    outbox.enqueue(delivery)
+    engine.counters.queuedMessages++
+  }
   noteCrowded(engine, session, outbox)
+  return taken
 }
 
 /** Whether any queue may lack room for this message. Nearly always not, and then nobody needs to look at each. */

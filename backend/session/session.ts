@@ -28,6 +28,8 @@ export interface SessionSubscription {
 export interface Will {
   readonly message: Message
   readonly delaySeconds: number
+  /** Who judges it when it is due (SessionRights.willGuard); null: it goes unjudged. */
+  readonly guard: Uint8Array | null
 }
 
 /** A connection that another one has taken the session from. */

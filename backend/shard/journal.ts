@@ -92,7 +92,7 @@ export class Journal {
     if (writer.length === 0) {
       this.#dirty.push(shard)
       // A marker byte keeps `length` above zero from here on, and lets a reader refuse foreign bytes.
-      writer.u8(ENTRY_FORMAT)
+      writer.u8(ENTRY_FORMAT_PLAIN)
       this.#turn.request()
     }
     return writer
@@ -222,5 +222,12 @@ export class Journal {
 }
 
 /** First byte of every journal entry and snapshot chunk: the layout of records.ts. Older ones down to ENTRY_FORMAT_MIN are read. */
-export const ENTRY_FORMAT = 2
+export const ENTRY_FORMAT = 3
+/** Of entries without anything that the version before would have to pass over (`markEntry`): it still takes over their shards. */
+export const ENTRY_FORMAT_PLAIN = 2
 export const ENTRY_FORMAT_MIN = 1
+
+/** The entry or chunk that `writer` began with a format is for readers of ENTRY_FORMAT alone. */
+export function markEntry(writer: ByteWriter): void {
+  writer.written()[0] = ENTRY_FORMAT
+}

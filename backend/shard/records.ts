@@ -2,12 +2,13 @@ import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import type { ByteWriter } from '#shared/base/byte-writer.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import type { HandOverTarget, MemberOptions } from '#shared/rpc/owner-port.ts'
+import { markEntry } from './journal.ts'
 
 /**
- * The layout of journal entries and snapshot chunks. An entry is ENTRY_FORMAT and then records, each a tag and its
+ * The layout of journal entries and snapshot chunks. An entry is its format and then records, each a tag and its
  * fields. Records are absolute, so that a replay over a state that includes them already changes nothing.
  *
- * A new field or tag that an older reader must not pass over needs a new ENTRY_FORMAT.
+ * A new field or tag that an older reader must not pass over needs a new ENTRY_FORMAT, which only entries that have it need to carry.
  */
 export const Record = {
   Session: 1,
@@ -34,6 +35,8 @@ export const Record = {
   Seen: 20,
   Member: 21,
   NextHandOver: 22,
+  /** Since format 3: who judges the Will of the Session record before it. An older version would publish the Will unjudged: it must refuse it. */
+  WillGuard: 23,
 } as const
 
 /** Ends the list of receivers of an Enqueued record: no session has number 0. */
@@ -47,7 +50,7 @@ export interface SessionRecord {
   /** 0: connected. */
   readonly disconnectedAtMs: number
   readonly nextSequence: number
-  readonly will: { readonly message: Message; readonly delaySeconds: number } | null
+  readonly will: { readonly message: Message; readonly delaySeconds: number; readonly guard: Uint8Array | null } | null
   /** Who has its connection, empty outside a cluster; and whether that connection found no session. */
   readonly frontend: string
   readonly connection: number
@@ -131,6 +134,15 @@ export function writeSession(writer: ByteWriter, session: SessionRecord): void {
   // A Will's Message Expiry Interval counts from its publication, so it has no time of expiry yet. None (-1) is 0.
   writer.varint(session.will.message.expirySeconds + 1)
   writeMessage(writer, session.will.message)
+  if (session.will.guard !== null) writeWillGuard(writer, session.number, session.will.guard)
+}
+
+/** `writer` holds an entry: its format becomes the newest. */
+export function writeWillGuard(writer: ByteWriter, session: number, guard: Uint8Array): void {
+  markEntry(writer)
+  writer.u8(Record.WillGuard)
+  writer.varint(session)
+  writer.bytes(guard)
 }
 
 export function writeDetached(writer: ByteWriter, session: number, expirySeconds: number, atMs: number): void {

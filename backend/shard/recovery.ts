@@ -12,7 +12,7 @@ import { Outbox } from '../session/outbox.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/packet-identifiers.ts'
 import { noteCrowded } from '../session/queue-limits.ts'
 import { hasExpired, Session, type Will } from '../session/session.ts'
-import { connectionWillDue, setWill } from '../session/will.ts'
+import { connectionWillDue, putWillGuard, setWill } from '../session/will.ts'
 import { StoreError } from '../store/shard-store.ts'
 import { ENTRY_FORMAT, ENTRY_FORMAT_MIN } from './journal.ts'
 import { Record, readAttachment, readMember, readMessage, readReceiver, readTarget, type ReceiverRecord, writeDetached } from './records.ts'
@@ -102,6 +102,8 @@ export class ShardRecovery {
         return void removeRetained(this.#engine, reader.text())
       case Record.WillGone:
         return this.#onWillGone(reader.varint())
+      case Record.WillGuard:
+        return this.#onWillGuard(reader)
       case Record.Message:
         return this.#onShared(reader)
       case Record.Held:
@@ -151,7 +153,7 @@ export class ShardRecovery {
     const expirySeconds = reader.varint() - 1
     const message = this.#message(reader)
     message.expirySeconds = expirySeconds
-    return { message, delaySeconds }
+    return { message, delaySeconds, guard: null }
   }
 
   #onDetached(reader: ByteReader): void {
@@ -286,6 +288,12 @@ export class ShardRecovery {
   #onWillGone(number: number): void {
     const session = this.#shard.byNumber.get(number)
     if (session !== undefined) setWill(this.#engine, session, null)
+  }
+
+  #onWillGuard(reader: ByteReader): void {
+    const session = this.#shard.byNumber.get(reader.varint())
+    const guard = Buffer.from(reader.bytes())
+    if (session !== undefined) putWillGuard(this.#engine, session, guard)
   }
 
   #sawSession(number: number): void {

@@ -4,7 +4,7 @@ import type { Engine } from '../engine.ts'
 import type { Delivery } from '../session/delivery.ts'
 import type { Session } from '../session/session.ts'
 import { StoreError } from '../store/shard-store.ts'
-import { ENTRY_FORMAT } from './journal.ts'
+import { ENTRY_FORMAT_PLAIN } from './journal.ts'
 import {
   Record,
   writeCounters,
@@ -296,7 +296,7 @@ class Pieces {
   bytes = 0
 
   constructor() {
-    this.writer.u8(ENTRY_FORMAT)
+    this.writer.u8(ENTRY_FORMAT_PLAIN)
   }
 
   /** The number of a message in this snapshot; written when it is met first. */
@@ -316,7 +316,7 @@ class Pieces {
   /** What was written so far; another piece begins. */
   take(): Uint8Array {
     const chunk = this.writer.take()
-    this.writer.u8(ENTRY_FORMAT)
+    this.writer.u8(ENTRY_FORMAT_PLAIN)
     this.bytes += chunk.length
     return chunk
   }

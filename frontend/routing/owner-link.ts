@@ -1,4 +1,5 @@
 import type { Owner } from '#shared/cluster/directory.ts'
+import { PROTOCOL_VERSION_RIGHTS } from '#shared/rpc/handshake.ts'
 import type { Link } from '#shared/rpc/link.ts'
 import type { OwnerPort } from '#shared/rpc/owner-port.ts'
 import { UnansweredParts } from './publishes.ts'
@@ -19,5 +20,10 @@ export class OwnerLink implements Owner {
   constructor(link: Link, calls: OwnerPort) {
     this.link = link
     this.calls = calls
+  }
+
+  /** It is of a version that can be told what a client may do. */
+  get knowsRights(): boolean {
+    return this.link.peer.protocolVersion >= PROTOCOL_VERSION_RIGHTS
   }
 }

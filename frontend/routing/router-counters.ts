@@ -20,6 +20,8 @@ export class RouterCounters {
   /** Connections ended because their session could not be served. */
   sessionsGivenUp = 0
   attachesTimedOut = 0
+  /** Connections refused or ended because the backend is of a version that knows no rights. */
+  rightsNotUnderstood = 0
   /** Deliveries by a backend that does not serve the session any more. */
   deliveriesIgnored = 0
 }

@@ -215,8 +215,9 @@ export class Router implements BackendPort {
     this.#requests.make(route, ticket, { is: 'subscribe', packetId, subscriptions, sinceMs: this.#nowMs, wasSent: false })
   }
 
-  restrict(_session: SessionHandle, connection: ConnectionId, ticket: number, _rights: SessionRights): void {
-    void [connection, ticket]
+  restrict(_session: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void {
+    const route = this.#routes.get(connection)
+    if (route !== null) this.#requests.make(route, ticket, { is: 'restrict', rights, sinceMs: this.#nowMs, wasSent: false })
   }
 
   unsubscribe(_session: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {

@@ -16,7 +16,7 @@ interface RequestsParts {
 }
 
 /**
- * SUBSCRIBE, UNSUBSCRIBE, QoS 2 PUBLISH and PUBREL of clients, to the owners of their sessions: each is kept until it is answered, and made
+ * SUBSCRIBE, UNSUBSCRIBE, QoS 2 PUBLISH and PUBREL of clients, and what they may do, to the owners of their sessions: each is kept until it is answered, and made
  * again in its order when the session has moved. The core bounds how many one client may have (PENDING_ANSWERS_MAX).
  */
 export class SessionRequests {
@@ -51,7 +51,7 @@ export class SessionRequests {
   make(route: SessionRoute, ticket: number, request: WaitingRequest): void {
     route.requests ??= new Map()
     route.requests.set(ticket, request)
-    if (route.phase === 'bound') send(route, route.owner!, ticket, request)
+    if (route.phase === 'bound') this.#send(route, route.owner!, ticket, request)
   }
 
   /** The owner has answered. Answers of former owners are of no use: the request is made again. */
@@ -69,11 +69,12 @@ export class SessionRequests {
     if (route.requests === null) return
     let left = route.requests.size
     for (const [ticket, request] of route.requests) {
-      if (left-- === 0 || route.owner !== owner) return
+      // Its connection may be ended by one of them.
+      if (left-- === 0 || route.owner !== owner || route.requests === null) return
       // A QoS 2 message needs its PUBREC even when it has expired: it is left a last second.
       if (request.is === 'publish' && request.expiresAtMs !== Infinity)
         request.message.expirySeconds = Math.max(1, Math.ceil((request.expiresAtMs - nowMs) / 1_000))
-      send(route, owner, ticket, request)
+      this.#send(route, owner, ticket, request)
     }
   }
 
@@ -99,6 +100,13 @@ export class SessionRequests {
     }
     return false
   }
+
+  /** An older backend would go on by the rights of before: the connection must not. */
+  #send(route: SessionRoute, owner: OwnerLink, ticket: number, request: WaitingRequest): void {
+    if (request.is !== 'restrict' || owner.knowsRights) return send(route, owner, ticket, request)
+    this.#parts.counters.rightsNotUnderstood++
+    this.#frontend!.disconnect(route.connection, ReasonCode.ServerBusy, 'a backend of an older version cannot restrict it')
+  }
 }
 
 function send(route: SessionRoute, owner: OwnerLink, ticket: number, request: WaitingRequest): void {
@@ -112,6 +120,8 @@ function send(route: SessionRoute, owner: OwnerLink, ticket: number, request: Wa
       return owner.calls.release(remote, connection, ticket, request.packetId, isRetry)
     case 'subscribe':
       return owner.calls.subscribe(remote, connection, ticket, request.packetId, request.subscriptions)
+    case 'restrict':
+      return owner.calls.restrict(remote, connection, ticket, request.rights)
     case 'unsubscribe':
       return owner.calls.unsubscribe(remote, connection, ticket, request.packetId, request.filters, isRetry)
   }

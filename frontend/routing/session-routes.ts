@@ -7,6 +7,7 @@ import type {
   ConnectionEnd,
   ConnectionId,
   SessionHandle,
+  SessionRights,
   SubscriptionRequest,
 } from '#shared/rpc/backend-port.ts'
 import type { ResumedSession } from '#shared/rpc/owner-port.ts'
@@ -38,6 +39,7 @@ export type WaitingRequest = {
   | { readonly is: 'release'; readonly packetId: number }
   | { readonly is: 'subscribe'; readonly packetId: number; readonly subscriptions: readonly SubscriptionRequest[] }
   | { readonly is: 'unsubscribe'; readonly packetId: number; readonly filters: readonly ParsedFilter[] }
+  | { readonly is: 'restrict'; readonly rights: SessionRights }
 )
 
 /** What the client acknowledged after `resume` had said where it stands. */

@@ -172,6 +172,10 @@ export class SessionRouting {
 
   #askAttach(route: SessionRoute, owner: OwnerLink): void {
     const attach = route.attach!
+    if (attach.request.rights !== null && !owner.knowsRights) {
+      this.#parts.counters.rightsNotUnderstood++
+      return this.#refuseAttach(route, 'a backend of an older version cannot be told what it may do')
+    }
     const isRetry = attach.number !== 0
     // The answer to an earlier question says nothing about this one.
     this.#attaches.delete(attach.number)
@@ -189,10 +193,14 @@ export class SessionRouting {
   }
 
   #giveUpAttach(route: SessionRoute): void {
-    const { answer } = route.attach!
     this.#parts.counters.attachesTimedOut++
+    this.#refuseAttach(route, NOT_SERVED)
+  }
+
+  #refuseAttach(route: SessionRoute, detail: string): void {
+    const { answer } = route.attach!
     this.#remove(route, REFUSED)
-    answer({ is: 'refused', reason: ReasonCode.ServerUnavailable, detail: NOT_SERVED })
+    answer({ is: 'refused', reason: ReasonCode.ServerUnavailable, detail })
   }
 
   #remove(route: SessionRoute, end: ConnectionEnd): void {

@@ -2,7 +2,7 @@ import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import type { ByteWriter } from '#shared/base/byte-writer.ts'
 import { Message } from '#shared/mqtt/message.ts'
 import type { TopicCache } from '#shared/mqtt/topic.ts'
-import type { AttachReply, ConnectionEnd, WillRequest } from './backend-port.ts'
+import type { AttachReply, ConnectionEnd, SessionRights, WillRequest } from './backend-port.ts'
 import {
   readBelow,
   readClientId,
@@ -20,7 +20,9 @@ import type { RemoteAttach } from './owner-port.ts'
 
 const CLEAN_START = 1
 const HAS_WILL = 2
-const ATTACH_FLAGS_LIMIT = 4
+/** Since protocol version 2. */
+const HAS_RIGHTS = 4
+const ATTACH_FLAGS_LIMIT = 8
 
 const DISCARD_WILL = 1
 const HAS_EXPIRY = 2
@@ -31,16 +33,29 @@ const REFUSED = 1
 
 /** What `attach` says of the client. */
 export function writeAttach(writer: ByteWriter, attach: RemoteAttach): void {
-  const { will } = attach
+  const { will, rights } = attach
   writeId(writer, attach.connection)
   writer.text(attach.clientId)
   writer.u8(attach.protocolVersion)
-  writer.u8((attach.cleanStart ? CLEAN_START : 0) | (will === null ? 0 : HAS_WILL))
+  writer.u8((attach.cleanStart ? CLEAN_START : 0) | (will === null ? 0 : HAS_WILL) | (rights === null ? 0 : HAS_RIGHTS))
   writer.varint(attach.sessionExpirySeconds)
   writer.u16(attach.receiveMaximum)
-  if (will === null) return
-  writer.varint(will.delaySeconds)
-  writeMessage(writer, will.message)
+  if (will !== null) {
+    writer.varint(will.delaySeconds)
+    writeMessage(writer, will.message)
+  }
+  if (rights !== null) writeRights(writer, rights)
+}
+
+/** What is in them is no affair of the link: whoever acts on them reads them. */
+export function writeRights(writer: ByteWriter, { permit, willGuard }: SessionRights): void {
+  writer.bytes(permit)
+  writer.bytes(willGuard)
+}
+
+/** In memory of their own: the guard is kept for as long as the Will. */
+export function readRights(reader: ByteReader): SessionRights {
+  return { permit: Buffer.from(reader.bytes()), willGuard: Buffer.from(reader.bytes()) }
 }
 
 /** The Will owns its bytes, in memory of its own: it may be kept for as long as the session. */
@@ -57,7 +72,7 @@ export function readAttach(reader: ByteReader, topics: TopicCache): RemoteAttach
     sessionExpirySeconds: readSeconds(reader),
     receiveMaximum: readNonZeroU16(reader),
     will: (flags & HAS_WILL) === 0 ? null : readWill(reader, topics),
-    rights: null,
+    rights: (flags & HAS_RIGHTS) === 0 ? null : readRights(reader),
   }
 }
 

@@ -50,7 +50,8 @@ export interface BackendPort {
 
   /**
    * What the client may do has changed. Subscriptions that `rights` does not allow end, and with them what waits in the session because
-   * of them alone; its Will is judged by `rights` from now on. Answered by `subscribed` with no reasons, once stored.
+   * of them alone; its Will is judged by `rights` from now on. Answered by `subscribed` with no reasons, once stored. What had been sent
+   * before then stays with the client, and is on its way to it perhaps: whoever must not pass that on keeps it back himself.
    */
   restrict(session: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void
 

@@ -270,7 +270,16 @@ describe('messages', () => {
     expect(got[0]!.ownsBytes).toBe(false)
 
     const will = { message, delaySeconds: 0 }
-    const attach = { connection: 1, clientId: 'c', protocolVersion: 5, cleanStart: true, sessionExpirySeconds: 0, receiveMaximum: 1, will }
+    const attach = {
+      connection: 1,
+      clientId: 'c',
+      protocolVersion: 5,
+      cleanStart: true,
+      sessionExpirySeconds: 0,
+      receiveMaximum: 1,
+      will,
+      rights: null,
+    }
     const frame = encoded(SIDES[0]!, 'attach', [1, attach, false])[0]!
     const willReader = readerOf(frame.body)
     const wills: Message[] = []

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { DialerHandshake, HANDSHAKE_FRAME_BYTES_MAX, LINK_REFUSALS, ListenerHandshake, refusalBody } from './handshake.ts'
+import { DialerHandshake, HANDSHAKE_FRAME_BYTES_MAX, LINK_REFUSALS, ListenerHandshake, PROTOCOL_VERSION, refusalBody } from './handshake.ts'
 import type { ExpectedPeer, HandshakeSettings, HandshakeStep, LinkIdentity } from './handshake.ts'
 import { decodeHello, encodeHello } from './hello.ts'
 import { LinkMethod } from './link-methods.ts'
@@ -55,10 +55,10 @@ describe('the handshake', () => {
     const { dialed, listened } = run(new DialerHandshake(settings(FRONTEND)), new ListenerHandshake(settings(), false))
     expect(dialed).toMatchObject({
       is: 'proven',
-      peer: { role: 'backend', id: 'b', instance: 'b-1', protocolVersion: 1 },
+      peer: { role: 'backend', id: 'b', instance: 'b-1', protocolVersion: PROTOCOL_VERSION },
       peerWindowBytes: 1_000,
     })
-    expect(listened).toMatchObject({ is: 'proven', peer: { ...FRONTEND, protocolVersion: 1 } })
+    expect(listened).toMatchObject({ is: 'proven', peer: { ...FRONTEND, protocolVersion: PROTOCOL_VERSION } })
   })
 
   test('neighbouring versions agree on the older one, others do not', () => {

@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { ByteReader } from '../base/byte-reader.ts'
 import { ManualTimers } from '../base/timers.ts'
 import type { Timers } from '../base/timers.ts'
-import { HANDSHAKE_FRAME_BYTES_MAX, DialerHandshake } from './handshake.ts'
+import { HANDSHAKE_FRAME_BYTES_MAX, DialerHandshake, PROTOCOL_VERSION } from './handshake.ts'
 import { LinkMethod } from './link-methods.ts'
 import type { LinkLimits } from './link-limits.ts'
 import { LinkRig, testSettings } from './link-rig.contract.ts'
@@ -53,8 +53,8 @@ async function rawLink(): Promise<{ readonly socket: Socket; readonly there: Tes
 describe('frames over a link', () => {
   test('arrive in order, in both directions, many in one write', async () => {
     const { here, there } = await makeRig().pair()
-    expect(here.link.peer).toEqual({ role: 'backend', id: 'b', instance: 'b-1', protocolVersion: 1 })
-    expect(there.link.peer).toEqual({ role: 'frontend', id: 'f', instance: 'f-1', protocolVersion: 1 })
+    expect(here.link.peer).toEqual({ role: 'backend', id: 'b', instance: 'b-1', protocolVersion: PROTOCOL_VERSION })
+    expect(there.link.peer).toEqual({ role: 'frontend', id: 'f', instance: 'f-1', protocolVersion: PROTOCOL_VERSION })
     const before = rig.dialing.counters.writes
     for (let i = 0; i < 1_000; i++) here.send(i % 200, Buffer.from(`frame ${i}`))
     there.send(7, Buffer.alloc(0))

@@ -1,8 +1,8 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
-import { writeAttach, writeConnectionEnd } from './attach-body.ts'
-import type { ConnectionEnd, ConnectionId, SessionHandle, SubscriptionRequest } from './backend-port.ts'
+import { writeAttach, writeConnectionEnd, writeRights } from './attach-body.ts'
+import type { ConnectionEnd, ConnectionId, SessionHandle, SessionRights, SubscriptionRequest } from './backend-port.ts'
 import { writeFlag, writeId, writeShard, writeShards } from './body-fields.ts'
 import { writeHandOverTarget } from './hand-over-body.ts'
 import type { Link } from './link.ts'
@@ -126,6 +126,15 @@ export class OwnerCalls implements OwnerPort {
     writer.u16(packetId)
     writeFilters(writer, filters)
     writeFlag(writer, isRetry)
+    this.#link.endFrame()
+  }
+
+  restrict(session: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void {
+    const writer = this.#link.beginFrame(OwnerMethod.Restrict)
+    writeId(writer, session)
+    writeId(writer, connection)
+    writer.varint(ticket)
+    writeRights(writer, rights)
     this.#link.endFrame()
   }
 

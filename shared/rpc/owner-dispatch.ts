@@ -1,6 +1,6 @@
 import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import { Message } from '#shared/mqtt/message.ts'
-import { readAttach, readConnectionEnd } from './attach-body.ts'
+import { readAttach, readConnectionEnd, readRights } from './attach-body.ts'
 import { readClientId, readFlag, readId, readNonZeroU16, readPlainFilter, readReason, readShard, readShards } from './body-fields.ts'
 import { type DispatchParts, expectEnd } from './dispatch.ts'
 import { readHandOverTarget } from './hand-over-body.ts'
@@ -66,6 +66,8 @@ export class OwnerDispatch {
         return this.#subscribe(body)
       case OwnerMethod.Unsubscribe:
         return this.#unsubscribe(body)
+      case OwnerMethod.Restrict:
+        return this.#restrict(body)
       case OwnerMethod.Resume:
         return this.#resume(body)
       case OwnerMethod.OpenRetained:
@@ -206,6 +208,15 @@ export class OwnerDispatch {
     const isLast = readFlag(body)
     expectEnd(OwnerMethod.Resume, body)
     this.#port.resume(shard, sessions, isLast)
+  }
+
+  #restrict(body: ByteReader): void {
+    const session = readId(body)
+    const connection = readId(body)
+    const ticket = body.varint()
+    const rights = readRights(body)
+    expectEnd(OwnerMethod.Restrict, body)
+    this.#port.restrict(session, connection, ticket, rights)
   }
 
   #openRetained(body: ByteReader): void {

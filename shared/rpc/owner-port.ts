@@ -1,7 +1,7 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
-import type { AttachRequest, ConnectionEnd, ConnectionId, SessionHandle, SubscriptionRequest } from './backend-port.ts'
+import type { AttachRequest, ConnectionEnd, ConnectionId, SessionHandle, SessionRights, SubscriptionRequest } from './backend-port.ts'
 import type { Shards } from './shards.ts'
 
 /**
@@ -46,6 +46,8 @@ export interface OwnerPort {
     filters: readonly ParsedFilter[],
     isRetry: boolean,
   ): void
+  /** BackendPort.restrict; repeated, it finds nothing more to end. Only to a peer of PROTOCOL_VERSION_RIGHTS. */
+  restrict(session: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void
   writable(session: SessionHandle, connection: ConnectionId, isWritable: boolean): void
 
   /**
@@ -87,6 +89,7 @@ export interface OwnerPort {
 /** A message that comes from no connection. */
 export const NO_CONNECTION = 0
 
+/** With `rights`, only to a peer of PROTOCOL_VERSION_RIGHTS. */
 export interface RemoteAttach extends Omit<AttachRequest, 'frontend'> {}
 
 /** What a frontend knows of a connected session; see `OwnerPort.resume`. */

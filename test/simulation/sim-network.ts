@@ -1,5 +1,6 @@
 import { ByteReader } from '#shared/base/byte-reader.ts'
 import { ByteWriter } from '#shared/base/byte-writer.ts'
+import { PROTOCOL_VERSION } from '#shared/rpc/handshake.ts'
 import type { Link, LinkHandler, PeerIdentity, Role } from '#shared/rpc/link.ts'
 import type { SimProcess, World } from './world.ts'
 
@@ -8,7 +9,6 @@ const HEARTBEAT_MS = 200
 const SILENCE_MS = 3_000
 /** A dialer waits so long for the other end's handshake. */
 const DIAL_TIMEOUT_MS = 2_000
-const PROTOCOL_VERSION = 1
 
 /** Who dials or listens. */
 export interface Station {
