@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { loadBrokerSettings, systemSurroundings } from '#shared/config/load-broker-settings.ts'
 import { createPki } from '#shared/config/pki.ts'
+import { DirectorySource } from '#shared/resources/directory-source.ts'
 
 const PAGE = join(import.meta.dirname, '../docs/listeners.md')
 
@@ -24,11 +25,14 @@ test('the example of docs/listeners.md is a directory that --config takes', asyn
   copyFileSync(pki.serverCert, join(secret, 'tls.crt'))
   copyFileSync(pki.serverKey, join(secret, 'tls.key'))
 
-  const { settings, warnings } = loadBrokerSettings(['--config', directory], systemSurroundings({}))
-  expect(warnings).toEqual([])
-  expect(settings.closedListeners).toEqual([])
+  const source = new DirectorySource(directory)
+  await source.start()
+  onTestFinished(() => source.stop())
+  const { settings, warnings } = loadBrokerSettings(['--config', directory], systemSurroundings({}, source.current))
+  expect([warnings, source.current.warnings]).toEqual([[], []])
+  expect(settings.ports.map(({ closed }) => closed)).toEqual([null, null, null, null])
   expect(
-    settings.listeners.map(({ port, protocol, tls, proxyProtocol }) => [port, protocol, tls !== null, proxyProtocol !== null]),
+    settings.ports.map(({ port, protocol, tls, proxyProtocol }) => [port, protocol, tls !== null, proxyProtocol !== null]),
   ).toEqual([
     [1883, 'Mqtt', false, false],
     [8883, 'Mqtt', true, false],

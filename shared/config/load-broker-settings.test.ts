@@ -273,7 +273,7 @@ describe('--config', () => {
   })
 
   test('no port at all is a fault', () => {
-    expect(faults('--config x')).toEqual(['no port to listen on: give --mqtt or --ws, or a BrokerListener in --config'])
+    expect(faults('--config x', { yaml: {} })).toEqual(['no port to listen on: give --mqtt or --ws, or a BrokerListener in --config'])
   })
 })
 
