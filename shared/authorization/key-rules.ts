@@ -16,12 +16,20 @@ interface GlobRule {
   readonly rule: KeyRule
 }
 
-/** Keys of one verdict and one way of access. Built at the first question. */
+/** Globs that begin with so many bytes of text. */
+interface Prefixes {
+  readonly length: number
+  /** Keys: hash of those bytes. */
+  readonly globs: Map<number, GlobRule[]>
+}
+
+/** Keys of one verdict and one way of access: found by the whole key, or by the text that a glob begins with. Built at the first question. */
 export class KeyRules {
   readonly #rules: readonly KeyRule[]
   /** Keys as Latin-1, so that equal texts are equal bytes. */
   #literals: Map<string, KeyRule> | null = null
-  readonly #globs: GlobRule[] = []
+  /** Shortest first. */
+  #prefixes: readonly Prefixes[] = []
 
   constructor(rules: readonly KeyRule[]) {
     this.#rules = rules
@@ -30,25 +38,48 @@ export class KeyRules {
   /** The first rule that names `key`; one that cannot be decided within its limit counts when it denies. */
   matching(key: Buffer): KeyRule | null {
     if (this.#rules.length === 0) return null
-    const literal = this.#open().get(key.toString('latin1')) ?? null
-    for (const { glob, rule } of this.#globs) {
-      if (literal !== null && literal.rule < rule.rule) return literal
-      if (glob.matches(key, rule.isDenied)) return rule
+    let first = this.#open().get(key.toString('latin1')) ?? null
+    let hash = 0
+    let at = 0
+    for (const { length, globs } of this.#prefixes) {
+      if (length > key.length) break
+      for (; at < length; at++) hash = (Math.imul(hash, 31) + key[at]!) | 0
+      for (const { glob, rule } of globs.get(hash) ?? []) {
+        if ((first === null || rule.rule < first.rule) && glob.matches(key, rule.isDenied)) first = rule
+      }
     }
-    return literal
+    return first
   }
 
   #open(): Map<string, KeyRule> {
     if (this.#literals !== null) return this.#literals
     const literals = new Map<string, KeyRule>()
+    const prefixes = new Map<number, Prefixes>()
     for (const rule of this.#rules) {
-      const [only, more] = rule.pattern
-      if (more === undefined && (only === undefined || only.is === 'literal')) {
-        const key = Buffer.from(only?.bytes ?? []).toString('latin1')
-        if (!literals.has(key)) literals.set(key, rule)
-      } else this.#globs.push({ glob: new Glob(rule.pattern), rule })
+      const [first, second] = rule.pattern
+      const bytes = first?.is === 'literal' ? first.bytes : NO_BYTES
+      if (first !== undefined && (first.is !== 'literal' || second !== undefined)) addGlob(prefixes, bytes, rule)
+      else if (!literals.has(latin1(bytes))) literals.set(latin1(bytes), rule)
     }
+    this.#prefixes = [...prefixes.values()].sort((a, b) => a.length - b.length)
     this.#literals = literals
     return literals
   }
+}
+
+const NO_BYTES = new Uint8Array(0)
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
+}
+
+function addGlob(prefixes: Map<number, Prefixes>, bytes: Uint8Array, rule: KeyRule): void {
+  const { length } = bytes
+  let having = prefixes.get(length)
+  if (having === undefined) prefixes.set(length, (having = { length, globs: new Map() }))
+  const hash = bytes.reduce((sum, byte) => (Math.imul(sum, 31) + byte) | 0, 0)
+  const globs = having.globs.get(hash)
+  const glob = { glob: new Glob(rule.pattern), rule }
+  if (globs === undefined) having.globs.set(hash, [glob])
+  else globs.push(glob)
 }

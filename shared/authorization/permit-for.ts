@@ -83,9 +83,11 @@ class PermitBuilder {
   add(rule: CompiledRule): void {
     if (this.size > PERMIT_SIZE_MAX) return
     const place = this.rules.push(rule.name) - 1
-    for (const { template } of rule.publish) this.#addTopic(this.publish, rule, place, template)
+    for (const { template } of rule.publish) {
+      const filter = this.#addTopic(this.publish, rule, place, template)
+      if (filter !== null) this.#addStoreTopic(filter, rule, place)
+    }
     for (const { template } of rule.subscribe) this.#addTopic(this.subscribe, rule, place, template)
-    this.#addStoreTopics(rule, place)
     for (const { access, patterns } of rule.keys) {
       for (const { template } of patterns) {
         const pattern = template instanceof PatternFault ? template : fillGlob(template, this.#subject)
@@ -96,15 +98,17 @@ class PermitBuilder {
     }
   }
 
+  /** Answers the filter, or null when the client has none. */
   #addTopic(
     into: Map<string, TopicRule>,
     { isDenied }: CompiledRule,
     rule: number,
     template: CompiledRule['publish'][number]['template'],
-  ): void {
+  ): string | null {
     const filter = template instanceof PatternFault ? template : fillTopic(template, this.#subject, isDenied)
-    if (filter instanceof PatternFault) return
+    if (filter instanceof PatternFault) return null
     this.#addFilter(into, { filter, isDenied, rule })
+    return filter
   }
 
   #addFilter(into: Map<string, TopicRule>, topic: TopicRule): void {
@@ -114,11 +118,9 @@ class PermitBuilder {
     this.size += topic.filter.length
   }
 
-  #addStoreTopics({ isDenied }: CompiledRule, rule: number): void {
-    const own = [...this.publish.values()].filter(topic => topic.rule === rule)
+  #addStoreTopic(filter: string, { isDenied }: CompiledRule, rule: number): void {
     for (const [index, name] of STORE_TOPICS.entries()) {
-      const other = STORE_TOPICS[1 - index]!
-      if (own.some(({ filter }) => filterMatches(filter, name))) this.#addFilter(this.publish, { filter: other, isDenied, rule })
+      if (filterMatches(filter, name)) this.#addFilter(this.publish, { filter: STORE_TOPICS[1 - index]!, isDenied, rule })
     }
   }
 }

@@ -77,12 +77,12 @@ export class Permit {
   }
 
   mayPublish(topicName: string): boolean {
-    return this.#publishDenied.matching(topicName) === null && this.#publishAllowed.matching(topicName) !== null
+    return !this.#publishDenied.matches(topicName) && this.#publishAllowed.matches(topicName)
   }
 
   /** @param filter without `$share/{ShareName}/` */
   maySubscribe(filter: string): boolean {
-    return this.#subscribeDenial(filter) === null && this.#subscribeAllowed.covering(filter) !== null
+    return this.#subscribeDenial(filter) === null && this.#subscribeAllowed.covers(filter)
   }
 
   mayAccessKey(key: Uint8Array, access: KeyAccess): boolean {
