@@ -24,6 +24,7 @@ import type { Log } from '#shared/telemetry/log.ts'
 import { MemoryWatch, processMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
+import { adoptLimits } from './adopt-limits.ts'
 import { BackendDialers, linkDialers } from './backend-dialers.ts'
 import type { LiveSettings } from './live-settings.ts'
 import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
@@ -31,6 +32,7 @@ import { registerEngineMetrics } from './broker-metrics.ts'
 import { registerOwnershipMetrics } from './cluster-metrics.ts'
 import type { RoleStatus, RunningRole } from './running-role.ts'
 import { Ticker } from './ticker.ts'
+import { willJudgeOf } from './will-judging.ts'
 
 /** Topics whose bytes are known in this process, so that a message makes no string. */
 const TOPICS_CACHED_MAX = 131_072
@@ -89,6 +91,7 @@ class BackendRole implements RunningRole {
   /** @throws what keeps the port from being opened. The store may take its time: `waitingFor` says so meanwhile */
   async start(): Promise<void> {
     const { rpc, advertise } = this.#settings
+    this.#live.listen(({ limits }) => adoptLimits(this.#settings.limits, limits, this.#log))
     // Bound before it is registered, and links are taken when there is somebody to take them.
     const links = new DeferredLinks()
     const instance = systemRandom.uuid()
@@ -119,7 +122,7 @@ class BackendRole implements RunningRole {
   }
 
   impaired(): readonly string[] {
-    return []
+    return this.#live.impaired()
   }
 
   status(): RoleStatus {
@@ -143,6 +146,7 @@ class BackendRole implements RunningRole {
   async close(): Promise<void> {
     this.#isDraining = true
     this.#stop.abort()
+    await this.#live.stop()
     this.#ownership?.stop()
     this.#dialers?.stop()
     await this.#listener?.close()
@@ -247,6 +251,7 @@ class BackendRole implements RunningRole {
         topics: this.#topics,
         log: this.#log,
         onFailure: error => this.#log.error('store_failed', { error }),
+        willJudge: willJudgeOf(this.#live),
         cluster: { store, others, registeredCallers: () => callersOf(member) },
       },
       shard => this.#ownership!.mayServe(shard),
