@@ -3,7 +3,7 @@
  * its own beside the method that uses it, loaded when it is first called.
  */
 export const TASKS = {
-  echo: () => Promise.resolve((input: string) => input),
+  x509: async () => (await import('../methods/x509-task.ts')).verifyChainTask,
 } as const
 
 export type TaskName = keyof typeof TASKS

@@ -1,0 +1,42 @@
+import { decodeCertificate } from './certificate.ts'
+import type { Certificate } from './certificate.ts'
+import { DerError } from './der.ts'
+import { PemError, pemBlocks, pemOf } from './pem.ts'
+
+/** A ConfigMap that should hold the certificates of authorities does not. */
+export class TrustAnchorsError extends Error {
+  override readonly name = 'TrustAnchorsError'
+}
+
+/** Anchors of one ConfigMap at most: with it the memory of a verification is bounded, and a ConfigMap holds no more. */
+const ANCHORS_MAX = 1_024
+
+/**
+ * Every certificate under every key of the ConfigMap that `trustedClientCaCert` names, each once, in order.
+ * @param name for the fault
+ * @throws {TrustAnchorsError} there is no ConfigMap, no certificate in it, or one that cannot be read
+ */
+export function readTrustAnchors(name: string, configMap: ReadonlyMap<string, string> | null): readonly Certificate[] {
+  if (configMap === null) throw new TrustAnchorsError(`ConfigMap ${name} with the certificates of client authorities is missing`)
+  const anchors = new Map<string, Certificate>()
+  for (const [key, text] of configMap) {
+    for (const anchor of certificatesUnder(`ConfigMap ${name}, key ${key}`, text)) anchors.set(anchor.fingerprint, anchor)
+  }
+  if (anchors.size === 0) throw new TrustAnchorsError(`ConfigMap ${name} holds no certificate in PEM`)
+  if (anchors.size > ANCHORS_MAX) throw new TrustAnchorsError(`ConfigMap ${name} holds more than ${ANCHORS_MAX} certificates`)
+  return [...anchors.values()]
+}
+
+function certificatesUnder(where: string, text: string): readonly Certificate[] {
+  try {
+    return pemBlocks(text, ['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE']).map(der => decodeCertificate(der))
+  } catch (error) {
+    if (error instanceof DerError || error instanceof PemError) throw new TrustAnchorsError(`${where}: ${error.message}`)
+    throw error
+  }
+}
+
+/** The same as PEM, one text each, for a TLS context. @throws {TrustAnchorsError} */
+export function trustAnchorsPem(name: string, configMap: ReadonlyMap<string, string> | null): string[] {
+  return readTrustAnchors(name, configMap).map(anchor => pemOf('CERTIFICATE', anchor.raw))
+}
