@@ -1,5 +1,6 @@
 import { ManualClock } from '#shared/base/clock.ts'
 import type { Turn } from '#shared/base/turn.ts'
+import { Permit, permitBytes } from '#shared/authorization/permit.ts'
 import { newMessage, type Message } from '#shared/mqtt/message.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from './session/packet-identifiers.ts'
@@ -241,6 +242,19 @@ export class BackendRig {
     message.dup = options.dup ?? false
     return message
   }
+}
+
+/** May subscribe to `filters` and what they cover; its Will is judged by `guard`. */
+export function rightsTo(filters: readonly string[], guard = 'guard'): SessionRights {
+  const permit = new Permit({
+    rules: [{ policy: 'policy', index: 0 }],
+    publish: [],
+    subscribe: filters.map(filter => ({ filter, isDenied: false, rule: 0 })),
+    keys: null,
+    isCached: true,
+    disconnectsRefused311: false,
+  })
+  return { permit: permitBytes(permit), willGuard: Buffer.from(guard) }
 }
 
 export interface MessageOptions {

@@ -1,5 +1,13 @@
 import { beforeEach, describe, expect, test } from 'vitest'
-import { BackendRig, NEVER, type ConnectOptions, type MessageOptions, type RigClient } from '../backend-rig.contract.ts'
+import {
+  BackendRig,
+  NEVER,
+  type ConnectOptions,
+  type MessageOptions,
+  rightsTo,
+  type RigClient,
+  type RigOptions,
+} from '../backend-rig.contract.ts'
 
 let rig: BackendRig
 let watcher: RigClient
@@ -133,3 +141,123 @@ describe('a Will', () => {
     expect((await full.connect('watcher', { expirySeconds: NEVER })).takePayloads()).toEqual(['1'])
   })
 })
+
+describe('a Will with a guard', () => {
+  /** What the judge was asked, as text; it lets through what `allowed` says. */
+  let asked: string[]
+  let allowed: (guard: string) => boolean
+
+  beforeEach(async () => {
+    asked = []
+    allowed = () => true
+    await open({ willJudge: judge })
+  })
+
+  function judge(guard: Uint8Array, topicName: string): boolean {
+    const text = Buffer.from(guard).toString()
+    asked.push(`${text} ${topicName}`)
+    return allowed(text)
+  }
+
+  async function open(options: RigOptions): Promise<void> {
+    rig = await BackendRig.open(options)
+    watcher = await watch(rig)
+  }
+
+  const guarded = (guard: string): ConnectOptions => ({ expirySeconds: NEVER, rights: rightsTo(['#'], guard) })
+
+  test('is judged when it is due, by what its rights say, and goes out', async () => {
+    const client = await withWill(10, guarded('ada'))
+    client.detach()
+    await rig.advance(9_000)
+    expect(asked).toEqual([])
+    await rig.advance(1_200)
+    expect([asked, watcher.takePayloads(), rig.engine.counters.willsRefused]).toEqual([['ada will'], ['gone'], 0])
+  })
+
+  test('that is refused goes to nobody, is not retained, is counted and logged without its payload, and is gone', async () => {
+    allowed = guard => guard !== 'ada'
+    const client = await withWill(0, guarded('ada'), { retain: true })
+    const before = rig.engine.counters.sessionBytes
+    client.detach()
+    await rig.settle()
+    expect(watcher.takePayloads()).toEqual([])
+    expect(rig.engine.counters).toMatchObject({
+      willsRefused: 1,
+      willMessages: 0,
+      willBytes: 0,
+      retainedMessages: 0,
+      sessionBytes: before - 3,
+    })
+    expect(rig.log.lines).toEqual([{ level: 'warn', event: 'will_refused', fields: { client: 'mortal', topic: 'will' } }])
+    rig = await rig.restart()
+    expect(rig.engine.counters.willMessages).toBe(0)
+  })
+
+  test.each([0, 1_000])('keeps its guard through a restart, from the log or from a snapshot (%i ms later)', async ms => {
+    const client = await withWill(60, guarded('ada'))
+    if (ms > 0) {
+      rig.store.snapshotDue = rig.engine.shardFor('mortal').number
+      await rig.advance(ms)
+      expect(rig.engine.counters.snapshots).toBe(1)
+    }
+    client.detach()
+    await rig.settle()
+    allowed = () => false
+    rig = await rig.restart()
+    const again = await watch(rig)
+    await rig.advance(60_200)
+    expect([asked, again.takePayloads(), rig.engine.counters.willsRefused]).toEqual([['ada will'], [], 1])
+  })
+
+  test('of a connection that went with the process is judged too', async () => {
+    await withWill(0, { rights: rightsTo(['#'], 'ada') })
+    allowed = () => false
+    rig = await rig.restart()
+    expect([asked, rig.engine.counters.willsRefused, rig.engine.counters.willMessages]).toEqual([['ada will'], 1, 0])
+  })
+
+  test('gets the guard of restrict, which is stored', async () => {
+    const client = await withWill(60, guarded('before'))
+    const ticket = client.restrict(rightsTo(['#'], 'after'))
+    await rig.settle()
+    expect(client.take()).toEqual([{ is: 'subscribed', ticket, reasons: [] }])
+    rig = await rig.restart()
+    await rig.advance(60_200)
+    expect(asked).toEqual(['after will'])
+  })
+
+  test('of a connection without rights goes out unjudged, also after one with', async () => {
+    const before = await withWill(60, guarded('ada'))
+    before.detach()
+    const client = await withWill(0, { expirySeconds: NEVER })
+    client.detach()
+    await rig.settle()
+    expect([asked, watcher.takePayloads()]).toEqual([[], ['gone']])
+  })
+
+  test.each([
+    ['nobody can judge it', { willJudge: null }, []],
+    ['the judge fails', { willJudge: failing }, ['will_not_judged']],
+  ])('does not go out when %s', async (_, options, events) => {
+    await open(options)
+    const client = await withWill(0, guarded('ada'))
+    client.detach()
+    await rig.settle()
+    expect([watcher.takePayloads(), rig.engine.counters.willsRefused]).toEqual([[], 1])
+    expect(rig.log.lines.map(({ event }) => event)).toEqual([...events, 'will_refused'])
+  })
+
+  test('restrict of a session without a Will needs no guard', async () => {
+    const client = await rig.connect('c', guarded('ada'))
+    client.restrict(rightsTo(['#'], 'other'))
+    await rig.settle()
+    expect(client.take()).toMatchObject([{ is: 'subscribed', reasons: [] }])
+    client.detach()
+    expect(asked).toEqual([])
+  })
+})
+
+function failing(): boolean {
+  throw new Error('no policies')
+}

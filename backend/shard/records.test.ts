@@ -6,9 +6,9 @@ import { newMessage, type Message } from '#shared/mqtt/message.ts'
 import { Topic } from '#shared/mqtt/topic.ts'
 import { openKeepingStore } from '../store/memory/memory-store.ts'
 import { StoreError } from '../store/shard-store.ts'
-import { BackendRig, NEVER } from '../backend-rig.contract.ts'
+import { BackendRig, NEVER, rightsTo } from '../backend-rig.contract.ts'
 import { stateDump } from '../state-dump.contract.ts'
-import { ENTRY_FORMAT } from './journal.ts'
+import { ENTRY_FORMAT, ENTRY_FORMAT_PLAIN } from './journal.ts'
 import {
   beginEnqueued,
   endReceivers,
@@ -116,6 +116,21 @@ async function openOn(entry: Uint8Array): Promise<BackendRig> {
   await store.commit([{ shard: 0, bytes: entry }])
   return BackendRig.open({ store })
 }
+
+test('an entry is of the format of the version before, which reads it, unless a Will has a guard that it would pass over', async () => {
+  for (const rights of [null, rightsTo([], 'guard')]) {
+    const will = { message: newMessage(new Topic('will', Buffer.from('will')), Buffer.from('gone')), delaySeconds: 5 }
+    const rig = await BackendRig.open({ shards: 1, willJudge: () => true })
+    await rig.connect('c', { expirySeconds: NEVER, will, rights })
+    rig.store.snapshotDue = 0
+    await rig.advance(100)
+    await rig.connect('d', { expirySeconds: NEVER, will, rights })
+    const formats: string[] = []
+    await rig.store.crash().recover(0, (kind, bytes) => formats.push(`${kind} ${bytes[0]}`))
+    const format = rights === null ? ENTRY_FORMAT_PLAIN : ENTRY_FORMAT
+    expect([ENTRY_FORMAT_PLAIN, new Set(formats)]).toEqual([2, new Set([`snapshot ${format}`, `log ${format}`])])
+  }
+})
 
 test('an entry of the older format is read', async () => {
   const writer = new ByteWriter()
