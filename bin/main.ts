@@ -22,7 +22,7 @@ const COMMANDS = new Map<string, Entry>([
   ['backend', { summary: 'one backend of a cluster', load: async () => (await import('./backend.ts')).backend }],
   ['cluster', { summary: 'a whole cluster on this machine', load: async () => (await import('./cluster.ts')).cluster }],
   ...later('validate', 'check a directory of resources'),
-  ...later('explain', 'why a client may or may not do something'),
+  ['explain', { summary: 'why a client may or may not do something', load: async () => (await import('./explain.ts')).explain }],
   ['bench', { summary: 'load generator', load: async () => (await import('./bench.ts')).bench }],
 ])
 

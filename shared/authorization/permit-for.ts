@@ -11,7 +11,7 @@ import { fillTopic } from './topic-template.ts'
  * Where requests to the state store go: under its name of today, and the one that manifests were written with before. The right to
  * publish to either is the right to publish to both, and so is its denial.
  */
-const STORE_TOPICS = [
+export const STORE_TOPICS = [
   'statestore/v1/FA9AE35F-2F64-47CD-9BFF-08E2B32A0FE8/command/invoke',
   '$services/statestore/_any_/command/invoke/request',
 ] as const

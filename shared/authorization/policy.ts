@@ -1,9 +1,9 @@
 import type { AuthorizationPolicies, AuthorizationRule } from '#shared/resources/broker-authorization.ts'
-import { type GlobPart, type GlobTemplate, literalPart, parseGlob } from './glob.ts'
+import { type GlobTemplate, literalPart, parseGlob } from './glob.ts'
 import type { KeyRule } from './key-rules.ts'
-import { ruleText, type RuleName } from './permit.ts'
-import { RuleIndex } from './rule-index.ts'
-import { PatternFault, type Template } from './template.ts'
+import type { RuleName } from './permit.ts'
+import { type Principals, RuleIndex } from './rule-index.ts'
+import type { PatternFault, Template } from './template.ts'
 import { parseTopicTemplate } from './topic-template.ts'
 
 /** A pattern as it stands in the resource, and what it means or why it never matches. */
@@ -14,6 +14,7 @@ export interface CompiledPattern<T> {
 
 export interface CompiledRule {
   readonly name: RuleName
+  readonly principals: Principals
   /** Extension `effect: Deny`. */
   readonly isDenied: boolean
   /** One element per Connect entry: null for any Client Identifier. */
@@ -35,24 +36,23 @@ export interface Policy {
   readonly index: RuleIndex<CompiledRule>
   readonly isCached: boolean
   readonly disconnectsRefused311: boolean
-  /** Some rule has `stateStoreResources`, so keys are denied by default. */
+  /** Some rule has `stateStoreResources`, were it an empty list: keys are denied by default. */
   readonly hasKeyRules: boolean
 }
 
 /**
  * @param name of the BrokerAuthorization
- * @param policies as its schema has read them; what makes no sense in them matches nothing (`policyWarnings`)
+ * @param policies as its schema has read them; a pattern that makes no sense matches nothing (the check of the resource refuses it before)
  */
 export function compilePolicy(name: string, policies: AuthorizationPolicies): Policy {
   const rules = (policies.rules ?? []).map((rule, index) => compileRule(rule, { policy: name, index }))
-  const principals = (policies.rules ?? []).map(rule => rule.principals)
   return {
     name,
     rules,
-    index: new RuleIndex(rules.map((rule, at) => ({ rule, principals: principals[at]! }))),
+    index: new RuleIndex(rules),
     isCached: policies.cache !== 'Disabled',
     disconnectsRefused311: policies.refusedPublish311 === 'Disconnect',
-    hasKeyRules: rules.some(rule => rule.keys.length > 0),
+    hasKeyRules: (policies.rules ?? []).some(rule => rule.stateStoreResources !== undefined),
   }
 }
 
@@ -62,6 +62,7 @@ function compileRule(rule: AuthorizationRule, name: RuleName): CompiledRule {
     of(method).flatMap(resource => (resource.topics ?? []).map(text => ({ text, template: parseTopicTemplate(text) })))
   return {
     name,
+    principals: rule.principals,
     isDenied: rule.effect === 'Deny',
     connect: of('Connect').map(({ clientIds = [] }) =>
       clientIds.length === 0 ? null : clientIds.map(text => ({ text, template: parseGlob(text, 'clientId') })),
@@ -80,32 +81,5 @@ const ACCESS = { Read: 'read', Write: 'write', ReadWrite: 'readwrite' } as const
 function keyTemplate(text: string, keyType: 'Pattern' | 'String' | 'Binary'): GlobTemplate | PatternFault {
   if (keyType === 'Pattern') return parseGlob(text, 'key')
   if (keyType === 'String') return [literalPart(text)]
-  return BASE64.test(text) ? [{ is: 'literal', bytes: Buffer.from(text, 'base64') } satisfies GlobPart] : new PatternFault('is not base64')
-}
-
-/** What Buffer.from would take and read as something else is refused. */
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/
-
-/** What an operator should know of a policy that is otherwise in order: one line each. */
-export function policyWarnings(policy: Policy): readonly string[] {
-  const warnings: string[] = []
-  if (!policy.hasKeyRules)
-    warnings.push(
-      `BrokerAuthorization ${policy.name}: no rule has stateStoreResources, so who may publish to the state store may use every key`,
-    )
-  for (const rule of policy.rules) {
-    for (const { text, template } of patternsOf(rule)) {
-      if (template instanceof PatternFault) warnings.push(`${ruleText(rule.name)}: "${text}" never matches: ${template.message}`)
-    }
-  }
-  return warnings
-}
-
-function patternsOf(rule: CompiledRule): readonly CompiledPattern<unknown>[] {
-  return [
-    ...rule.connect.flatMap(patterns => patterns ?? []),
-    ...rule.publish,
-    ...rule.subscribe,
-    ...rule.keys.flatMap(keys => keys.patterns),
-  ]
+  return [{ is: 'literal', bytes: Buffer.from(text, 'base64') }]
 }

@@ -1,7 +1,7 @@
 import type { AuthorizationRule } from '#shared/resources/broker-authorization.ts'
 import type { Subject } from './template.ts'
 
-type Principals = AuthorizationRule['principals']
+export type Principals = AuthorizationRule['principals']
 
 /** A rule that applies to a client, and the principal that made it so, as it stands in the rule: `clientIds: pump-1`. */
 export interface AppliedRule<R> {
@@ -23,15 +23,16 @@ interface AttributePlace<R> extends Place<R> {
  * Rules by their principals: to find those of a client costs about as much as it has, however many there are. An element of `attributes`
  * stands under that one of its pairs which the fewest elements have: with `organization: contoso` in each rule, the other pair decides.
  */
-export class RuleIndex<R> {
+export class RuleIndex<R extends { readonly principals: Principals }> {
   readonly #byClientId = new Map<string, Place<R>[]>()
   readonly #byUserName = new Map<string, Place<R>[]>()
   readonly #byAttribute = new Map<string, Map<string, AttributePlace<R>[]>>()
 
-  constructor(rules: readonly { readonly rule: R; readonly principals: Principals }[]) {
+  constructor(rules: readonly R[]) {
     const elements: AttributePlace<R>[] = []
-    for (const [order, { rule, principals }] of rules.entries()) {
+    for (const [order, rule] of rules.entries()) {
       const place = { order, rule }
+      const { principals } = rule
       for (const clientId of principals.clientIds ?? []) listAt(this.#byClientId, clientId).push(place)
       for (const userName of principals.usernames ?? []) listAt(this.#byUserName, userName).push(place)
       for (const element of principals.attributes ?? []) elements.push({ ...place, pairs: Object.entries(element) })
@@ -63,7 +64,7 @@ export class RuleIndex<R> {
   }
 }
 
-function pairsText(pairs: readonly (readonly [string, string])[]): string {
+export function pairsText(pairs: readonly (readonly [string, string])[]): string {
   return pairs.map(([name, value]) => `${name}=${value}`).join(', ')
 }
 
