@@ -4,9 +4,10 @@ import { shardOf } from '#shared/cluster/shard.ts'
 import { newMessage, type Message } from '#shared/mqtt/message.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { Topic } from '#shared/mqtt/topic.ts'
-import type { AttachReply } from '#shared/rpc/backend-port.ts'
+import type { AttachReply, SessionRights } from '#shared/rpc/backend-port.ts'
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
 import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_RIGHTS } from '#shared/rpc/handshake.ts'
 import type { Link } from '#shared/rpc/link.ts'
 import type { OwnerPort, ResumedSession } from '#shared/rpc/owner-port.ts'
 import { Recipients } from '#shared/rpc/recipients.ts'
@@ -52,11 +53,11 @@ function recorder(into: string[], onCall: (name: string, given: readonly unknown
   )
 }
 
-function openOwner(): TestOwner {
+function openOwner(protocolVersion = PROTOCOL_VERSION): TestOwner {
   const link = {
     heardMs: clock.monotonicMs(),
     isCongested: false,
-    peer: { id: 'b' },
+    peer: { id: 'b', protocolVersion },
     close: () => undefined,
   } as unknown as TestOwner['link']
   const owner: TestOwner = { link, calls: [], resumes: [], messages: [], caller: undefined as unknown as CallerPort }
@@ -78,7 +79,7 @@ function pass(ms: number, ...heard: TestOwner[]): void {
   router.endTurn()
 }
 
-function attach(connection = CONNECTION, clientId = CLIENT): Promise<AttachReply> {
+function attach(connection = CONNECTION, clientId = CLIENT, rights: SessionRights | null = null): Promise<AttachReply> {
   return router.attach({
     frontend: undefined as unknown as FrontendPort,
     connection,
@@ -88,7 +89,7 @@ function attach(connection = CONNECTION, clientId = CLIENT): Promise<AttachReply
     sessionExpirySeconds: 60,
     receiveMaximum: 10,
     will: null,
-    rights: null,
+    rights,
   })
 }
 
@@ -106,9 +107,9 @@ function message(qos: number, payload = 'x', topic = 't'): Message {
 }
 
 /** The owner of everything is lost, and another one takes over. */
-function failOver(epoch = 2): void {
+function failOver(epoch = 2, protocolVersion = PROTOCOL_VERSION): void {
   router.onLinkClosed(a.link)
-  b = openOwner()
+  b = openOwner(protocolVersion)
   for (let shard = 0; shard < SHARDS; shard++) b.caller.owned(shard, epoch, 0, 0)
 }
 
@@ -160,6 +161,93 @@ describe('attach', () => {
     b.caller.attached(2, { is: 'refused', reason: ReasonCode.QuotaExceeded, detail: '' })
     expect(await reply).toMatchObject({ is: 'refused', reason: ReasonCode.QuotaExceeded })
   })
+})
+
+describe('rights', () => {
+  const RIGHTS: SessionRights = { permit: Buffer.from('permit'), willGuard: Buffer.from('guard') }
+  const OLD = PROTOCOL_VERSION_RIGHTS - 1
+
+  test('of a restriction are made again wherever the session goes, in order, until it is answered', async () => {
+    const session = await bound()
+    router.restrict(session, CONNECTION, 0, RIGHTS)
+    router.subscribe(session, CONNECTION, 1, 11, [])
+    expect(a.calls).toEqual([`restrict 40 ${CONNECTION} 0`, `subscribe 40 ${CONNECTION} 1 11`])
+    for (const epoch of [2, 3]) {
+      failOver(epoch)
+      b.calls.length = 0
+      b.caller.resumed(SHARD, [{ connection: CONNECTION, session: 50 }])
+      expect(b.calls).toEqual([`restrict 50 ${CONNECTION} 0`, `subscribe 50 ${CONNECTION} 1 11`])
+      a = b
+    }
+    for (let twice = 0; twice < 2; twice++) b.caller.subscribed(CONNECTION, 0, [])
+    expect(core).toEqual([`subscribed ${CONNECTION} 0`])
+    failOver(4)
+    b.calls.length = 0
+    b.caller.resumed(SHARD, [{ connection: CONNECTION, session: 60 }])
+    expect(b.calls).toEqual([`subscribe 60 ${CONNECTION} 1 11`])
+  })
+
+  test('that no backend takes for too long end the connection', async () => {
+    const session = await bound()
+    router.onLinkClosed(a.link)
+    router.restrict(session, CONNECTION, 0, RIGHTS)
+    pass(LIMITS.publishWaitMs)
+    pass(1_000)
+    expect(core).toContain(`disconnect ${CONNECTION} ${ReasonCode.ServerBusy} the session cannot be served now`)
+  })
+
+  test('a backend that knows none is not asked to attach with them: refused, whether another one was asked before or not', async () => {
+    failOver(2, OLD)
+    b.calls.length = 0
+    expect(await attach(CONNECTION, CLIENT, RIGHTS)).toMatchObject({ is: 'refused', reason: ReasonCode.ServerUnavailable })
+    expect(b.calls).toEqual([])
+    failOver(3)
+    const reply = attach(CONNECTION + 1, CLIENT, RIGHTS)
+    expect(b.calls).toContain('attach 1 false')
+    a = b
+    failOver(4, OLD)
+    expect(await reply).toMatchObject({ is: 'refused', reason: ReasonCode.ServerUnavailable })
+    expect(b.calls.filter(call => call.startsWith('attach'))).toEqual([])
+    expect(b.calls).toContain(`detach ${SHARD} ${CLIENT} ${CONNECTION + 1}`)
+    expect(router.counters.rightsNotUnderstood).toBe(2)
+  })
+
+  test('and is asked as ever without', async () => {
+    failOver(2, OLD)
+    const reply = attach()
+    expect(b.calls).toContain('attach 1 false')
+    b.caller.attached(1, { is: 'attached', session: 40, sessionPresent: false })
+    expect(await reply).toMatchObject({ is: 'attached' })
+  })
+
+  test.each(['at once', 'when the session comes to it'])(
+    'a backend that knows none cannot restrict: the connection ends %s',
+    async when => {
+      const session = await bound()
+      failOver(2, when === 'at once' ? OLD : PROTOCOL_VERSION)
+      b.caller.resumed(SHARD, [{ connection: CONNECTION, session: 50 }])
+      const ended = `disconnect ${CONNECTION} ${ReasonCode.ServerBusy} a backend of an older version cannot restrict it`
+      // The core answers at once.
+      const detached = (calls: readonly string[]): boolean => calls.includes(ended)
+      router.bind(
+        recorder(core, name => {
+          if (name === 'disconnect') router.detach(session, CONNECTION, END)
+        }) as FrontendPort,
+      )
+      router.restrict(session, CONNECTION, 0, RIGHTS)
+      router.release(session, CONNECTION, 1, 12)
+      expect(detached(core)).toBe(when === 'at once')
+      if (when !== 'at once') {
+        a = b
+        failOver(3, OLD)
+        b.calls.length = 0
+        b.caller.resumed(SHARD, [{ connection: CONNECTION, session: 60 }])
+      }
+      expect(detached(core)).toBe(true)
+      expect(b.calls.filter(call => /^(restrict|release)/.test(call))).toEqual([])
+      expect(router.counters.rightsNotUnderstood).toBe(1)
+    },
+  )
 })
 
 describe('a session that moves', () => {

@@ -259,6 +259,28 @@ describe('messages', () => {
     expect(body.toString('hex')).toBe(`${message}02${'0005000001'}${'35010000000a00ac020202' + '01c801'}`)
   })
 
+  test('the layout of attach, which other versions read, and what rights add to it', () => {
+    const will = { message: newMessage(topic, Buffer.from('hi')), delaySeconds: 3 }
+    const attach = { connection: 1, clientId: 'c', protocolVersion: 5, cleanStart: true, sessionExpirySeconds: 7, receiveMaximum: 2 }
+    const rights = { permit: Buffer.from('p'), willGuard: Buffer.from('gg') }
+    const hex = (rest: object): string => encoded(SIDES[0]!, 'attach', [9, { ...attach, ...rest }, false])[0]!.body.toString('hex')
+    const head = '0900' + '0100000000' + '0163' + '05'
+    expect(hex({ will: null, rights: null })).toBe(`${head}01070200`)
+    expect(hex({ will, rights: null })).toBe(`${head}03070200${'03' + '0003612f62026869'}`)
+    expect(hex({ will: null, rights })).toBe(`${head}05070200${'0170' + '026767'}`)
+    expect(hex({ will, rights })).toBe(`${head}07070200${'03' + '0003612f62026869' + '0170' + '026767'}`)
+  })
+
+  test('rights are taken out of the frame', () => {
+    const rights = { permit: Buffer.from('permit'), willGuard: Buffer.from('guard') }
+    const { method, body } = encoded(SIDES[0]!, 'restrict', [1, 2, 3, rights])[0]!
+    const reader = readerOf(body)
+    const got: (typeof rights)[] = []
+    SIDES[0]!.dispatch({ restrict: (...args: unknown[]) => void got.push(args[3] as typeof rights) }, false).dispatch(method, reader)
+    reader.buffer.fill(0)
+    expect(got).toEqual([rights])
+  })
+
   test('payload and properties stay in the frame; a Will is taken out of it', () => {
     const message = newMessage(topic, Buffer.from('payload'), 0, false, Buffer.from([1, 1]))
     const { method, body } = publishFrame(message)
