@@ -15,11 +15,14 @@ export interface AuthenticationMethod {
   handles(authenticationMethod: string): boolean
   /**
    * One round. `state` is what the method gave with its last challenge, null in the first round. For `reauthenticate`, `evidence` is what
-   * it gave when it accepted the connection. Never rejects for what a client sent; a rejection counts as `unreachable`.
+   * it gave when it accepted the connection. Never rejects for what a client sent; a rejection is a fault of ours and ends it
+   * with ServerUnavailable.
    */
   authenticate(request: AuthenticationRequest, state: Uint8Array | null, evidence: Uint8Array | null): Promise<MethodVerdict>
   /** Whether a client that it accepted with this `evidence`, perhaps under older settings, would still be accepted. */
   recheck(evidence: Uint8Array, peerCertificates: readonly Uint8Array[] | null): Promise<RecheckOutcome>
+  /** Its clients are rechecked so often, whatever changes or does not; left out: only when something has changed. */
+  readonly recheckAfterMs?: number
   /** Ends connections and timers. Calls under way may still answer. */
   close(): void
 }
