@@ -1,4 +1,5 @@
 import type { Engine } from '../backend/engine.ts'
+import type { CountedByCategory } from '../frontend/categories.ts'
 import type { ListenerStatus } from '../frontend/admin/broker-status.ts'
 import type { Frontend } from '../frontend/frontend.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
@@ -84,9 +85,22 @@ function registerConnections(metrics: MetricsRegistry, frontend: Frontend): void
   metrics.counterFrom('millrace_sent_bytes_total', 'Bytes sent', () => counters.bytesSent)
   metrics.counterFrom('millrace_protocol_errors_total', 'Connections ended for breaking the protocol', () => counters.protocolErrors)
   metrics.counterFrom('millrace_keep_alive_timeouts_total', 'Connections ended by Keep Alive', () => counters.keepAliveTimeouts)
-  metrics.counterFrom('aio_broker_authentication_successes', 'Clients authenticated', () => counters.authenticationSuccesses)
-  metrics.counterFrom('aio_broker_authentication_deny', 'Clients refused by authentication', () => counters.authenticationDenied)
-  metrics.counterFrom('aio_broker_authorization_deny', 'Requests refused by authorization', () => counters.authorizationDenied)
+  registerDecisions(metrics, frontend)
+}
+
+/** What authentication and authorization decided, by the category that a client gives itself. */
+function registerDecisions(metrics: MetricsRegistry, { counters }: Frontend): void {
+  const byCategory = (name: string, help: string, counted: CountedByCategory): void => {
+    metrics.counterFrom(name, help, () => counters.categories.samples(counted))
+  }
+  byCategory('aio_broker_authentication_successes', 'Clients authenticated', 'authenticationSuccesses')
+  byCategory('aio_broker_authentication_deny', 'Clients refused by authentication', 'authenticationDenied')
+  byCategory('aio_broker_authentication_failures', 'Authentications that could not be decided', 'authenticationFailures')
+  byCategory('aio_broker_authorization_allow', 'Requests allowed by authorization', 'authorizationAllowed')
+  byCategory('aio_broker_authorization_deny', 'Requests refused by authorization', 'authorizationDenied')
+  byCategory('aio_broker_authorization_failures', 'Requests refused because the check failed', 'authorizationFailures')
+  metrics.counterFrom('millrace_credentials_expired_total', 'Connections ended with their credential', () => counters.credentialsExpired)
+  metrics.counterFrom('millrace_connections_ended_by_change_total', 'Connections ended by a change of rules', () => counters.endedByChange)
 }
 
 /** Which engine serves which port: the WebSocket one depends on what loads. */

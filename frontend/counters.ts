@@ -1,3 +1,5 @@
+import { Categories } from './categories.ts'
+
 /** What a frontend counts: plain numbers, read by the metrics page. */
 export class FrontendCounters {
   connectionsOpen = 0
@@ -5,9 +7,11 @@ export class FrontendCounters {
   connectionsRefused = 0
   bytesReceived = 0
   bytesSent = 0
-  authenticationSuccesses = 0
-  authenticationDenied = 0
-  authorizationDenied = 0
+  readonly categories = new Categories()
+  /** Connections that lived longer than their credential. */
+  credentialsExpired = 0
+  /** Connections ended because the rules of their port have changed, or what it trusts. */
+  endedByChange = 0
   protocolErrors = 0
   keepAliveTimeouts = 0
   /** QoS 0 messages to a socket that does not take them. */

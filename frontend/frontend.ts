@@ -1,6 +1,7 @@
 import type { Clock } from '#shared/base/clock.ts'
 import type { Random } from '#shared/base/random.ts'
 import type { Turn } from '#shared/base/turn.ts'
+import { PermitCache } from '#shared/authorization/permit-cache.ts'
 import { Message } from '#shared/mqtt/message.ts'
 import { PacketType } from '#shared/mqtt/packet-type.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
@@ -8,6 +9,7 @@ import type { TopicCache } from '#shared/mqtt/topic.ts'
 import type { AuthenticationPort } from '#shared/rpc/authentication.ts'
 import type { BackendPort, ConnectionId } from '#shared/rpc/backend-port.ts'
 import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
+import type { PortRules } from '#shared/rpc/port-rules.ts'
 import type { Recipients } from '#shared/rpc/recipients.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { ClientPort } from './client-port.ts'
@@ -18,10 +20,12 @@ import { ConnectionTable } from './connection/connection-table.ts'
 import { Deadlines } from './connection/deadlines.ts'
 import { OutputBuffers } from './connection/output.ts'
 import { Unauthenticated } from './connection/unauthenticated.ts'
+import { NO_AUDIT, type RefusalAudit } from './audit.ts'
 import { FrontendCounters } from './counters.ts'
 import { deliver, SharedFrames } from './delivery/deliver.ts'
 import { featuresOf, type Features } from './features.ts'
 import { dispatch } from './handlers/dispatch.ts'
+import { LiveChange } from './live-change/live-change.ts'
 import type { Transport, TransportHandler } from './listener/transport.ts'
 
 export interface FrontendParts {
@@ -34,6 +38,8 @@ export interface FrontendParts {
   readonly topics: TopicCache
   /** Rate-limited: clients can cause these lines. */
   readonly log: Log
+  /** Where it is told who was refused what; nowhere when there is none. */
+  readonly audit?: RefusalAudit
   /**
    * The backend learns of Subscriptions by another way than of publishes: what a client publishes behind a SUBSCRIBE waits for its answer,
    * so that its packets take effect in order.
@@ -50,14 +56,17 @@ export class Frontend implements FrontendPort {
   readonly random: Random
   readonly topics: TopicCache
   readonly log: Log
+  readonly audit: RefusalAudit
   readonly counters = new FrontendCounters()
   readonly buffers = new OutputBuffers()
   readonly sharedFrames = new SharedFrames()
   /** Decoded into again and again: a message is valid only while its handler runs. */
   readonly message = new Message()
+  readonly permits = new PermitCache()
   readonly connections = new ConnectionTable()
   readonly deadlines: Deadlines
   readonly unauthenticated: Unauthenticated
+  readonly liveChange: LiveChange
   readonly holdsPublishesForSubscribe: boolean
   readonly #turn: Turn
   #dirty: Connection[] = []
@@ -77,10 +86,13 @@ export class Frontend implements FrontendPort {
     this.random = parts.random
     this.topics = parts.topics
     this.log = parts.log
+    this.audit = parts.audit ?? NO_AUDIT
     this.holdsPublishesForSubscribe = parts.holdsPublishesForSubscribe ?? false
     this.#turn = parts.turn
     this.deadlines = new Deadlines(parts.clock, parts.turn)
     this.unauthenticated = new Unauthenticated(parts.settings)
+    this.liveChange = new LiveChange(this, () => parts.turn.request())
+    parts.authentication.listen(name => this.liveChange.onChangedBehind(name))
   }
 
   /** What it counts, by the `$SYS` topic that shows it (docs/mqtt.md): figures that add up over a cluster. */
@@ -109,6 +121,16 @@ export class Frontend implements FrontendPort {
     return connection
   }
 
+  /** `port` has other rules from now on: its clients are held to them as docs/authorization.md says. Before the first rules nobody is connected. */
+  changeRules(port: ClientPort, rules: PortRules): void {
+    this.liveChange.changeRules(port, rules)
+  }
+
+  /** `port` takes no more connections: those that it has are disconnected within `disconnectWithinMs` of its rules. */
+  portClosed(port: ClientPort): void {
+    this.liveChange.portClosed(port)
+  }
+
   /** One line for a connection that did not get as far as CONNACK. */
   refused(listener: string, remote: string, reason: string): void {
     this.log.warn('connection_refused', { listener, remote, reason })
@@ -134,7 +156,7 @@ export class Frontend implements FrontendPort {
 
   released(id: ConnectionId, packetId: number, reason: ReasonCode): void {
     const connection = this.connections.get(id)
-    if (connection !== null && connection.phase === 'open') connection.sendAck(PacketType.PUBREL, packetId, reason)
+    if (connection !== null && connection.isAttached) connection.sendAck(PacketType.PUBREL, packetId, reason)
   }
 
   pressure(isFull: boolean): void {
@@ -179,6 +201,7 @@ export class Frontend implements FrontendPort {
     this.turnNumber++
     if (this.#yielding.length > 0) this.#resumeYielding()
     this.deadlines.catchUp()
+    this.liveChange.catchUp()
   }
 
   /** It has had its share of this turn's work: it goes on when the others have had theirs. */

@@ -5,16 +5,25 @@ import { type ConnectOptions, decodeServerPacket, encodeConnect, type ServerPack
 import { frameEnd, INCOMPLETE } from '#shared/mqtt/framing.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
-import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { TopicCache } from '#shared/mqtt/topic.ts'
-import { Permit, writePermit } from '#shared/authorization/permit.ts'
-import { ByteWriter } from '#shared/base/byte-writer.ts'
-import type { AuthenticationPort, AuthenticationRequest, Verdict } from '#shared/rpc/authentication.ts'
+import { Permit, permitBytes, type PermitParts } from '#shared/authorization/permit.ts'
+import type {
+  AuthenticationPort,
+  AuthenticationRequest,
+  AuthorizationRequest,
+  AuthorizationVerdict,
+  Grant,
+  RecheckRequest,
+  RecheckVerdict,
+  Verdict,
+} from '#shared/rpc/authentication.ts'
 import type { AttachReply, AttachRequest, BackendPort, ConnectionEnd } from '#shared/rpc/backend-port.ts'
 import { RecordingLog } from '#shared/telemetry/log.ts'
+import type { Refusal } from './audit.ts'
 import type { FrontendSettings } from './config.ts'
 import type { Connection } from './connection/connection.ts'
-import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
+import { OPEN_TO_ALL, type PortRules } from '#shared/rpc/port-rules.ts'
 import { ClientPort } from './client-port.ts'
 import { Frontend } from './frontend.ts'
 import type { Transport, TransportHandler } from './listener/transport.ts'
@@ -196,38 +205,89 @@ export class FakeBackend implements BackendPort {
   }
 }
 
-/** Judges as the test sets it up. */
 /** What the rules of one policy allow. */
-export function permitOf(publish: readonly string[], subscribe: readonly string[] = ['#']): Permit {
-  const rules = (filters: readonly string[]) => filters.map(filter => ({ filter, isDenied: false, rule: 'test' }))
-  return new Permit({ publish: rules(publish), subscribe: rules(subscribe), keys: null, isCached: true, disconnectsRefused311: false })
+export function permitOf(publish: readonly string[], subscribe: readonly string[] = ['#'], options: Partial<PermitParts> = {}): Permit {
+  const rules = (filters: readonly string[]) => filters.map(filter => ({ filter, isDenied: false, rule: 0 }))
+  return new Permit({
+    rules: [{ policy: 'test', index: 0 }],
+    publish: rules(publish),
+    subscribe: rules(subscribe),
+    keys: null,
+    isCached: true,
+    disconnectsRefused311: false,
+    ...options,
+  })
 }
 
-/** An authentication service that accepts everybody unless told otherwise. */
+export type Accepted = Extract<Verdict, { readonly is: 'accepted' }>
+
+/** An authentication service that accepts everybody unless told otherwise: judges as the test sets it up. */
 export class FakeAuthentication implements AuthenticationPort {
   readonly requests: AuthenticationRequest[] = []
+  readonly authorizeRequests: AuthorizationRequest[] = []
+  readonly recheckRequests: RecheckRequest[] = []
   permit: Permit | null = null
   verdict: (request: AuthenticationRequest) => Promise<Verdict> = () => Promise.resolve(this.accepted())
+  authorization: (request: AuthorizationRequest) => Promise<AuthorizationVerdict> = () =>
+    Promise.resolve({ is: 'unavailable', cause: 'not set in this test' })
+  recheckVerdict: (request: RecheckRequest) => Promise<RecheckVerdict> = () =>
+    Promise.resolve({ is: 'unavailable', cause: 'not set in this test' })
+  #onChanged: (authentication: string) => void = () => undefined
 
   authenticate(request: AuthenticationRequest): Promise<Verdict> {
     this.requests.push(request)
     return this.verdict(request)
   }
 
-  accepted(): Verdict {
-    const writer = new ByteWriter()
-    if (this.permit !== null) writePermit(writer, this.permit)
+  accepted(grant: Partial<Grant> = {}): Accepted {
+    const permit = this.permit === null ? null : permitBytes(this.permit)
     const identity = { userName: '', attributes: new Map() }
-    const permit = this.permit === null ? null : writer.take()
-    return {
-      is: 'accepted',
-      grant: { method: 'Test', identity, permit, expiresMs: null, authenticationData: null, proof: new Uint8Array(0) },
-    }
+    const proof = new Uint8Array(0)
+    return { is: 'accepted', grant: { method: 'Test', identity, permit, expiresMs: null, authenticationData: null, proof, ...grant } }
   }
 
-  readonly authorize = () => Promise.resolve({ is: 'unavailable', cause: 'not asked in this test' } as const)
-  readonly recheck = () => Promise.resolve({ is: 'unavailable', cause: 'not asked in this test' } as const)
-  readonly listen = () => () => undefined
+  refused(reason: ReasonCode = ReasonCode.NotAuthorized): Verdict {
+    return { is: 'refused', reason, detail: 'no', cause: 'the policy says so', method: 'Test' }
+  }
+
+  allowed(permit: Permit | null): AuthorizationVerdict {
+    return { is: 'allowed', permit: permit === null ? null : permitBytes(permit) }
+  }
+
+  authorize(request: AuthorizationRequest): Promise<AuthorizationVerdict> {
+    this.authorizeRequests.push(request)
+    return this.authorization(request)
+  }
+
+  recheck(request: RecheckRequest): Promise<RecheckVerdict> {
+    this.recheckRequests.push(request)
+    return this.recheckVerdict(request)
+  }
+
+  listen(onChanged: (authentication: string) => void): () => void {
+    this.#onChanged = onChanged
+    return () => undefined
+  }
+
+  /** Something behind it has changed that the port's rules do not show. */
+  changeBehind(authentication = 'default'): void {
+    this.#onChanged(authentication)
+  }
+}
+
+/** Rules of a port: its BrokerAuthentication and BrokerAuthorization `default` in these versions. */
+export function rulesOf(authentication: string, authorization: string | null, rules: Partial<PortRules> = {}): PortRules {
+  const authorizations = authorization === null ? [] : [{ name: 'default', version: authorization }]
+  return { ...OPEN_TO_ALL, policy: { authentication: { name: 'default', version: authentication }, authorizations }, ...rules }
+}
+
+/** Wall clock and monotonic clock apart: the one may be set. */
+export class SettableClock extends ManualClock {
+  aheadMs = 0
+
+  override wallMs(): number {
+    return super.wallMs() + this.aheadMs
+  }
 }
 
 /** The defaults of `millrace start`. */
@@ -288,14 +348,13 @@ export class FakeClient {
 
 /** A frontend and all that it is given from outside. */
 export class Surroundings {
-  readonly clock = new ManualClock()
+  readonly clock = new SettableClock()
   readonly turn = new HandTurn()
   readonly backend = new FakeBackend()
   readonly authentication = new FakeAuthentication()
-  readonly port = new ClientPort('test', {
-    ...OPEN_TO_ALL,
-    policy: { authentication: { name: 'default', version: '1' }, authorizations: [{ name: 'default', version: '1' }] },
-  })
+  readonly port = new ClientPort('test', rulesOf('1', '1'))
+  /** What the audit was told. */
+  readonly refusals: Refusal[] = []
   readonly log = new RecordingLog()
   readonly topics: TopicCache
   readonly frontend: Frontend
@@ -313,6 +372,7 @@ export class Surroundings {
       turn: this.turn,
       topics: this.topics,
       log: this.log,
+      audit: { refused: refusal => this.refusals.push(refusal) },
     })
     this.turn.begin([this.frontend.endTurn])
   }

@@ -12,10 +12,15 @@ const ABNORMAL: ConnectionEnd = { discardWill: false, sessionExpirySeconds: null
  */
 export function disconnect(connection: Connection, reason: ReasonCode, detail: string | null, serverReference?: string): void {
   if (connection.phase === 'closing' || connection.phase === 'closed') return
-  if (connection.phase === 'open' && connection.version === 5) {
+  if (connection.isAttached && connection.version === 5) {
     connection.send(encodeDisconnect(reason, { reasonString: detail ?? undefined, serverReference }, connection.packetBytesMaxOut))
   }
   close(connection, ABNORMAL)
+}
+
+/** The end without a DISCONNECT, as if the network had failed: the Will goes out, and the session stays for its time. */
+export function cutOff(connection: Connection): void {
+  if (connection.phase !== 'closing' && connection.phase !== 'closed') close(connection, ABNORMAL)
 }
 
 /** Writes out what is gathered and closes; the session learns how the connection ended. */
@@ -31,7 +36,11 @@ export function release(connection: Connection, end: ConnectionEnd): void {
   const { frontend } = connection
   frontend.deadlines.cancel(connection)
   frontend.unauthenticated.remove(connection)
-  if (connection.phase !== 'open') return
+  connection.reauthentication?.stop()
+  connection.duty = null
+  connection.kept = null
+  connection.onAnswer = null
+  if (!connection.isAttached) return
   connection.phase = 'closing'
   frontend.backend.detach(connection.session, connection.id, end)
 }

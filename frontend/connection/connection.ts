@@ -9,15 +9,21 @@ import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
 import type { Topic } from '#shared/mqtt/topic.ts'
+import type { Auth } from '#shared/mqtt/auth-codec.ts'
 import type { Permit } from '#shared/authorization/permit.ts'
-import type { ConnectionId, SessionHandle } from '#shared/rpc/backend-port.ts'
+import type { ConnectionId, SessionHandle, SessionRights } from '#shared/rpc/backend-port.ts'
+import type { CategoryCounts } from '../categories.ts'
 import type { ClientPort } from '../client-port.ts'
 import type { Frontend } from '../frontend.ts'
+import type { Kept } from '../delivery/kept.ts'
+import type { Duty } from '../live-change/duty.ts'
 import type { Transport, TransportHandler } from '../listener/transport.ts'
 import { close, disconnect } from './closing.ts'
+import type { ConnectionGrant } from './grant.ts'
 import { Input, type FrameTaker } from './input.ts'
 import { Output } from './output.ts'
 import { firstRefusalText, refusalText } from './refusal-text.ts'
+import type { Reauthentication } from './reauthentication.ts'
 import { AnswerKind, PENDING_ANSWERS_MAX, PendingAnswers, type AnswerSender } from './pending-answers.ts'
 
 /** Of one client's input this much is handled in a turn, and the packet that goes beyond it. */
@@ -28,9 +34,13 @@ const ACK_BYTES_MAX = 6
 
 /**
  *   awaitingConnect ─CONNECT→ connecting ─accepted→ open ─DISCONNECT, error, take-over→ closing ─socket closed→ closed
- *                                     └─refused→ closing
+ *                              │  ↑   └─refused→ closing
+ *                    challenge ↓  │ AUTH
+ *                          authenticating ─other packet, too late→ closing
+ *
+ *   open ─its rights are out of date→ held ─new rights→ open, ─no rights→ closing: nothing is read from or sent to one that is held.
  */
-export type ConnectionPhase = 'awaitingConnect' | 'connecting' | 'open' | 'closing' | 'closed'
+export type ConnectionPhase = 'awaitingConnect' | 'connecting' | 'authenticating' | 'open' | 'held' | 'closing' | 'closed'
 
 /**
  * One whole Control Packet of a client, `bytes[start, end)`, to its handler. False: read no more for now; whoever made it so resumes.
@@ -53,8 +63,21 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   version: ProtocolVersion = 5
   clientId = ''
   session: SessionHandle = -1
+  /** Authentication Method of CONNECT (§3.1.2.11.9). */
+  authenticationMethod: string | null = null
+  /** Takes the client's answer to a challenge while `authenticating`. */
+  onAnswer: ((auth: Auth) => void) | null = null
+  /** Made with the first AUTH of an open connection. */
+  reauthentication: Reauthentication | null = null
+  category: CategoryCounts
+  /** Who it is, by whose word; null on a port without authentication. */
+  grant: ConnectionGrant | null = null
   /** Null: everything is allowed. */
   permit: Permit | null = null
+  /** What is to happen to it because its rules have changed. */
+  duty: Duty | null = null
+  /** QoS 1 and 2 messages that were on their way when it was held. */
+  kept: Kept[] | null = null
   /** Made with the first PUBLISH. */
   decoder: PublishDecoder | null = null
   /** The topic that `permit` allowed last: publishers repeat themselves. */
@@ -80,6 +103,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   #unansweredSubscribes = 0
   /** The socket was closed while CONNECT was being decided. */
   #earlyEnd: { readonly error: string | null } | null = null
+  /** Who waits for answers to `restrict`, oldest first. */
+  #restricted: (() => void)[] | null = null
   #held: { readonly ticket: number; readonly message: Message } | null = null
 
   #gatheredBytes = 0
@@ -102,7 +127,17 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     this.transport = transport
     this.port = port
     this.#onPacket = onPacket
+    this.category = frontend.counters.categories.uncategorized
     this.output = new Output(transport, frontend.buffers, frontend.counters)
+  }
+
+  /** CONNECT was accepted: the backend knows it. */
+  get isAttached(): boolean {
+    return this.phase === 'open' || this.phase === 'held'
+  }
+
+  get #isAccepted(): boolean {
+    return this.phase !== 'awaitingConnect' && this.phase !== 'connecting' && this.phase !== 'authenticating'
   }
 
   onBytes(bytes: Buffer): void {
@@ -112,7 +147,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     try {
       if (this.phase === 'awaitingConnect' && this.#input.heldBytes === 0 && bytes.length > 0) checkFirstByte(bytes)
       this.#input.feed(bytes, this.#packetBytesMax, this)
-      if (this.phase === 'awaitingConnect' || this.phase === 'connecting') this.frontend.admitUnauthenticated(this, this.#input.heldBytes)
+      if (!this.#isAccepted) this.frontend.admitUnauthenticated(this, this.#input.heldBytes)
     } catch (error) {
       this.#onError(error)
     }
@@ -141,7 +176,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   /** Goes on reading after OnPacket asked to wait, once nothing is left to wait for. */
   resumeInput(): void {
-    if (this.phase !== 'open' || !this.#input.isBlocked || this.#mustWait) return
+    if ((this.phase !== 'open' && this.phase !== 'authenticating') || !this.#input.isBlocked || this.#mustWait) return
     // Whatever it sent meanwhile was not read: its silence begins now.
     this.lastInputMs = this.frontend.deadlines.nowMs
     try {
@@ -150,6 +185,12 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
       return this.#onError(error)
     }
     if (!this.#input.isBlocked) this.transport.resume()
+  }
+
+  /** Takes no more packets until `resumeInput`; what arrives nevertheless waits. */
+  pauseInput(): void {
+    this.#input.block()
+    this.transport.pause()
   }
 
   /** There may be several reasons at a time: that one is gone must not let in what another one holds back. */
@@ -188,6 +229,16 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     else frontend.backend.publish(this.session, this.id, ticket, message)
   }
 
+  /**
+   * The session is to go by `rights`: who may take what from it, and what becomes of its Will.
+   * @param onDone once that is stored, unless the connection has ended
+   */
+  restrict(rights: SessionRights, onDone: () => void): void {
+    const ticket = this.answers.add(AnswerKind.Restricted, 0)
+    ;(this.#restricted ??= []).push(onDone)
+    this.frontend.backend.restrict(this.session, this.id, ticket, rights)
+  }
+
   /** Nothing more is read until the answer that a publish waits for has come. */
   get isHolding(): boolean {
     return this.#held !== null
@@ -195,15 +246,31 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   /** The backend answered. */
   settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
-    if (this.phase !== 'open') return
+    if (!this.isAttached) return
     this.answers.settle(ticket, reason, reasons, this)
-    if (this.#held !== null && this.#unansweredSubscribes === 0) this.#publishHeld(this.#held)
+    if (this.phase === 'open') this.publishHeld()
     if (this.#input.isBlocked) this.resumeInput()
   }
 
-  #publishHeld({ ticket, message }: { readonly ticket: number; readonly message: Message }): void {
+  /** The publish that waits for the answer to a SUBSCRIBE before it, if that has come. */
+  publishHeld(): void {
+    if (this.#held === null || this.#unansweredSubscribes > 0) return
+    const { ticket, message } = this.#held
     this.#held = null
     this.frontend.backend.publish(this.session, this.id, ticket, message)
+  }
+
+  /** Topic of that publish; null when there is none. */
+  get heldTopic(): Topic | null {
+    return this.#held?.message.topic ?? null
+  }
+
+  /** It is not published: its answer, where it has one, is `reason`. */
+  refuseHeld(reason: ReasonCode): void {
+    if (this.#held === null) return
+    const { ticket, message } = this.#held
+    this.#held = null
+    if (message.qos > 0) this.settle(ticket, reason, null)
   }
 
   /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form, a refusal with a Reason String where the client takes it. */
@@ -255,6 +322,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   #writeOut(): void {
     this.#gatheredBytes = 0
+    // What is gathered while it is held are acknowledgements of what it sent before: a limited number.
+    if (this.phase === 'held') return
     this.output.endTurn()
     if (this.isBehind || this.phase !== 'open' || this.output.waitingBytes < BEHIND_BYTES) return
     this.isBehind = true
@@ -263,7 +332,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
 
   get #packetBytesMax(): number {
     const { settings } = this.frontend
-    return this.phase === 'open' ? settings.packetBytesMax : Math.min(settings.packetBytesMax, settings.unauthenticatedBytesPerConnection)
+    return this.#isAccepted ? settings.packetBytesMax : Math.min(settings.packetBytesMax, settings.unauthenticatedBytesPerConnection)
   }
 
   onFrame(bytes: Buffer, start: number, end: number): boolean {
@@ -304,6 +373,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
       case AnswerKind.Unsuback:
         this.#unansweredSubscribes--
         return this.send(encodeUnsuback(packetId, reasons!, this.version, this.#requestText(reasons!), this.packetBytesMaxOut))
+      case AnswerKind.Restricted:
+        return this.#restricted!.shift()!()
     }
   }
 

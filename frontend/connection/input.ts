@@ -28,6 +28,11 @@ export class Input {
     return this.#isBlocked
   }
 
+  /** Hands nothing on until `resume`. */
+  block(): void {
+    this.#isBlocked = true
+  }
+
   /** @throws {ProtocolError} as `frameEnd`, and whatever `taker` throws; then the stream is at its end */
   feed(chunk: Buffer, packetBytesMax: number, taker: FrameTaker): void {
     if (this.#isBlocked) return this.#hold(chunk, 0, chunk.length)

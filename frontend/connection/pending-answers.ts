@@ -1,7 +1,7 @@
 import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 
-/** What a ticket will be answered with. */
-export const AnswerKind = { Puback: 1, Pubrec: 2, Pubcomp: 3, Suback: 4, Unsuback: 5 } as const
+/** What a ticket will be answered with; Restricted is for ourselves and sends nothing. */
+export const AnswerKind = { Puback: 1, Pubrec: 2, Pubcomp: 3, Suback: 4, Unsuback: 5, Restricted: 6 } as const
 export type AnswerKind = (typeof AnswerKind)[keyof typeof AnswerKind]
 
 /** Answers that one client may wait for. Beyond it we stop reading its socket until half of them have left. */

@@ -4,6 +4,7 @@ import { RECIPIENT_DUP, RECIPIENT_QOS, RECIPIENT_RETAIN, type Recipients } from 
 import type { Connection } from '../connection/connection.ts'
 import { Output } from '../connection/output.ts'
 import type { Frontend } from '../frontend.ts'
+import { keep } from './kept.ts'
 
 /** Frames up to this size are copied into each receiver's buffer; of larger ones the payload is shared by all receivers. */
 const COPIED_FRAME_MAX = 16 * 1024
@@ -64,7 +65,10 @@ export function deliver(frontend: Frontend, message: Message, recipients: Recipi
   let payload: Buffer | null = null
   for (let i = 0; i < count; i++) {
     const connection = frontend.connections.get(recipients.connections[i]!)
-    if (connection === null || connection.phase !== 'open') continue
+    if (connection === null || connection.phase !== 'open') {
+      if (connection?.phase === 'held') keep(connection, message, recipients, i)
+      continue
+    }
     const flags = recipients.flags[i]!
     const packetId = recipients.packetIds[i]!
     const identifiers = recipients.identifiers[i]!

@@ -47,7 +47,7 @@ describe('CONNECT is refused', () => {
       world.authentication.verdict = () =>
         Promise.resolve({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: 'no', cause: 'no', method: 'Test' })
       expect(await refused(world, version)).toBe(code)
-      expect(world.frontend.counters.authenticationDenied).toBe(1)
+      expect(world.frontend.counters.categories.total('authenticationDenied')).toBe(1)
       expect(world.backend.attached).toEqual([])
     }
   })
@@ -56,7 +56,7 @@ describe('CONNECT is refused', () => {
     const world = new Surroundings()
     world.authentication.verdict = () => Promise.reject(new Error('out of reach'))
     expect(await refused(world, 5)).toBe(ReasonCode.ServerUnavailable)
-    expect(world.log.events).toContain('connect_failed')
+    expect(world.log.events).toContain('authentication_failed')
   })
 
   test('for an empty Client Identifier where it may not be', async () => {

@@ -5,6 +5,7 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Connection } from '../connection/connection.ts'
 import { PENDING_ANSWERS_MAX } from '../connection/pending-answers.ts'
 import { onAuth } from './auth.ts'
+import { onDuringChallenge } from './challenge.ts'
 import { onConnect } from './connect.ts'
 import { onDisconnect } from './disconnect.ts'
 import { onPuback, onPubcomp, onPubrec, onPubrel } from './acknowledgements.ts'
@@ -16,6 +17,7 @@ import { onUnsubscribe } from './unsubscribe.ts'
 export function dispatch(connection: Connection, bytes: Buffer, start: number, end: number): boolean {
   const type = bytes[start]! >> 4
   if (connection.phase === 'open') return dispatchOpen(connection, type, bytes, start, end)
+  if (connection.phase === 'authenticating') onDuringChallenge(connection, type, bytes, start, end)
   if (connection.phase !== 'awaitingConnect') return false
   onConnect(connection, bytes, start, end)
   // What comes behind CONNECT waits for its outcome [MQTT-3.1.4-6].

@@ -80,7 +80,7 @@ describe('PUBLISH', () => {
         [cmd, 3, reason],
         ['puback', 4, success],
       ])
-      expect([client.transport.isEnded, world.frontend.counters.authorizationDenied]).toEqual([false, 3])
+      expect([client.transport.isEnded, world.frontend.counters.categories.total('authorizationDenied')]).toEqual([false, 3])
     },
   )
 

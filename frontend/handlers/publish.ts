@@ -2,9 +2,11 @@ import { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
 import { packetIdOffset } from '#shared/mqtt/publish-encoder.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { isOwnTopic, TOO_MANY_LEVELS, type Topic } from '#shared/mqtt/topic.ts'
+import { TOO_MANY_LEVELS } from '#shared/mqtt/topic.ts'
+import { disconnect } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
+import { mayPublish } from '../connection/permissions.ts'
 import { checkOffered } from '../features.ts'
 
 /** QoS in the first byte (§3.3.1.2). */
@@ -24,8 +26,10 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
     if (isTooDeep(connection, error, bytes[start]!)) return refuseTooDeep(connection, bytes, start)
     throw error
   }
-  if (message.topic !== connection.permittedTopic && !mayPublish(connection, message.topic))
-    return refuse(connection, message.qos, message.packetId)
+  if (message.topic !== connection.permittedTopic) {
+    const answer = mayPublish(connection, message.topic)
+    if (answer !== ReasonCode.Success) return refuse(connection, message.qos, message.packetId, answer)
+  } else if (connection.permit !== null) connection.category.authorizationAllowed++
   checkOffered(frontend.features, message.qos, message.retain)
   if (message.qos === 0) return connection.publish(0, message)
   if (connection.version === 5 && ++connection.unfinishedPublishes > frontend.settings.receiveMaximum) {
@@ -62,18 +66,11 @@ function refuseTooDeep(connection: Connection, bytes: Buffer, start: number): vo
   connection.settle(ticket, ReasonCode.TopicNameInvalid, null)
 }
 
-function mayPublish(connection: Connection, topic: Topic): boolean {
-  if (isOwnTopic(topic.name) || connection.permit?.mayPublish(topic.name) === false) return false
-  connection.permittedTopic = topic
-  return true
-}
-
-/** Not authorized: MQTT 5 says so, older versions cannot (docs/mqtt.md). The message goes nowhere. */
-function refuse(connection: Connection, qos: number, packetId: number): void {
-  connection.frontend.counters.authorizationDenied++
-  connection.frontend.log.warn('publish_denied', { client: connection.clientId, listener: connection.port.name })
+/** MQTT 5 says so, older versions cannot (docs/mqtt.md). The message goes nowhere. */
+function refuse(connection: Connection, qos: number, packetId: number, refusal: ReasonCode): void {
   if (qos === 0) return
-  const reason = connection.version === 5 ? ReasonCode.NotAuthorized : ReasonCode.Success
+  if (connection.version !== 5 && connection.permit?.disconnectsRefused311 === true) return disconnect(connection, refusal, null)
+  const reason = connection.version === 5 ? refusal : ReasonCode.Success
   // In its place among the others: acknowledgements keep the order of the publishes [MQTT-4.6.0-2].
   if (connection.version === 5) connection.unfinishedPublishes++
   const ticket = connection.expectAnswer(qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec, packetId)

@@ -5,6 +5,7 @@ import { type ParsedFilter, parseTopicFilter } from '#shared/mqtt/topic.ts'
 import type { SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
+import { maySubscribe } from '../connection/permissions.ts'
 
 /**
  * SUBSCRIBE (§3.8). Each Topic Filter gets its own reason in SUBACK [MQTT-3.8.4-6]; one that is refused does not hold up the others.
@@ -42,13 +43,8 @@ function request(connection: Connection, subscription: RequestedSubscription, id
   const qos = Math.min(subscription.qos, connection.frontend.features.maximumQoS) as 0 | 1 | 2
   const parsed = parseFilter(connection, text)
   const filter = parsed ?? { text, group: null, filter: text }
-  const refused =
-    parsed === null
-      ? ReasonCode.TopicFilterInvalid
-      : connection.permit?.maySubscribe(filter.filter) === false
-        ? ReasonCode.NotAuthorized
-        : null
-  if (refused === ReasonCode.NotAuthorized) connection.frontend.counters.authorizationDenied++
+  const answer = parsed === null ? ReasonCode.TopicFilterInvalid : maySubscribe(connection, filter.filter)
+  const refused = answer === ReasonCode.Success ? null : answer
   return { filter, refused, qos, noLocal, retainAsPublished, retainHandling, identifier }
 }
 

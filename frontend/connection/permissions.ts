@@ -1,0 +1,83 @@
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { isOwnTopic, type Topic } from '#shared/mqtt/topic.ts'
+import type { Decision, Permit } from '#shared/authorization/permit.ts'
+import type { AuditedAction } from '../audit.ts'
+import type { Connection } from './connection.ts'
+import { auditRefusal } from './refusing.ts'
+
+/** Success, NotAuthorized, or ImplementationSpecificError when the check itself failed: that denies too. */
+type Answer = typeof ReasonCode.Success | typeof ReasonCode.NotAuthorized | typeof ReasonCode.ImplementationSpecificError
+
+/**
+ * Whether the client may publish there. Of a topic that is allowed, `permittedTopic` remembers it, unless its policy wants each message
+ * to be judged.
+ */
+export function mayPublish(connection: Connection, topic: Topic): Answer {
+  const { permit } = connection
+  if (isOwnTopic(topic.name)) return denied(connection, 'publish', topic.name, OWN_TOPIC)
+  if (permit === null) {
+    connection.permittedTopic = topic
+    return ReasonCode.Success
+  }
+  try {
+    if (!permit.mayPublishTopic(topic)) return denied(connection, 'publish', topic.name, causeOf(permit.decidePublish(topic.name)))
+  } catch (error) {
+    return failed(connection, 'publish', topic.name, error)
+  }
+  connection.category.authorizationAllowed++
+  if (permit.parts.isCached) connection.permittedTopic = topic
+  return ReasonCode.Success
+}
+
+/** @param filter without `$share/{ShareName}/` */
+export function maySubscribe(connection: Connection, filter: string): Answer {
+  return judge(connection, 'subscribe', filter, permit => permit.decideSubscribe(filter))
+}
+
+/** Of the Will in CONNECT (§3.1.2.5). */
+export function mayPublishWill(connection: Connection, topic: string): Answer {
+  if (isOwnTopic(topic)) return denied(connection, 'will', topic, OWN_TOPIC)
+  return judge(connection, 'will', topic, permit => permit.decidePublish(topic))
+}
+
+function judge(connection: Connection, action: AuditedAction, topic: string, decide: (permit: Permit) => Decision): Answer {
+  const { permit } = connection
+  if (permit === null) return ReasonCode.Success
+  try {
+    const decision = decide(permit)
+    if (!decision.allowed) return denied(connection, action, topic, causeOf(decision))
+  } catch (error) {
+    return failed(connection, action, topic, error)
+  }
+  connection.category.authorizationAllowed++
+  return ReasonCode.Success
+}
+
+const OWN_TOPIC = 'a topic of the broker itself'
+
+function causeOf({ rule }: Decision): string {
+  return rule === null ? 'no rule allows it' : `denied by ${rule}`
+}
+
+function denied(connection: Connection, action: AuditedAction, topic: string, cause: string): Answer {
+  connection.category.authorizationDenied++
+  refused(connection, action, topic, cause)
+  return ReasonCode.NotAuthorized
+}
+
+function failed(connection: Connection, action: AuditedAction, topic: string, error: unknown): Answer {
+  connection.category.authorizationFailures++
+  connection.frontend.log.error('authorization_failed', {
+    client: connection.clientId,
+    listener: connection.port.name,
+    action,
+    error: error instanceof Error ? error : String(error),
+  })
+  auditRefusal(connection, action, topic, 'the check failed')
+  return ReasonCode.ImplementationSpecificError
+}
+
+function refused(connection: Connection, action: AuditedAction, topic: string, cause: string): void {
+  connection.frontend.log.warn(`${action}_denied`, { client: connection.clientId, listener: connection.port.name, topic })
+  auditRefusal(connection, action, topic, cause)
+}
