@@ -4,7 +4,6 @@ import packageJson from '../package.json' with { type: 'json' }
 import { suggestion } from '#shared/config/nearest.ts'
 import { SettingsError } from '#shared/config/settings-error.ts'
 import { type Command, ExitCode, print } from './command.ts'
-import { notAvailable } from './not-available.ts'
 import { acceptSupervision } from './supervision.ts'
 
 interface Entry {
@@ -17,18 +16,15 @@ interface Entry {
 const COMMANDS = new Map<string, Entry>([
   ['start', { summary: 'the whole broker in one process', load: async () => (await import('./start.ts')).start }],
   ['pki', { summary: 'certificates for development: an authority, a server, a client', load: async () => (await import('./pki.ts')).pki }],
+  ['passwd', { summary: 'entry of a user for the methods Password and Scram', load: async () => (await import('./passwd.ts')).passwd }],
   ['frontend', { summary: 'one frontend of a cluster', load: async () => (await import('./frontend.ts')).frontend }],
   ['authsvc', { summary: 'one authentication service of a cluster', load: async () => (await import('./authsvc.ts')).authsvc }],
   ['backend', { summary: 'one backend of a cluster', load: async () => (await import('./backend.ts')).backend }],
   ['cluster', { summary: 'a whole cluster on this machine', load: async () => (await import('./cluster.ts')).cluster }],
-  ...later('validate', 'check a directory of resources'),
+  ['validate', { summary: 'check a directory of resources', load: async () => (await import('./validate.ts')).validate }],
   ['explain', { summary: 'why a client may or may not do something', load: async () => (await import('./explain.ts')).explain }],
   ['bench', { summary: 'load generator', load: async () => (await import('./bench.ts')).bench }],
 ])
-
-function later(name: string, summary: string): [string, Entry][] {
-  return [[name, { summary: `${summary} (not available in this version)`, load: () => Promise.resolve(notAvailable(name)) }]]
-}
 
 function help(): string {
   const commands = [...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`)

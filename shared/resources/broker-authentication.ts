@@ -146,7 +146,10 @@ function checkAttributes(findings: Findings, path: FieldPath, { authorizationAtt
 
 /** The same for two spellings of one name. */
 function subjectKey(subject: string): string {
-  return subject.replaceAll(/\s*([=,])\s*/g, '$1').trim()
+  return subject
+    .split(/([=,])/)
+    .map(part => part.trim())
+    .join('')
 }
 
 function checkKeys(findings: Findings, path: FieldPath, { jwksConfigMap, jwksUrl, caCertConfigMap }: JwtSettings): void {

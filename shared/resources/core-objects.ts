@@ -33,7 +33,7 @@ const OLD_PREFIX = 'aio-mq-broker-auth/'
 export function readServiceAccount(findings: Findings): ReadonlyMap<string, string> {
   const schema = z.looseObject({ metadata: z.looseObject({ annotations: textMap().optional() }) })
   const annotations = new Map(Object.entries(findings.document.check(schema, findings.faults)?.metadata.annotations ?? {}))
-  for (const [name, value] of [...annotations]) {
+  for (const [name, value] of Array.from(annotations)) {
     if (!name.startsWith(OLD_PREFIX)) continue
     const now = OWN_PREFIX + name.slice(OLD_PREFIX.length)
     findings.warn(['metadata', 'annotations', name], `is the old name of ${now}`)

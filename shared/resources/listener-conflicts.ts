@@ -2,56 +2,47 @@ import type { BrokerListenerSpec } from './broker-listener.ts'
 import type { Findings } from './findings.ts'
 import type { Resource } from './resource-snapshot.ts'
 
-interface ClaimedPort {
-  readonly port: number
-  readonly host: string | undefined
-  readonly where: string
+/** Who listens on one port number: by host, and the first of all. */
+interface Claims {
+  readonly first: string
+  readonly byHost: Map<string | undefined, string>
 }
 
 /** What listeners may have only once: a port, the name of a Service, a type of Service. */
 export class ListenerConflicts {
-  readonly #ports: ClaimedPort[] = []
+  readonly #ports = new Map<number, Claims>()
   /** Name of a Service → the listener's. */
   readonly #serviceNames = new Map<string, string>()
   readonly #serviceTypes = new Map<string, string>()
 
-  /** Against the listeners before, and the ports of the listener against each other. */
-  check(findings: Findings, { name, spec }: Resource<BrokerListenerSpec>): void {
-    const own: ClaimedPort[] = []
-    for (const claim of claimsOf(findings, spec)) {
-      const before = [...this.#ports, ...own].find(other => isSame(other, claim))
-      if (before !== undefined) findings.fault(['spec', 'ports', own.length, 'port'], `port ${claim.port} is taken by ${before.where}`)
-      own.push(claim)
-    }
-    const type = spec.serviceType ?? 'ClusterIp'
-    const ofType = this.#serviceTypes.get(type)
+  /** Compares with the listeners before; only one without a fault counts for those behind it. */
+  add(findings: Findings, { name, spec }: Resource<BrokerListenerSpec>): void {
+    const { serviceType = 'ClusterIp', serviceName = name } = spec
+    const ofType = this.#serviceTypes.get(serviceType)
     if (ofType !== undefined)
       findings.fault(
         ['spec', 'serviceType'],
-        `BrokerListener ${ofType} has type ${type} already; one listener has each type, and may have many ports`,
+        `BrokerListener ${ofType} has type ${serviceType} already: there is one listener of each type, with any number of ports`,
       )
-    const ofName = this.#serviceNames.get(spec.serviceName ?? name)
+    const ofName = this.#serviceNames.get(serviceName)
     if (ofName !== undefined)
-      findings.fault(['spec', 'serviceName'], `BrokerListener ${ofName} has the service name ${spec.serviceName ?? name} already`)
+      findings.fault(['spec', 'serviceName'], `BrokerListener ${ofName} has the service name ${serviceName} already`)
+    this.#addPorts(findings, spec)
+    if (findings.faults.length > 0) return
+    this.#serviceTypes.set(serviceType, name)
+    this.#serviceNames.set(serviceName, name)
   }
 
-  /** Of a listener without a fault. */
-  claim(findings: Findings, { name, spec }: Resource<BrokerListenerSpec>): void {
-    this.#ports.push(...claimsOf(findings, spec))
-    this.#serviceTypes.set(spec.serviceType ?? 'ClusterIp', name)
-    this.#serviceNames.set(spec.serviceName ?? name, name)
+  /** Port 0 is another one each time; a port without a host is on every address that another may name. */
+  #addPorts(findings: Findings, { ports }: BrokerListenerSpec): void {
+    for (const [index, { port, host }] of ports.entries()) {
+      if (port === 0) continue
+      const where = `${findings.document.whereOf(['spec', 'ports', index])}: spec.ports[${index}]`
+      const claims = this.#ports.get(port)
+      const before = host === undefined ? claims?.first : (claims?.byHost.get(host) ?? claims?.byHost.get(undefined))
+      if (before !== undefined) findings.fault(['spec', 'ports', index, 'port'], `port ${port} is taken by ${before}`)
+      else if (claims === undefined) this.#ports.set(port, { first: where, byHost: new Map([[host, where]]) })
+      else claims.byHost.set(host, where)
+    }
   }
-}
-
-function claimsOf({ document }: Findings, { ports }: BrokerListenerSpec): readonly ClaimedPort[] {
-  return ports.map(({ port, host }, index) => ({
-    port,
-    host,
-    where: `${document.whereOf(['spec', 'ports', index])}: spec.ports[${index}]`,
-  }))
-}
-
-/** Port 0 is another one each time; a port without a host is on every address that another may name. */
-function isSame(a: ClaimedPort, b: ClaimedPort): boolean {
-  return a.port === b.port && a.port !== 0 && (a.host === undefined || b.host === undefined || a.host === b.host)
 }

@@ -4,6 +4,9 @@ import { suggestion } from '../config/nearest.ts'
 /** Names and indices from the document's root to a field. */
 export type FieldPath = readonly PropertyKey[]
 
+/** Faults of one check that are told; whoever has that many has the wrong file. Each is sought in it, so that all of them could take long. */
+const FAULTS_MAX = 100
+
 /** A resource as somebody wrote it: its plain value, and the words for where each field of it stands. */
 export abstract class ResourceDocument {
   /** Untrusted. */
@@ -22,14 +25,19 @@ export abstract class ResourceDocument {
   check<T>(schema: z.ZodType<T>, faults: string[]): T | null {
     const result = schema.safeParse(this.value)
     if (result.success) return result.data
-    for (const issue of result.error.issues) faults.push(...this.#issueFaults(schema, issue))
+    const found: string[] = []
+    for (const issue of result.error.issues) {
+      if (found.length >= FAULTS_MAX) break
+      found.push(...this.#issueFaults(schema, issue))
+    }
+    faults.push(...found)
     return null
   }
 
   #issueFaults(schema: z.ZodType, issue: z.core.$ZodIssue): readonly string[] {
     if (issue.code !== 'unrecognized_keys') return [this.fault(issue.path, messageOf(issue))]
     const names = fieldsAt(schema, issue.path)
-    return issue.keys.map(key => {
+    return issue.keys.slice(0, FAULTS_MAX).map(key => {
       const hint = suggestion(key, names)
       return this.fault([...issue.path, key], `there is no such field${hint === '' ? `; allowed: ${names.join(', ')}` : hint}`)
     })

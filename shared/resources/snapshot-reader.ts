@@ -9,7 +9,8 @@ import { readConfigMap, readSecret, readServiceAccount } from './core-objects.ts
 import { metadata, objectName } from './field.ts'
 import { Findings } from './findings.ts'
 import { ListenerConflicts } from './listener-conflicts.ts'
-import { listenerRefs, type ListenerRefs, translate } from './old-names.ts'
+import { listenerRefs, type ListenerRefs } from './old-listener.ts'
+import { translate } from './old-names.ts'
 import type { ResourceInput } from './read-snapshot.ts'
 import type { ResourceDocument } from './resource-document.ts'
 import type { Resource, ResourceFault, ResourceSnapshot } from './resource-snapshot.ts'
@@ -156,11 +157,10 @@ export class SnapshotReader {
     }
   }
 
-  /** What one listener cannot know alone. One with a fault leaves the snapshot, and what it claimed with it. */
+  /** What one listener cannot know alone. One with a fault leaves the snapshot. */
   #checkListeners(): void {
     for (const [name, listener] of this.#listeners) {
       const findings = this.#listenerFindings.get(name)!
-      this.#conflicts.check(findings, listener)
       for (const [index, port] of listener.spec.ports.entries()) {
         const methods = this.#authentications.get(port.authenticationRef ?? '')?.spec.authenticationMethods
         if (port.tls === undefined && methods?.some(({ method }) => method === 'X509') === true)
@@ -169,8 +169,8 @@ export class SnapshotReader {
             `BrokerAuthentication ${port.authenticationRef} has method X509, which needs a port with tls`,
           )
       }
+      this.#conflicts.add(findings, listener)
       if (findings.faults.length > 0) this.#listeners.delete(name)
-      else this.#conflicts.claim(findings, listener)
     }
   }
 

@@ -2,9 +2,9 @@ import type { BrokerSpec } from './broker.ts'
 import type { ResourceSnapshot } from './resource-snapshot.ts'
 
 /** What is fixed once a store has been created: everything else may change while the broker runs. */
-const CREATE_ONLY: readonly (readonly [field: string, read: (spec: BrokerSpec) => unknown])[] = [
+const CREATE_ONLY: readonly (readonly [field: string, read: (spec: BrokerSpec) => number | undefined])[] = [
   ['spec.cardinality.backendChain.partitions', spec => spec.cardinality?.backendChain?.partitions],
-  ['spec.millrace.shards', spec => spec.millrace?.['shards']],
+  ['spec.millrace.shards', spec => spec.millrace?.['shards'] as number | undefined],
 ]
 
 /**
@@ -19,6 +19,6 @@ export function updateFaults(before: Pick<ResourceSnapshot, 'broker'>, after: Pi
     const was = read(old.spec)
     const is = read(now.spec)
     const isSame = was === undefined || is === undefined || was === is
-    return isSame ? [] : [`${now.where}: ${field}: was ${String(was)} when the broker was created and cannot be changed to ${String(is)}`]
+    return isSame ? [] : [`${now.where}: ${field}: was ${was} when the broker was created and cannot be changed to ${is}`]
   })
 }
