@@ -62,7 +62,7 @@ class Custom implements AuthenticationMethod {
 
   async authenticate(request: AuthenticationRequest, _state: Uint8Array | null, evidence: Uint8Array | null): Promise<MethodVerdict> {
     if (request.purpose === 'connect') return await this.#ask(request, request.userName ?? '')
-    const userName = request.userName ?? keptName(evidence)
+    const userName = keptName(evidence) ?? request.userName
     if (userName === null) return refused(ReasonCode.NotAuthorized, 'a user name too long to be kept cannot be re-authenticated')
     return await retryWhileUnreachable(this.#parts.timers, () => this.#ask(request, userName))
   }

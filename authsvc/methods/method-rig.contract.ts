@@ -19,10 +19,15 @@ export class MethodRig implements MethodParts {
   kubernetes: KubernetesAccess | null = null
   workers = noWorkers
   hasLaterOfSameMethod = false
-  readonly clock = new ManualClock()
+  readonly clock: ManualClock
   readonly timers = new ManualTimers()
   readonly random = systemRandom
   readonly log = new RecordingLog()
+
+  /** @param startMs wall clock; default some day of 2023 */
+  constructor(startMs?: number) {
+    this.clock = new ManualClock(startMs)
+  }
 
   configMap(name: string): ReadonlyMap<string, string> | null {
     return this.configMaps.get(name) ?? null

@@ -201,7 +201,7 @@ export class CustomServer {
   }
 
   #changed(): void {
-    for (const watcher of [...this.#watchers]) watcher()
+    for (const watcher of this.#watchers) watcher()
   }
 }
 
