@@ -1,6 +1,7 @@
 import type { AuthenticationMethodSpec } from '#shared/resources/broker-authentication.ts'
 import { type AuthenticationMethod, MethodFault, type MethodParts } from './authentication-method.ts'
 import { makeCustom } from './custom.ts'
+import { makeServiceAccountToken } from './service-account-token.ts'
 
 /**
  * Makes a method from its entry in `authenticationMethods`.
@@ -14,6 +15,8 @@ export type MethodMakers = Partial<Record<AuthenticationMethodSpec['method'], Me
 /** Every way to authenticate that there is. */
 export const METHOD_MAKERS: MethodMakers = {
   Custom: ({ customSettings }, parts) => makeCustom(given(customSettings, 'customSettings'), parts),
+  ServiceAccountToken: ({ serviceAccountTokenSettings: settings }, parts) =>
+    makeServiceAccountToken(given(settings, 'serviceAccountTokenSettings'), parts),
 }
 
 function given<T>(settings: T | undefined, name: string): T {
