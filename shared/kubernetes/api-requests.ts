@@ -153,7 +153,7 @@ export class ApiRequests {
       const sent = this.#request(asked, credentials)
       deadline.request = sent
       sent.once('error', reject)
-      sent.once('response', (response: IncomingMessage) => readAnswer(response).then(resolve, reject))
+      sent.once('response', (response: IncomingMessage) => void readAnswer(response).then(resolve, reject))
       sent.end(asked.body === undefined ? undefined : JSON.stringify(asked.body))
     })
   }

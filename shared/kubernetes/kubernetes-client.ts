@@ -1,5 +1,6 @@
 import { type ApiAnswer, type ApiRequests, refusalText } from './api-requests.ts'
 import { type KubernetesAccess, KubernetesUnavailable, type TokenReview } from './kubernetes-access.ts'
+import { fieldsOf } from './kubernetes-object.ts'
 
 /** Names of Kubernetes objects; whatever else stands in a token is no name, and no part of a path. */
 const OBJECT_NAME = /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/
@@ -73,9 +74,4 @@ function unavailable(what: string, why: string): KubernetesUnavailable {
 
 function isObjectName(text: string): boolean {
   return text.length <= OBJECT_NAME_MAX && OBJECT_NAME.test(text)
-}
-
-/** Fields of an answer, which may be anything. */
-function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
 }

@@ -1,3 +1,4 @@
+import type { KubeConfig } from '@kubernetes/client-node'
 import type { Agent } from 'node:http'
 import { existsSync, readFileSync } from 'node:fs'
 import type { RequestOptions } from 'node:https'
@@ -96,8 +97,6 @@ class PodEndpoint implements KubernetesEndpoint {
   }
 }
 
-type KubeConfig = import('@kubernetes/client-node').KubeConfig
-
 /** Outside of a cluster: kubeconfig files in all their variety (plug-ins, client certificates, proxies) are the library's matter. */
 class FileEndpoint implements KubernetesEndpoint {
   readonly url: URL
@@ -155,9 +154,9 @@ class FileEndpoint implements KubernetesEndpoint {
 }
 
 async function loadConfig(files: readonly string[]): Promise<KubeConfig> {
-  const { KubeConfig } = await import('@kubernetes/client-node')
+  const library = await import('@kubernetes/client-node')
   const configs = files.map(file => {
-    const config = new KubeConfig()
+    const config = new library.KubeConfig()
     config.loadFromFile(file)
     return config
   })

@@ -6,6 +6,7 @@ import { readSnapshot } from './read-snapshot.ts'
 import type { ResourceListener, ResourceSnapshot, ResourceSource } from './resource-snapshot.ts'
 import { DirectoryFault, type DirectoryScan, type MountKind, readScanned, scanDirectory } from './source-directory-scan.ts'
 import { SourceListeners } from './source-listeners.ts'
+import { updateFaults } from './update-faults.ts'
 import { readYaml, type YamlDocument } from './yaml-document.ts'
 
 /** From the end of one look at the directory to the next. */
@@ -139,8 +140,9 @@ export class DirectorySource implements ResourceSource {
       return false
     }
     this.#judged = scan.fingerprint
-    if (content.faults.length > 0) {
-      this.#refuse(content.faults)
+    const faults = content.faults.length > 0 ? content.faults : updateFaults(this.current, content.snapshot)
+    if (faults.length > 0) {
+      this.#refuse(faults)
       return true
     }
     this.#faults = []

@@ -2,23 +2,7 @@ import { EventEmitter } from 'node:events'
 import { isDeepStrictEqual } from 'node:util'
 import { type Clock, systemClock } from '../base/clock.ts'
 import { systemRandom } from '../base/random.ts'
-
-export interface KubernetesMetadata {
-  readonly name: string
-  readonly namespace?: string
-  readonly uid?: string
-  readonly resourceVersion?: string
-  readonly generation?: number
-  readonly annotations?: Readonly<Record<string, string>>
-  readonly [field: string]: unknown
-}
-
-export interface KubernetesObject {
-  readonly apiVersion: string
-  readonly kind: string
-  readonly metadata: KubernetesMetadata
-  readonly [field: string]: unknown
-}
+import type { KubernetesObject } from '../kubernetes/kubernetes-object.ts'
 
 /** Kinds that the stand-in serves, by `GROUP/VERSION/PLURAL` as it stands in a path. */
 const KINDS: Readonly<Record<string, string>> = {
