@@ -108,6 +108,15 @@ describe('attach with rights', () => {
     expect(await again.drain()).toEqual([])
   })
 
+  test('what waits for a Subscription that ended goes, also on a topic that the client could subscribe to by itself', async () => {
+    const before = await subscriber(['a/#'])
+    before.detach()
+    await publish(1, ['a/1', 'no'], ['a/2', 'no'])
+    const client = await rig.connect('c', { expirySeconds: NEVER, rights: rightsTo(['a/1']) })
+    expect(await client.drain()).toEqual([])
+    expect(rig.engine.counters.withdrawnMessages).toBe(2)
+  })
+
   test('what waits for a Subscription that the client has given up itself goes by its topic', async () => {
     const before = await subscriber(['a/1', 'a/2', 'x'], QUEUED)
     await publish(1, ['a/1', 'no'], ['a/2', 'yes'])
@@ -267,14 +276,17 @@ describe('restrict', () => {
     expect([client.pubcomp(one!), client.pubcomp(two!)]).toEqual([true, true])
   })
 
-  test('QoS 2 that waits for its commit is not sent', async () => {
-    const client = await subscriber(['a', 'b'])
+  test('QoS 2 that waits for its commit is not sent, and gives its place to what comes behind it', async () => {
+    const client = await subscriber(['a', 'b'], { receiveMaximum: 1 })
     rig.store.isPrompt = false
     publisher.publish('a', 'no', { qos: 2 })
-    publisher.publish('b', 'yes', { qos: 2 })
+    publisher.publish('b', 'yes', { qos: 1 })
+    rig.endTurn()
+    expect(client.takePayloads()).toEqual([])
     client.restrict(rightsTo(['b']))
-    await rig.settle()
     expect(client.takePayloads()).toEqual(['yes'])
+    await rig.settle()
+    expect(client.takePayloads()).toEqual([])
     expect(rig.engine.counters.withdrawnMessages).toBe(1)
     await expectStored()
   })
@@ -295,6 +307,31 @@ describe('restrict', () => {
     expect(rig.engine.counters).toMatchObject({ withdrawnMessages: 2, messageBytes: 0 })
   })
 
+  test('what was acknowledged before it went again is over already', async () => {
+    const before = await subscriber(['a', 'b'])
+    await publish(1, ['a', 'had'], ['b', 'yes'])
+    before.detach()
+    const client = await rig.connect('c', { expirySeconds: NEVER, isWritable: false })
+    expect(client.puback(1)).toBe(true)
+    client.restrict(rightsTo(['b']))
+    client.writable(true)
+    expect((await client.drain()).map(({ payload }) => payload)).toEqual(['yes'])
+    expect(rig.engine.counters.withdrawnMessages).toBe(0)
+  })
+
+  test('PUBREL in the place of a QoS 2 message goes once it is stored that the message does not', async () => {
+    const before = await subscriber(['a'])
+    await publish(2, ['a', 'shown'])
+    before.detach()
+    const client = await rig.connect('c', { expirySeconds: NEVER, isWritable: false })
+    rig.store.isPrompt = false
+    client.restrict(rightsTo([]))
+    client.writable(true)
+    expect(client.take()).toEqual([])
+    await rig.settle()
+    expect(client.take()).toMatchObject([{ is: 'released', packetId: 1 }, { is: 'subscribed' }])
+  })
+
   test('Retained Messages on their way for a Subscription stop with it', async () => {
     for (let i = 0; i < 20; i++) publisher.publish(`a/${i}`, 'no', { retain: true, qos: 1 })
     publisher.publish('b', 'yes', { retain: true, qos: 1 })
@@ -305,6 +342,7 @@ describe('restrict', () => {
     await rig.settle()
     expect(client.takePayloads()).toEqual(['no', 'no'])
     client.restrict(rightsTo(['b']))
+    expect([...rig.engine.shardFor('c').sessions.get('c')!.replays!.keys()]).toEqual(['b'])
     await rig.settle()
     for (const packetId of [1, 2]) client.puback(packetId)
     expect((await client.drain()).map(({ payload }) => payload)).toEqual(['yes'])

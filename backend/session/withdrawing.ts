@@ -31,7 +31,10 @@ export function withdraw(engine: Engine, session: Session, permit: Permit): void
     if (delivery.shared === null || !giveToAnother(engine, session, delivery)) engine.counters.withdrawnMessages++
     finish(engine, session, delivery)
   }
-  if (taken.length > 0) engine.cluster?.noteStanding(session)
+  if (taken.length === 0) return
+  // Retained Messages wait for the queue to be empty, whatever emptied it.
+  engine.resumeReplays(session)
+  engine.cluster?.noteStanding(session)
 }
 
 function endSubscriptions(engine: Engine, session: Session, permit: Permit): ParsedFilter[] {
