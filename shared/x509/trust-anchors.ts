@@ -36,7 +36,13 @@ function certificatesUnder(where: string, text: string): readonly Certificate[] 
   }
 }
 
-/** The same as PEM, one text each, for a TLS context. @throws {TrustAnchorsError} */
+/**
+ * X509_CERT_AUX of OpenSSL: SEQUENCE { SEQUENCE { clientAuth } }. A certificate with it behind is an anchor for clients whatever it is, also
+ * an intermediate authority. (`allowPartialTrustChain` would say the same of all, but servers of Node 24 do not pass it on.)
+ */
+const TRUSTED_FOR_CLIENTS = Buffer.from('300c300a06082b06010505070302', 'hex')
+
+/** The same in PEM as OpenSSL writes it with its trust, one text each, for `ca` of a TLS server. @throws {TrustAnchorsError} */
 export function trustAnchorsPem(name: string, configMap: ReadonlyMap<string, string> | null): string[] {
-  return readTrustAnchors(name, configMap).map(anchor => pemOf('CERTIFICATE', anchor.raw))
+  return readTrustAnchors(name, configMap).map(({ raw }) => pemOf('TRUSTED CERTIFICATE', Buffer.concat([raw, TRUSTED_FOR_CLIENTS])))
 }
