@@ -1,7 +1,11 @@
 import type { AuthenticationMethodSpec } from '#shared/resources/broker-authentication.ts'
 import { type AuthenticationMethod, MethodFault, type MethodParts } from './authentication-method.ts'
 import { makeCustom } from './custom.ts'
+import { makeJwt } from './jwt.ts'
+import { makePassword } from './password.ts'
+import { makeScram } from './scram.ts'
 import { makeServiceAccountToken } from './service-account-token.ts'
+import { makeX509 } from './x509.ts'
 
 /**
  * Makes a method from its entry in `authenticationMethods`.
@@ -14,6 +18,10 @@ export type MethodMakers = Partial<Record<AuthenticationMethodSpec['method'], Me
 
 /** Every way to authenticate that there is. */
 export const METHOD_MAKERS: MethodMakers = {
+  X509: ({ x509Settings }, parts) => makeX509(given(x509Settings, 'x509Settings'), parts),
+  Scram: ({ scramSettings }, parts) => makeScram(given(scramSettings, 'scramSettings'), parts),
+  Password: ({ passwordSettings }, parts) => makePassword(given(passwordSettings, 'passwordSettings'), parts),
+  Jwt: ({ jwtSettings }, parts) => makeJwt(given(jwtSettings, 'jwtSettings'), parts),
   Custom: ({ customSettings }, parts) => makeCustom(given(customSettings, 'customSettings'), parts),
   ServiceAccountToken: ({ serviceAccountTokenSettings: settings }, parts) =>
     makeServiceAccountToken(given(settings, 'serviceAccountTokenSettings'), parts),

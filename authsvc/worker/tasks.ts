@@ -4,6 +4,8 @@
  */
 export const TASKS = {
   x509: async () => (await import('../methods/x509-task.ts')).verifyChainTask,
+  'check-password': async () => (await import('../methods/password-task.ts')).checkPasswordTask,
+  'verify-jwt': async () => (await import('../methods/jwt-task.ts')).verifyJwtTask,
 } as const
 
 export type TaskName = keyof typeof TASKS
