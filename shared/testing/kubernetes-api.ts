@@ -36,6 +36,7 @@ interface Place {
 
 const PAGE_PATH = /^\/(?:api|apis\/([^/]+))\/([^/]+)(?:\/namespaces\/([^/]+))?\/([^/]+)(?:\/([^/]+)(\/status)?)?$/
 const NAMESPACE = 'azure-iot-operations'
+let sharedPki: Promise<TestPki> | null = null
 
 /**
  * Stand-in for a Kubernetes API server: HTTPS with a CA of its own, a bearer token, objects with optimistic concurrency, lists in pages, watches, and
@@ -65,9 +66,11 @@ export class KubernetesApi {
   #bearer: string = systemRandom.uuid()
   #tokenReviews = 0
 
-  static async open(): Promise<KubernetesApi> {
+  /** @param authority `own`: not that of the others of this process, which share one because openssl takes its time */
+  static async open(authority: 'shared' | 'own' = 'shared'): Promise<KubernetesApi> {
     const directory = await mkdtemp(join(tmpdir(), 'millrace-kubernetes-'))
-    const api = new KubernetesApi(directory, await createTestPki())
+    const pki = authority === 'own' ? createTestPki() : (sharedPki ??= createTestPki())
+    const api = new KubernetesApi(directory, await pki)
     await api.#listen()
     api.writeKubeconfig(directory)
     return api
@@ -100,6 +103,10 @@ export class KubernetesApi {
   /** TokenReviews that were asked for, whatever the answer. */
   get tokenReviewCount(): number {
     return this.#tokenReviews
+  }
+
+  get connectionCount(): number {
+    return this.#sockets.size
   }
 
   /** Watches that are open, as the query of each. */

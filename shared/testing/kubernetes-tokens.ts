@@ -31,11 +31,14 @@ interface Claims {
 
 type Key = { readonly kid: string; readonly privateKey: KeyObject; readonly publicKey: KeyObject }
 
+/** One for all of a process until it is rotated: making one takes its time. */
+let firstKey: Key | null = null
+
 /** Tokens of service accounts as an API server signs and reviews them: RS256, bound to audiences, ServiceAccount and pod. */
 export class KubernetesTokens {
   readonly #objects: KubernetesObjects
   readonly #clock: Clock
-  #keys: readonly Key[] = [createKey()]
+  #keys: readonly Key[] = [(firstKey ??= createKey())]
 
   constructor(objects: KubernetesObjects, clock: Clock = systemClock) {
     this.#objects = objects
