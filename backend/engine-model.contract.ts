@@ -1,9 +1,10 @@
 import { expect } from 'vitest'
 import type { ManualClock } from '#shared/base/clock.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { AttachReply, WillRequest } from '#shared/rpc/backend-port.ts'
+import { filterCovers, filterMatches } from '#shared/mqtt/topic.ts'
+import type { AttachReply, SessionRights, WillRequest } from '#shared/rpc/backend-port.ts'
 import { SeededRandom } from '#shared/testing/seeded-random.ts'
-import { BackendRig, NEVER, nextTurn, type FrontendEvent, type RigClient, type Sent } from './backend-rig.contract.ts'
+import { BackendRig, NEVER, nextTurn, rightsTo, type FrontendEvent, type RigClient, type Sent } from './backend-rig.contract.ts'
 import { leftovers, retainedOf, stateDump } from './state-dump.contract.ts'
 
 const CLIENT_IDS = ['ada', 'bob', 'cyd', 'dan', 'eve', 'fay']
@@ -12,6 +13,8 @@ const FILTERS = ['a', 'a/1', 'a/+', 'a/#', '+', 'b']
 /** Only these have Shared Subscriptions, and only those, so that each delivery on them belongs to the group. */
 const GROUP_TOPIC = 's/1'
 const GROUP_FILTER = '$share/g/s/1'
+/** What a client may be restricted to; null: nothing is said. */
+const RIGHTS: readonly (readonly string[] | null)[] = [null, null, ['#'], ['a/#', 's/1'], ['a', 'b'], ['a/+', 's/1'], ['+'], []]
 const SHORT_EXPIRY_SECONDS = 60
 const TICK_MS = 1_000
 /** Begins the payload of a Will, of which nobody is told whether it went out. */
@@ -57,7 +60,11 @@ class ModelClient {
   readonly clientId: string
   session: ModelSession | null = null
   rig: RigClient | null = null
-  attaching: { readonly rig: RigClient; readonly session: ModelSession; reply: AttachReply | null } | null = null
+  attaching: { readonly rig: RigClient; readonly session: ModelSession; reply: AttachReply | null; confirm(): void } | null = null
+  /** What it may subscribe to since the last time that it was said. */
+  rights: readonly string[] | null = null
+  /** Of its connection: what was said and is not known to be in force, after what is. Nothing may come that none of them allows. */
+  mayHear: (readonly string[] | null)[] = []
   /** Its last Clean Start may not have been stored: it must repeat it. */
   mustStartClean = false
   readonly outgoing = new Map<number, Publishing>()
@@ -80,6 +87,7 @@ export interface ModelFigures {
   crashes: number
   snapshots: number
   attached: number
+  restricted: number
 }
 
 /**
@@ -87,7 +95,7 @@ export interface ModelFigures {
  * acknowledged is lost, QoS 2 comes once, order holds, state comes back as it was acknowledged, and nothing is left over.
  */
 export class EngineModel {
-  readonly figures: ModelFigures = { published: 0, delivered: 0, redelivered: 0, crashes: 0, snapshots: 0, attached: 0 }
+  readonly figures: ModelFigures = { published: 0, delivered: 0, redelivered: 0, crashes: 0, snapshots: 0, attached: 0, restricted: 0 }
   readonly #random: SeededRandom
   readonly #clients = CLIENT_IDS.map(id => new ModelClient(id))
   readonly #clock: ManualClock
@@ -96,6 +104,7 @@ export class EngineModel {
   /** Messages for the group that some member must get, and those that came. */
   readonly #owedToGroup = new Map<string, 1 | 2>()
   readonly #repeated = new Set<string>()
+  readonly #topicOf = new Map<string, string>()
   readonly #seenByGroup = new Set<string>()
   readonly #groupExactlyOnce = new Map<string, number>()
   #rig: BackendRig
@@ -134,6 +143,7 @@ export class EngineModel {
     if (choice < 9) return this.#attach(client)
     if (choice < 13) return this.#detach(client)
     if (choice < 16) return client.rig.writable(this.#random.chance(0.7))
+    if (choice < 18) return this.#restrict(client)
     if (choice < 26) return this.#subscribe(client)
     if (choice < 31) return this.#unsubscribe(client)
     if (choice < 55) return this.#publish(client)
@@ -156,13 +166,17 @@ export class EngineModel {
     client.mustStartClean = isClean
     client.receiveMaximum = this.#random.pick([1, 2, 5, 100])
     const rig = this.#rig.client(client.clientId)
-    client.attaching = { rig, session, reply: null }
+    if (this.#random.chance(0.3)) client.rights = this.#random.pick(RIGHTS)
+    client.mayHear = [client.rights]
+    client.attaching = { rig, session, reply: null, confirm: () => {} }
     const { attaching } = client
     const isWritable = this.#random.chance(0.9)
+    const rights = rightsOf(client)
     void rig
-      .attach({ cleanStart: isClean, expirySeconds, receiveMaximum: client.receiveMaximum, isWritable, will: this.#will(client) })
+      .attach({ cleanStart: isClean, expirySeconds, receiveMaximum: client.receiveMaximum, isWritable, will: this.#will(client), rights })
       .then(reply => (attaching.reply = reply))
     if (before !== null) replaceOwed(this.#clients, before, session)
+    attaching.confirm = this.#withdraw(client)
     if (expirySeconds === 0) this.#memberEnded()
   }
 
@@ -179,6 +193,7 @@ export class EngineModel {
       if (attaching === null || attaching.reply === null) continue
       client.attaching = null
       attaching.rig.opened(attaching.reply)
+      attaching.confirm()
       client.rig = attaching.rig
       client.mustStartClean = false
       this.figures.attached++
@@ -238,11 +253,49 @@ export class EngineModel {
     return members.length > 0 && members.every(({ expirySeconds }) => expirySeconds > 0)
   }
 
+  /** What the client may do has changed; null is for everything, which only an attach can say. */
+  #restrict(client: ModelClient): void {
+    client.rights = this.#random.pick(RIGHTS.filter(each => each !== null))
+    client.mayHear.push(client.rights)
+    const confirm = this.#withdraw(client)
+    this.figures.restricted++
+    client.tickets.set(client.rig!.restrict(rightsOf(client)!), {
+      run: event => {
+        expect(event).toMatchObject({ is: 'subscribed', reasons: [] })
+        confirm()
+        client.mayHear.shift()
+      },
+    })
+  }
+
+  /** The client's session loses what its rights do not cover, and is owed nothing for it. The answer is called when that is acknowledged. */
+  #withdraw({ session, rights }: ModelClient): () => void {
+    if (session === null || rights === null) return () => {}
+    const confirms: (() => void)[] = []
+    for (const filter of [...session.subscriptions.keys()]) {
+      if (mayHave(rights, filter)) continue
+      session.subscriptions.delete(filter)
+      confirms.push(remember(session.durable, filter, NOT_SUBSCRIBED, NOT_SUBSCRIBED))
+      if (filter === GROUP_FILTER) this.#memberEnded()
+    }
+    const wants = (topic: string): boolean => [...session.subscriptions.keys()].some(filter => matches(filter, topic))
+    for (const payload of session.owed) if (!wants(this.#topicOf.get(payload)!)) session.owed.delete(payload)
+    for (const { outgoing } of this.#clients) {
+      for (const publishing of outgoing.values()) {
+        if (!wants(publishing.topic)) publishing.owedTo = publishing.owedTo.filter(each => each !== session)
+      }
+    }
+    return () => {
+      for (const confirm of confirms) confirm()
+    }
+  }
+
   // ---- requests
 
   #subscribe(client: ModelClient): void {
     const { session } = client
     const filter = this.#random.chance(0.2) ? GROUP_FILTER : this.#random.pick(FILTERS)
+    if (client.rights !== null && !mayHave(client.rights, filter)) return
     const isShared = filter.startsWith('$share/')
     const options = {
       qos: isShared ? (2 as const) : this.#random.pick([0, 1, 2, 2] as const),
@@ -295,6 +348,7 @@ export class EngineModel {
       owedToGroup: false,
     }
     this.figures.published++
+    this.#topicOf.set(publishing.payload, publishing.topic)
     if (qos > 0) client.outgoing.set(packetId, publishing)
     this.#send(client, publishing, false)
   }
@@ -370,6 +424,8 @@ export class EngineModel {
   #onSent(client: ModelClient, sent: Sent): void {
     const session = client.session!
     this.figures.delivered++
+    const isAllowed = client.mayHear.some(rights => rights === null || rights.some(filter => filterMatches(filter, sent.topic)))
+    expect(isAllowed, `${sent.payload} on ${sent.topic} to ${client.clientId}, which may hear ${JSON.stringify(client.mayHear)}`).toBe(true)
     if (sent.qos === 0) return
     const known = client.inFlight.get(sent.packetId)
     expect(known, `identifier ${sent.packetId} to ${client.clientId} is in use for ${known}`).toBeUndefined()
@@ -534,6 +590,7 @@ export class EngineModel {
 
   async #comeBack(client: ModelClient): Promise<void> {
     client.receiveMaximum = 100
+    client.mayHear = [null]
     client.rig = this.#rig.client(client.clientId)
     const attached = client.rig.attach({ expirySeconds: NEVER, receiveMaximum: 100 })
     await this.#rig.settle()
@@ -560,6 +617,15 @@ const NOT_SUBSCRIBED = 'not subscribed'
 
 function optionsText({ qos, noLocal }: { qos: number; noLocal: boolean }): string {
   return `QoS ${qos}${noLocal ? ', No Local' : ''}`
+}
+
+function mayHave(rights: readonly string[], filter: string): boolean {
+  const requested = filter === GROUP_FILTER ? GROUP_TOPIC : filter
+  return rights.some(allowed => filterCovers(allowed, requested))
+}
+
+function rightsOf({ rights }: ModelClient): SessionRights | null {
+  return rights === null ? null : rightsTo(rights)
 }
 
 /** Adds a value; the answer is called when it is acknowledged: nothing from before it can come back then. */
