@@ -190,7 +190,9 @@ describe('usage', () => {
     ['start --config nowhere', 2, 'millrace start: flag --config: the directory'],
     ['pki', 2, 'millrace pki: a directory is missing'],
     ['bench nonsense', 2, 'unknown scenario nonsense'],
-    ['validate', 2, 'millrace validate: not available in this version'],
+    ['validate --help', 0, 'Usage: millrace validate DIR'],
+    ['validate', 2, 'millrace validate: expected one directory'],
+    ['validate nowhere', 2, 'millrace validate: the directory nowhere does not exist'],
     ['frontend --help', 0, '--workers N'],
     ['backend --help', 0, 'MILLRACE_CLUSTER_KEY (environment only)'],
     ['authsvc --help', 0, 'Usage: millrace authsvc --redis URL'],
@@ -205,6 +207,24 @@ describe('usage', () => {
     expect(result.code).toBe(code)
     expect(code === 0 ? result.out : result.err).toContain(text)
     expect(code === 0 ? result.err : result.out).toBe('')
+  })
+
+  test('millrace validate prints faults with their lines, and says when there are none', async () => {
+    const listener = (fields: string): string =>
+      `apiVersion: mqttbroker.iotoperations.azure.com/v1\nkind: BrokerListener\nmetadata: {name: plant}\nspec:\n  ports:\n  - ${fields}\n`
+    const file = join(directory, 'plant.yaml')
+    await writeFile(file, listener('{port: 70000}'))
+    expect(await finish(['validate', '.'])).toEqual({
+      code: 1,
+      out: 'plant.yaml:6: spec.ports[0].port: expected a whole number from 0 to 65535\n',
+      err: '',
+    })
+    await writeFile(file, listener('{port: 1883, authenticationRef: who}'))
+    expect(await finish(['validate', '.'])).toEqual({
+      code: 0,
+      out: '.: 1 resource, no faults\n',
+      err: 'plant.yaml:1: spec.ports[0].authenticationRef: there is no BrokerAuthentication who; port 1883 stays closed until there is one\n',
+    })
   })
 
   test('millrace pki writes certificates and the commands that use them', async () => {

@@ -20,7 +20,8 @@ export function listenerRefs(documents: readonly ResourceDocument[]): ListenerRe
     const { name } = fieldsOf(metadata)
     if (typeof kind !== 'string' || typeof name !== 'string') continue
     for (const listener of [fieldsOf(spec)['listenerRef']].flat()) {
-      const key = `${kind}/${String(listener)}`
+      if (typeof listener !== 'string') continue
+      const key = `${kind}/${listener}`
       const names = refs.get(key)
       if (names === undefined) refs.set(key, [name])
       else names.push(name)

@@ -107,6 +107,7 @@ export class SnapshotReader {
     const { name } = head.metadata
     const namespace = typeof head.metadata['namespace'] === 'string' ? head.metadata['namespace'] : undefined
     const findings = isCore ? untranslated : translate(document, kind, name, this.#listenerRefs)
+    if (findings !== untranslated) findings.warnings.unshift(...untranslated.warnings)
     const found: Found = { kind, name, namespace, findings }
     if (!isCore && name.length < NAME_LENGTH_MIN)
       findings.warn(['metadata', 'name'], `a name of fewer than ${NAME_LENGTH_MIN} characters is not taken everywhere`)

@@ -1,4 +1,4 @@
-import { type Document, isMap, isNode, isScalar, LineCounter, parseAllDocuments } from 'yaml'
+import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseAllDocuments } from 'yaml'
 import { type FieldPath, ResourceDocument } from './resource-document.ts'
 
 /** One document of a YAML file that can say where in the file each of its fields stands. */
@@ -42,33 +42,73 @@ export class YamlDocument extends ResourceDocument {
   }
 }
 
+/** Faults of syntax that are told of one file; whoever has that many has the wrong file. */
+const SYNTAX_FAULTS_MAX = 20
+
 /** All documents of a file that hold something; syntax errors, with their lines, go to `faults`. */
 export function readYaml(file: string, source: string, faults: string[]): readonly YamlDocument[] {
   const lines = new LineCounter()
   const documents: YamlDocument[] = []
-  for (const document of parse(file, source, lines, faults)) {
-    for (const error of document.errors) faults.push(`${file}:${lines.linePos(error.pos[0]).line}: ${error.message}`)
-    if (document.errors.length > 0) continue
+  const found = new Set<string>()
+  for (const document of parse(source, lines, message => found.add(`${file}:1: ${message}`))) {
+    for (const error of syntaxErrors(document)) {
+      if (found.size < SYNTAX_FAULTS_MAX) found.add(`${file}:${lines.linePos(error.at).line}: ${error.message}`)
+    }
+    if (found.size > 0) continue
     try {
-      const found = new YamlDocument(file, document, lines)
-      if (found.value !== null) documents.push(found)
+      const read = new YamlDocument(file, document, lines)
+      if (read.value !== null) documents.push(read)
     } catch (error) {
       // Too many aliases: a small file that would unfold into a huge value.
-      faults.push(`${file}:1: ${error instanceof Error ? error.message : String(error)}`)
+      found.add(`${file}:1: ${messageOf(error)}`)
     }
   }
+  faults.push(...found)
   return documents
 }
 
-/** The parser recurses into what is nested: a file of brackets alone ends in a RangeError, which is the file's fault. */
-function parse(file: string, source: string, lines: LineCounter, faults: string[]): readonly Document[] {
+/** The parser's own check that keys are unique compares each with all before it; ours is `repeatedKeys`. */
+function parse(source: string, lines: LineCounter, onFault: (message: string) => void): readonly Document[] {
   try {
-    const parsed = parseAllDocuments(source, { lineCounter: lines, prettyErrors: false })
+    const parsed = parseAllDocuments(source, { lineCounter: lines, prettyErrors: false, uniqueKeys: false })
     return Array.isArray(parsed) ? parsed : []
   } catch (error) {
-    faults.push(
-      `${file}:1: ${error instanceof RangeError ? 'is nested too deeply' : error instanceof Error ? error.message : String(error)}`,
-    )
+    onFault(messageOf(error))
     return []
   }
+}
+
+interface SyntaxFault {
+  /** Offset in the file. */
+  readonly at: number
+  readonly message: string
+}
+
+function syntaxErrors(document: Document): readonly SyntaxFault[] {
+  if (document.errors.length === 0) return repeatedKeys(document)
+  return document.errors.map(error => ({ at: error.pos[0], message: messageOf(error) }))
+}
+
+/** The parser recurses into what is nested; a file of brackets alone exhausts the stack, and that is the file's fault. */
+function messageOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error)
+  return message.includes('call stack') ? 'is nested too deeply' : message
+}
+
+/** Keys that stand twice in one map: which of the two counts would be a guess. Without recursion. */
+function repeatedKeys(document: Document): readonly SyntaxFault[] {
+  const faults: SyntaxFault[] = []
+  const open: unknown[] = [document.contents]
+  for (let node = open.pop(); node !== undefined; node = open.pop()) {
+    if (isSeq(node)) for (const item of node.items) open.push(item ?? null)
+    if (!isMap(node)) continue
+    const seen = new Set<unknown>()
+    for (const { key, value } of node.items) {
+      open.push(value ?? null)
+      if (!isScalar(key)) continue
+      if (seen.has(key.value)) faults.push({ at: key.range?.[0] ?? 0, message: 'Map keys must be unique' })
+      seen.add(key.value)
+    }
+  }
+  return faults.sort((a, b) => a.at - b.at)
 }
