@@ -16,11 +16,14 @@ export class AskerLinks {
   readonly #service: Service
   readonly #askers = new Set<Asker>()
   readonly #stopListening: () => void
+  /** What was told last, by name. */
+  #told = new Map<string, string>()
   #isLeaving = false
 
   constructor(service: Service) {
     this.#service = service
     this.#stopListening = service.listen(name => this.#onChanged(name))
+    this.onApplied()
   }
 
   get count(): number {
@@ -34,7 +37,7 @@ export class AskerLinks {
     const asker = new Asker(link, this.#service)
     this.#askers.add(asker)
     const dispatch = new AuthServiceDispatch(asker, false)
-    for (const [name, digest] of this.#service.standings()) asker.calls.standing(name, digest, false)
+    for (const [name, digest] of this.#told) asker.calls.standing(name, digest, false)
     return {
       onFrame: (method, body) => dispatch.dispatch(method, body),
       onCongestion: () => undefined,
@@ -45,6 +48,13 @@ export class AskerLinks {
     }
   }
 
+  /** The service has taken new resources: frontends hear how those stand that they did not know yet. */
+  onApplied(): void {
+    const standings = new Map(this.#service.standings())
+    for (const [name, digest] of standings) if (this.#told.get(name) !== digest) this.#tell(name, digest, false)
+    this.#told = standings
+  }
+
   /** Asks to be asked nothing more. What was asked is still answered. */
   leave(): void {
     this.#isLeaving = true
@@ -53,8 +63,12 @@ export class AskerLinks {
   }
 
   #onChanged(name: string): void {
-    const digest = new Map(this.#service.standings()).get(name) ?? UNUSABLE
-    for (const { calls } of this.#askers) calls.standing(name, digest, true)
+    this.#tell(name, new Map(this.#service.standings()).get(name) ?? UNUSABLE, true)
+  }
+
+  #tell(name: string, digest: string, isChanged: boolean): void {
+    this.#told.set(name, digest)
+    for (const { calls } of this.#askers) calls.standing(name, digest, isChanged)
   }
 }
 

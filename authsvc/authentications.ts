@@ -79,12 +79,12 @@ export class Authentications {
     })
   }
 
-  /** Digest of document and everything behind it, by name, of those that can be used. */
+  /** Digest of what stands behind the document, by name, of those that can be used. */
   *standings(): Iterable<readonly [name: string, digest: string]> {
-    for (const [name, { version, entries, fault }] of this.#current) {
+    for (const [name, { entries, fault }] of this.#current) {
       if (fault !== null) continue
-      const hash = createHash('sha256').update(version)
-      for (const entry of entries) entry.addTo(hash)
+      const hash = createHash('sha256')
+      for (const { content } of entries) content.addTo(hash)
       yield [name, hash.digest('hex').slice(0, 16)]
     }
   }

@@ -82,11 +82,6 @@ export class MethodEntry {
     return this.content.isSameIn(snapshot)
   }
 
-  addTo(hash: Hash): void {
-    addText(hash, this.text)
-    this.content.addTo(hash)
-  }
-
   retain(): void {
     this.#uses++
   }
