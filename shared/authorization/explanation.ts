@@ -1,5 +1,6 @@
-import { isOwnTopic, parseTopicFilter } from '#shared/mqtt/topic.ts'
-import { fillGlob, type GlobPart } from './glob.ts'
+import { filterCovers, filterMatches, isOwnTopic, parseTopicFilter } from '#shared/mqtt/topic.ts'
+import { filtersOverlap } from './filters-overlap.ts'
+import { fillGlob, Glob, type GlobPart } from './glob.ts'
 import type { KeyAccess } from './key-rules.ts'
 import { type Decision, ruleText, type RuleName } from './permit.ts'
 import { type Authorized, permitFor, STORE_TOPICS } from './permit-for.ts'
@@ -50,17 +51,17 @@ class Explainer {
 
   answer(question: Question): Explanation {
     const { connect, permit } = this.#authorized
-    if (!connect.allowed) return this.#explained(connect, 'connect', 'it may not connect')
+    if (!connect.allowed) return this.#explained(connect, { is: 'connect' }, 'it may not connect')
     switch (question.is) {
       case 'connect':
-        return this.#explained(connect, 'connect', 'it may connect')
+        return this.#explained(connect, question, 'it may connect')
       case 'publish':
         if (isOwnTopic(question.topicName)) return { isAllowed: false, lines: ['topics of the broker itself are written by no client'] }
-        return this.#explained(permit.decidePublish(question.topicName), 'publish', `publish to ${question.topicName}`)
+        return this.#explained(permit.decidePublish(question.topicName), question, `publish to ${question.topicName}`)
       case 'subscribe': {
         const { filter, group } = parseTopicFilter(question.filter)
         const shared = group === null ? '' : `, judged without $share/${group}/`
-        return this.#explained(permit.decideSubscribe(filter), 'subscribe', `subscribe to ${filter}${shared}`)
+        return this.#explained(permit.decideSubscribe(filter), { is: 'subscribe', filter }, `subscribe to ${filter}${shared}`)
       }
       default:
         return this.#explainedKey(question)
@@ -68,27 +69,35 @@ class Explainer {
   }
 
   /** A request to the state store is a publish: both must be allowed. */
-  #explainedKey({ key, access }: Extract<Question, { is: 'key' }>): Explanation {
+  #explainedKey(question: Extract<Question, { is: 'key' }>): Explanation {
     const { permit } = this.#authorized
-    const store = permit.decidePublish(STORE_TOPICS[0])
-    if (!store.allowed) return this.#explained(store, 'publish', `publish to the state store, ${STORE_TOPICS[0]}`)
-    if (permit.parts.keys !== null) return this.#explained(permit.decideKey(key, access), 'keys', `${access} the key`)
+    const publish: Question = { is: 'publish', topicName: STORE_TOPICS[0] }
+    const store = permit.decidePublish(publish.topicName)
+    if (!store.allowed) return this.#explained(store, publish, `publish to the state store, ${publish.topicName}`)
+    if (permit.parts.keys !== null)
+      return this.#explained(permit.decideKey(question.key, question.access), question, `${question.access} the key`)
     const free = 'no rule of the policies has stateStoreResources: who may publish to the state store may use every key'
-    return { isAllowed: true, lines: [free, ...this.#explained(store, 'publish', 'publish to the state store').lines] }
+    return { isAllowed: true, lines: [free, ...this.#explained(store, publish, 'publish to the state store').lines] }
   }
 
-  #explained(decision: Decision, subject: 'connect' | 'publish' | 'subscribe' | 'keys', what: string): Explanation {
+  /** @param question what was decided; of a filter without `$share/{ShareName}/` */
+  #explained(decision: Decision, question: Question, what: string): Explanation {
     const { allowed: isAllowed } = decision
     const decisive = this.#applied.find(({ rule }) => ruleText(rule.name) === decision.rule)
     if (decisive !== undefined) {
-      const verb = isAllowed ? 'allowed' : 'denied'
-      return { isAllowed, lines: [`${verb} by ${this.#ruleLine(decisive)}`, ...this.#patternLines(decisive.rule, subject)] }
+      const patterns = this.#patternsOf(decisive.rule, question)
+      const fitting = patterns.filter(({ fits }) => fits)
+      const lines = this.#indented(fitting.length === 0 ? patterns : fitting, question)
+      return { isAllowed, lines: [`${isAllowed ? 'allowed' : 'denied'} by ${this.#ruleLine(decisive)}`, ...lines] }
     }
     if (this.#applied.length === 0) return { isAllowed, lines: ['no rule applies to this client', ...this.#nearLines()] }
-    const isTooLarge = subject === 'connect' && this.#authorized.permit.parts.rules.length === 0
+    const isTooLarge = question.is === 'connect' && this.#authorized.permit.parts.rules.length === 0
     if (isTooLarge)
       return { isAllowed, lines: ['with the values of this client the patterns of its rules are larger than a permit may be'] }
-    const rules = this.#applied.flatMap(applied => [`  ${this.#ruleLine(applied)}`, ...this.#patternLines(applied.rule, subject)])
+    const rules = this.#applied.flatMap(applied => [
+      `  ${this.#ruleLine(applied)}`,
+      ...this.#indented(this.#patternsOf(applied.rule, question), question),
+    ])
     return { isAllowed, lines: [`no rule of this client allows: ${what}`, 'its rules:', ...rules, ...this.#nearLines()] }
   }
 
@@ -96,24 +105,52 @@ class Explainer {
     return `${ruleText(rule.name)} (${this.#whereOf(rule.name)})${rule.isDenied ? ', effect Deny' : ''}, by ${principal}`
   }
 
-  #patternLines(rule: CompiledRule, subject: 'connect' | 'publish' | 'subscribe' | 'keys'): readonly string[] {
-    const lines = this.#patternsOf(rule, subject)
-    return (lines.length === 0 ? [`says nothing of ${NOUN[subject]}`] : lines).map(line => `    ${line}`)
+  #indented(patterns: readonly ShownPattern[], { is }: Question): readonly string[] {
+    return patterns.length === 0 ? [`    says nothing of ${NOUN[is]}`] : patterns.map(({ line }) => `    ${line}`)
   }
 
-  #patternsOf(rule: CompiledRule, subject: 'connect' | 'publish' | 'subscribe' | 'keys'): readonly string[] {
-    const topic = ({ text, template }: CompiledRule['publish'][number]): string =>
-      patternLine(text, template instanceof PatternFault ? template : fillTopic(template, this.#subject, rule.isDenied))
-    const glob = ({ text, template }: CompiledRule['keys'][number]['patterns'][number]): string => {
-      const filled = template instanceof PatternFault ? template : fillGlob(template, this.#subject)
-      return patternLine(text, filled instanceof PatternFault ? filled : globText(filled))
+  /** The patterns of a rule that have to do with the question. */
+  #patternsOf(rule: CompiledRule, question: Question): readonly ShownPattern[] {
+    switch (question.is) {
+      case 'connect':
+        return this.#connectPatterns(rule)
+      case 'publish':
+        return rule.publish.map(pattern =>
+          this.#topicPattern('Publish', pattern, rule, filter => filterMatches(filter, question.topicName)),
+        )
+      case 'subscribe': {
+        const fits = rule.isDenied ? filtersOverlap : filterCovers
+        return rule.subscribe.map(pattern => this.#topicPattern('Subscribe', pattern, rule, filter => fits(filter, question.filter)))
+      }
+      default:
+        return rule.keys.flatMap(({ access, patterns }) => {
+          const isAsked = access === 'readwrite' || access === question.access
+          return patterns.map(pattern => this.#globPattern(ACCESS_TEXT[access], pattern, isAsked ? Buffer.from(question.key) : null))
+        })
     }
-    if (subject === 'connect')
-      return rule.connect.flatMap(
-        patterns => patterns?.map(pattern => `Connect ${glob(pattern)}`) ?? ['Connect with any Client Identifier'],
-      )
-    if (subject === 'keys') return rule.keys.flatMap(({ access, patterns }) => patterns.map(pattern => `${access} ${glob(pattern)}`))
-    return rule[subject].map(pattern => `${subject === 'publish' ? 'Publish' : 'Subscribe'} ${topic(pattern)}`)
+  }
+
+  #connectPatterns({ connect }: CompiledRule): readonly ShownPattern[] {
+    const clientId = Buffer.from(this.#subject.clientId, 'utf8')
+    const any: ShownPattern = { line: 'Connect with any Client Identifier', fits: true }
+    return connect.flatMap(patterns => patterns?.map(pattern => this.#globPattern('Connect', pattern, clientId)) ?? [any])
+  }
+
+  #topicPattern(
+    method: string,
+    { text, template }: CompiledRule['publish'][number],
+    rule: CompiledRule,
+    fits: (filter: string) => boolean,
+  ): ShownPattern {
+    const filter = template instanceof PatternFault ? template : fillTopic(template, this.#subject, rule.isDenied)
+    return shown(method, text, filter, filter instanceof PatternFault ? null : filter, fits)
+  }
+
+  /** @param asked null when the pattern speaks of something else */
+  #globPattern(method: string, { text, template }: CompiledRule['keys'][number]['patterns'][number], asked: Buffer | null): ShownPattern {
+    const parts = template instanceof PatternFault ? template : fillGlob(template, this.#subject)
+    const isText = parts instanceof PatternFault || !text.includes('{')
+    return shown(method, text, parts, isText ? text : globText(parts), each => asked !== null && new Glob(each).matches(asked, false))
   }
 
   /** Rules that would apply if one thing of their principals were otherwise. */
@@ -131,11 +168,25 @@ class Explainer {
   }
 }
 
-const NOUN = { connect: 'Connect', publish: 'Publish', subscribe: 'Subscribe', keys: 'keys of the state store' } as const
+/** A pattern in words, and whether it has to do with what was asked. */
+interface ShownPattern {
+  readonly line: string
+  readonly fits: boolean
+}
 
-function patternLine(text: string, filled: string | PatternFault): string {
-  if (filled instanceof PatternFault) return `${text} matches nothing: ${filled.message}`
-  return filled === text ? text : `${text} = ${filled}`
+const NOUN = { connect: 'Connect', publish: 'Publish', subscribe: 'Subscribe', key: 'keys of the state store' } as const
+const ACCESS_TEXT = { read: 'Read', write: 'Write', readwrite: 'ReadWrite' } as const
+
+/** @param filled what the pattern is for this client; `filledText` the same in words */
+function shown<T>(
+  method: string,
+  text: string,
+  filled: T | PatternFault,
+  filledText: string | null,
+  fits: (filled: T) => boolean,
+): ShownPattern {
+  if (filled instanceof PatternFault) return { line: `${method} ${text} matches nothing: ${filled.message}`, fits: false }
+  return { line: `${method} ${text}${filledText === text ? '' : ` = ${filledText}`}`, fits: fits(filled) }
 }
 
 /** For people: what a client's value holds looks like the pattern's own. */
