@@ -25,7 +25,7 @@ import type { FrontendSettings } from './config.ts'
 import type { Connection } from './connection/connection.ts'
 import { OPEN_TO_ALL, type PortRules } from '#shared/rpc/port-rules.ts'
 import { ClientPort } from './client-port.ts'
-import { Frontend } from './frontend.ts'
+import { Frontend, type FrontendParts } from './frontend.ts'
 import type { Transport, TransportHandler } from './listener/transport.ts'
 
 // What stands around a frontend, made by hand: the tests of frontend/ share it.
@@ -360,7 +360,7 @@ export class Surroundings {
   readonly frontend: Frontend
   #clients = 0
 
-  constructor(settings: Partial<FrontendSettings> = {}) {
+  constructor(settings: Partial<FrontendSettings> = {}, parts: Pick<FrontendParts, 'holdsPublishesForSubscribe'> = {}) {
     const all = { ...DEFAULT_SETTINGS, ...settings }
     this.topics = new TopicCache({ topicsMax: 1_000, levelsMax: all.topicLevelsMax })
     this.frontend = new Frontend({
@@ -372,6 +372,7 @@ export class Surroundings {
       turn: this.turn,
       topics: this.topics,
       log: this.log,
+      ...parts,
       audit: { refused: refusal => this.refusals.push(refusal) },
     })
     this.turn.begin([this.frontend.endTurn])

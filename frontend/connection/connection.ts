@@ -103,8 +103,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   #unansweredSubscribes = 0
   /** The socket was closed while CONNECT was being decided. */
   #earlyEnd: { readonly error: string | null } | null = null
-  /** Who waits for answers to `restrict`, oldest first. */
-  #restricted: (() => void)[] | null = null
+  /** Who waits for the answer to `restrict`, by ticket. */
+  #restricted: Map<number, () => void> | null = null
   #held: { readonly ticket: number; readonly message: Message } | null = null
 
   #gatheredBytes = 0
@@ -235,7 +235,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
    */
   restrict(rights: SessionRights, onDone: () => void): void {
     const ticket = this.answers.add(AnswerKind.Restricted, 0)
-    ;(this.#restricted ??= []).push(onDone)
+    ;(this.#restricted ??= new Map()).set(ticket, onDone)
     this.frontend.backend.restrict(this.session, this.id, ticket, rights)
   }
 
@@ -248,8 +248,17 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
     if (!this.isAttached) return
     this.answers.settle(ticket, reason, reasons, this)
+    if (this.#restricted !== null) this.#settleRestricted(ticket)
     if (this.phase === 'open') this.publishHeld()
     if (this.#input.isBlocked) this.resumeInput()
+  }
+
+  /** Not in the order of the other answers: nothing is sent for it, and a publish may wait for what comes of it. */
+  #settleRestricted(ticket: number): void {
+    const onDone = this.#restricted?.get(ticket)
+    if (onDone === undefined) return
+    this.#restricted!.delete(ticket)
+    onDone()
   }
 
   /** The publish that waits for the answer to a SUBSCRIBE before it, if that has come. */
@@ -260,9 +269,9 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     this.frontend.backend.publish(this.session, this.id, ticket, message)
   }
 
-  /** Topic of that publish; null when there is none. */
-  get heldTopic(): Topic | null {
-    return this.#held?.message.topic ?? null
+  /** That publish; null when there is none. */
+  get heldPublish(): Message | null {
+    return this.#held?.message ?? null
   }
 
   /** It is not published: its answer, where it has one, is `reason`. */
@@ -374,7 +383,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
         this.#unansweredSubscribes--
         return this.send(encodeUnsuback(packetId, reasons!, this.version, this.#requestText(reasons!), this.packetBytesMaxOut))
       case AnswerKind.Restricted:
-        return this.#restricted!.shift()!()
+        return
     }
   }
 

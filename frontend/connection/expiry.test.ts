@@ -23,7 +23,9 @@ describe('the end of a credential', () => {
       expect(client.transport.isEnded).toBe(false)
       world.pass(300)
       expect([client.bytes.length, client.transport.isEnded, expired(world.frontend)]).toEqual([0, true, 1])
-      expect(world.backend.detached).toEqual([{ connection: client.connection.id, end: { discardWill: false, sessionExpirySeconds: null } }])
+      expect(world.backend.detached).toEqual([
+        { connection: client.connection.id, end: { discardWill: false, sessionExpirySeconds: null } },
+      ])
       expect(world.log.events).toContain('credential_expired')
       expect(world.refusals).toMatchObject([{ action: 'expiry', clientId: client.connection.clientId }])
     }

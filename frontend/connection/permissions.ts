@@ -29,6 +29,11 @@ export function mayPublish(connection: Connection, topic: Topic): Answer {
   return ReasonCode.Success
 }
 
+/** Whether a publish of this QoS that was refused ends the connection: older clients cannot be told otherwise, and a policy may want it so. */
+export function isCutOffFor({ version, permit }: Connection, qos: number): boolean {
+  return qos > 0 && version !== 5 && permit?.disconnectsRefused311 === true
+}
+
 /** @param filter without `$share/{ShareName}/` */
 export function maySubscribe(connection: Connection, filter: string): Answer {
   return judge(connection, 'subscribe', filter, permit => permit.decideSubscribe(filter))

@@ -305,7 +305,8 @@ describe('while policies change', () => {
     await decide(world.authentication.accepted())
     await decide(world.authentication.accepted())
     world.pass(6_000)
-    for (const { packets } of [first, client]) expect(packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.AdministrativeAction }])
+    for (const { packets } of [first, client])
+      expect(packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.AdministrativeAction }])
   })
 })
 

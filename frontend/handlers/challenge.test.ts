@@ -33,7 +33,10 @@ function stepwise(world: Surroundings, rounds: number, grant: { authenticationDa
 }
 
 function dataOf({ authenticationData, sealedState }: AuthenticationRequest): unknown {
-  return [authenticationData === null ? null : Buffer.from(authenticationData).toString(), sealedState === null ? null : Buffer.from(sealedState).toString()]
+  return [
+    authenticationData === null ? null : Buffer.from(authenticationData).toString(),
+    sealedState === null ? null : Buffer.from(sealedState).toString(),
+  ]
 }
 
 async function sent(world: Surroundings, client: FakeClient, ...packets: Buffer[]): Promise<void> {
@@ -61,8 +64,16 @@ describe('an exchange before CONNACK', () => {
     ])
     const properties = { authenticationMethod: METHOD }
     expect(client.packets).toMatchObject([
-      { cmd: 'auth', reasonCode: ReasonCode.ContinueAuthentication, properties: { ...properties, authenticationData: Buffer.from('more 1') } },
-      { cmd: 'auth', reasonCode: ReasonCode.ContinueAuthentication, properties: { ...properties, authenticationData: Buffer.from('more 2') } },
+      {
+        cmd: 'auth',
+        reasonCode: ReasonCode.ContinueAuthentication,
+        properties: { ...properties, authenticationData: Buffer.from('more 1') },
+      },
+      {
+        cmd: 'auth',
+        reasonCode: ReasonCode.ContinueAuthentication,
+        properties: { ...properties, authenticationData: Buffer.from('more 2') },
+      },
       { cmd: 'connack', reasonCode: 0, properties: { ...properties, authenticationData: Buffer.from('signature') } },
     ])
     expect(world.backend.attached).toHaveLength(1)
@@ -87,7 +98,9 @@ describe('an exchange before CONNACK', () => {
     }
     const client = await world.connect(5, { userName: 'u', password: 'secret', ...CONNECT })
     expect(Buffer.from(held[0]!.password!).toString()).toBe('secret')
-    expect(JSON.stringify(Object.values(client.connection).filter(value => Buffer.isBuffer(value) || typeof value === 'string'))).not.toContain('secret')
+    expect(
+      JSON.stringify(Object.values(client.connection).filter(value => Buffer.isBuffer(value) || typeof value === 'string')),
+    ).not.toContain('secret')
     expect(client.connection.grant).not.toHaveProperty('password')
   })
 })

@@ -6,7 +6,7 @@ import { TOO_MANY_LEVELS } from '#shared/mqtt/topic.ts'
 import { disconnect } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
-import { mayPublish } from '../connection/permissions.ts'
+import { isCutOffFor, mayPublish } from '../connection/permissions.ts'
 import { checkOffered } from '../features.ts'
 
 /** QoS in the first byte (§3.3.1.2). */
@@ -69,7 +69,7 @@ function refuseTooDeep(connection: Connection, bytes: Buffer, start: number): vo
 /** MQTT 5 says so, older versions cannot (docs/mqtt.md). The message goes nowhere. */
 function refuse(connection: Connection, qos: number, packetId: number, refusal: ReasonCode): void {
   if (qos === 0) return
-  if (connection.version !== 5 && connection.permit?.disconnectsRefused311 === true) return disconnect(connection, refusal, null)
+  if (isCutOffFor(connection, qos)) return disconnect(connection, refusal, null)
   const reason = connection.version === 5 ? refusal : ReasonCode.Success
   // In its place among the others: acknowledgements keep the order of the publishes [MQTT-4.6.0-2].
   if (connection.version === 5) connection.unfinishedPublishes++

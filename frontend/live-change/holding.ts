@@ -1,6 +1,7 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { disconnect } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
-import { mayPublish } from '../connection/permissions.ts'
+import { isCutOffFor, mayPublish } from '../connection/permissions.ts'
 import { deliverKept } from '../delivery/kept.ts'
 
 /** From now on nothing is read from the connection and nothing sent to it. What was gathered for it before was sent before. */
@@ -17,15 +18,20 @@ export function hold(connection: Connection): void {
 export function release(connection: Connection): void {
   if (connection.phase !== 'held') return
   connection.phase = 'open'
-  const { heldTopic } = connection
-  if (heldTopic !== null) {
-    const answer = mayPublish(connection, heldTopic)
-    // Older clients cannot be told (docs/mqtt.md).
-    if (answer !== ReasonCode.Success) connection.refuseHeld(connection.version === 5 ? answer : ReasonCode.Success)
-    else connection.publishHeld()
-  }
+  judgeHeldPublish(connection)
+  if (!connection.isAttached) return
   deliverKept(connection)
   if (!connection.isBehind) connection.frontend.backend.writable(connection.session, connection.id, true)
   connection.markDirty()
   connection.resumeInput()
+}
+
+/** One that was taken by the old rights, and not given to the backend yet. */
+function judgeHeldPublish(connection: Connection): void {
+  const { heldPublish, version } = connection
+  if (heldPublish === null) return
+  const answer = mayPublish(connection, heldPublish.topic)
+  if (answer === ReasonCode.Success) return connection.publishHeld()
+  if (isCutOffFor(connection, heldPublish.qos)) return disconnect(connection, answer, null)
+  connection.refuseHeld(version === 5 ? answer : ReasonCode.Success)
 }

@@ -1,0 +1,566 @@
+import { describe, expect, test } from 'vitest'
+import { type ConnectOptions, encodeConnect, encodeSubscribe } from '#shared/mqtt/client-codec.ts'
+import { newMessage } from '#shared/mqtt/message.ts'
+import { encodePublish, publishFrameBytes, PublishShape } from '#shared/mqtt/publish-encoder.ts'
+import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { Topic } from '#shared/mqtt/topic.ts'
+import type { AuthorizationVerdict, RecheckVerdict } from '#shared/rpc/authentication.ts'
+import type { AttachReply } from '#shared/rpc/backend-port.ts'
+import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
+import { Recipients } from '#shared/rpc/recipients.ts'
+import { type FakeClient, permitOf, rulesOf, Surroundings } from '../surroundings.contract.ts'
+
+const PINGREQ = Buffer.from([0xc0, 0])
+const reevaluate = { onUpdate: 'Reevaluate' } as const
+const unavailable = { is: 'unavailable', cause: 'out of reach' } as const
+
+function publish(topic: string, packetId = 0, qos = packetId === 0 ? 0 : 1, version: ProtocolVersion = 5): Buffer {
+  const message = newMessage(new Topic(topic, Buffer.from(topic)), Buffer.from('p'))
+  const shape = Object.assign(new PublishShape(), { qos, version })
+  const bytes = Buffer.alloc(publishFrameBytes(message, shape))
+  encodePublish(bytes, 0, message, shape, packetId)
+  return bytes
+}
+
+async function connected(world: Surroundings, options: ConnectOptions = {}, version: ProtocolVersion = 5): Promise<FakeClient> {
+  return (await world.connect(version, options)).forget()
+}
+
+async function many(world: Surroundings, count: number): Promise<FakeClient[]> {
+  return Promise.all(Array.from({ length: count }, () => connected(world)))
+}
+
+/** A message that the backend has sent off for the client. */
+function deliver(world: Surroundings, client: FakeClient, topic: string, packetId = 0, payloadBytes = 1): void {
+  const recipients = new Recipients()
+  recipients.add(client.connection.id, packetId === 0 ? 0 : 1, packetId, null)
+  world.frontend.deliver(newMessage(world.topics.fromName(topic), Buffer.alloc(payloadBytes)), recipients)
+  world.turn.run()
+}
+
+function restricts(world: Surroundings): readonly (readonly unknown[])[] {
+  return world.backend.calls.filter(([name]) => name === 'restrict')
+}
+
+/** The backend has stored the rights that it was told last. */
+async function restricted(world: Surroundings, client: FakeClient): Promise<void> {
+  world.frontend.subscribed(client.connection.id, restricts(world).at(-1)![1] as number, [])
+  await world.settled()
+}
+
+/** Answers of the authentication service that the test gives, oldest question first. */
+function byHand(world: Surroundings): (verdict: AuthorizationVerdict) => Promise<void> {
+  const waiting: ((verdict: AuthorizationVerdict) => void)[] = []
+  world.authentication.authorization = () => new Promise(resolve => waiting.push(resolve))
+  return async verdict => {
+    waiting.shift()!(verdict)
+    await world.settled()
+  }
+}
+
+const ended = (clients: readonly FakeClient[]): number => clients.filter(({ transport }) => transport.isEnded).length
+const topicsOf = (world: Surroundings): string[] => world.backend.published.map(({ message }) => message.topic.name)
+
+describe('other authorizations, mode Disconnect', () => {
+  test('all are held at once, then get DISCONNECT 0x98, evenly over the time; others are not touched', async () => {
+    const world = new Surroundings()
+    const clients = await many(world, 1_000)
+    const handler = world.frontend.onTransport
+    expect(handler).toBeDefined()
+    world.frontend.changeRules(world.port, rulesOf('1', '2', { disconnectWithinMs: 5_000 }))
+    expect(clients.every(({ connection, transport }) => connection.phase === 'held' && transport.isPaused)).toBe(true)
+    expect(world.backend.writableCalls.filter(({ isWritable }) => !isWritable)).toHaveLength(1_000)
+    const newcomer = await connected(world)
+    for (const client of clients) client.send(publish('t'))
+    for (const client of clients) deliver(world, client, 'x')
+    expect(world.backend.published).toEqual([])
+    const counts = [ended(clients)]
+    for (let second = 1; second <= 5; second++) {
+      world.pass(1_000)
+      counts.push(ended(clients))
+    }
+    expect(counts.map(count => Math.round(count / 100))).toEqual([0, 2, 4, 6, 8, 10])
+    for (const { packets } of clients) expect(packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.AdministrativeAction }])
+    expect(world.backend.detached.every(({ end }) => !end.discardWill)).toBe(true)
+    expect([newcomer.transport.isEnded, world.frontend.counters.endedByChange]).toEqual([false, 1_000])
+    newcomer.send(PINGREQ)
+    expect(newcomer.packets).toHaveLength(1)
+  })
+
+  test('no more than a few hundred end in one turn', async () => {
+    const world = new Surroundings()
+    const clients = await many(world, 600)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', { disconnectWithinMs: 0 }))
+    const counts: number[] = []
+    for (let turn = 0; turn < 4; turn++) {
+      world.frontend.endTurn()
+      counts.push(ended(clients))
+    }
+    expect(counts).toEqual([256, 512, 600, 600])
+  })
+
+  test('clients of other ports stay', async () => {
+    const world = new Surroundings()
+    const [here, there] = [await connected(world), await connected(world)]
+    Object.assign(there.connection, { port: { ...world.port } })
+    world.frontend.changeRules(world.port, rulesOf('1', '2'))
+    world.pass(6_000)
+    expect([here.transport.isEnded, there.transport.isEnded]).toEqual([true, false])
+  })
+
+  test('MQTT 3.1.1 is cut off', async () => {
+    const world = new Surroundings()
+    const client = await connected(world, {}, 4)
+    world.frontend.changeRules(world.port, rulesOf('1', '2'))
+    world.pass(100)
+    expect([client.bytes.length, client.transport.isEnded]).toEqual([0, true])
+  })
+
+  test('rules that come back in time let everybody go on', async () => {
+    const world = new Surroundings()
+    const clients = await many(world, 10)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', { disconnectWithinMs: 10_000 }))
+    world.pass(4_800)
+    clients[9]!.send(publish('t'))
+    expect([ended(clients), world.backend.published.length]).toEqual([5, 0])
+    world.frontend.changeRules(world.port, rulesOf('1', '1'))
+    world.pass(20_000)
+    expect([ended(clients), topicsOf(world)]).toEqual([5, ['t']])
+    expect(world.backend.writableCalls.at(-1)).toEqual({ connection: clients[9]!.connection.id, isWritable: true })
+  })
+
+  test('a further change does not put the end off', async () => {
+    const world = new Surroundings()
+    const clients = await many(world, 10)
+    for (let version = 2; version < 8; version++) {
+      world.frontend.changeRules(world.port, rulesOf('1', `${version}`, { disconnectWithinMs: 5_000 }))
+      world.pass(1_000)
+    }
+    expect(ended(clients)).toBe(10)
+  })
+
+  test('what was gathered before the change was sent before it; acknowledgements of then still come', async () => {
+    const world = new Surroundings()
+    const client = await connected(world)
+    client.arrive(Buffer.concat([PINGREQ, publish('a', 1)]))
+    world.frontend.changeRules(world.port, rulesOf('1', '2'))
+    expect(client.packets.map(({ cmd }) => cmd)).toEqual(['pingresp'])
+    world.frontend.acknowledged(client.connection.id, 0, ReasonCode.Success)
+    world.turn.run()
+    expect(client.packets.map(({ cmd }) => cmd)).toEqual(['pingresp', 'puback', 'disconnect'])
+  })
+})
+
+describe('authentication appears, goes or is another one', () => {
+  test.each([
+    ['appears', OPEN_TO_ALL, rulesOf('1', null, reevaluate)],
+    ['goes', rulesOf('1', '1'), { ...OPEN_TO_ALL, ...reevaluate }],
+  ])('%s: held, and DISCONNECT 0x98 even where nobody is to be disconnected', async (_, before, after) => {
+    const world = new Surroundings()
+    world.port.rules = before
+    const client = await connected(world)
+    world.frontend.changeRules(world.port, after)
+    expect(client.connection.phase).toBe('held')
+    world.pass(100)
+    expect(client.packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.AdministrativeAction }])
+  })
+})
+
+describe('other authorizations, mode Reevaluate', () => {
+  async function changed(): Promise<{ world: Surroundings; client: FakeClient; decide: ReturnType<typeof byHand> }> {
+    const world = new Surroundings()
+    world.authentication.permit = permitOf(['a', 'b'], ['in/#'])
+    const client = await connected(world)
+    const decide = byHand(world)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    return { world, client, decide }
+  }
+
+  test('held until the session has the new rights; then it goes on by them', async () => {
+    const { world, client, decide } = await changed()
+    client.send(publish('a'), publish('b'), PINGREQ)
+    expect(world.authentication.authorizeRequests).toMatchObject([
+      { authorizations: [{ version: '2' }], clientId: client.connection.clientId },
+    ])
+    await decide(world.authentication.allowed(permitOf(['b'], ['in/#'])))
+    expect([client.connection.phase, topicsOf(world), client.bytes.length]).toEqual(['held', [], 0])
+    await restricted(world, client)
+    expect([client.connection.phase, client.transport.isPaused, topicsOf(world)]).toEqual(['open', false, ['b']])
+    expect(client.packets).toMatchObject([{ cmd: 'pingresp' }])
+    expect(world.backend.writableCalls.map(({ isWritable }) => isWritable)).toEqual([true, false, true])
+    world.pass(60_000)
+    expect(client.transport.isEnded).toBe(false)
+  })
+
+  test('the topic that was allowed last is asked again', async () => {
+    const world = new Surroundings()
+    world.authentication.permit = permitOf(['a'])
+    const client = await connected(world)
+    client.send(publish('a'), publish('a'))
+    const decide = byHand(world)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    await decide(world.authentication.allowed(permitOf(['z'])))
+    await restricted(world, client)
+    client.send(publish('a', 7))
+    expect(topicsOf(world)).toEqual(['a', 'a'])
+    expect(client.packets).toMatchObject([{ cmd: 'puback', reasonCode: ReasonCode.NotAuthorized }])
+  })
+
+  test('may not be connected any more: DISCONNECT 0x98, and the policy is not told', async () => {
+    const { world, client, decide } = await changed()
+    await decide({ is: 'refused', cause: 'the policy says so' })
+    expect(client.packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.AdministrativeAction }])
+    expect(client.bytes.toString()).not.toContain('policy')
+    expect(world.refusals).toMatchObject([{ action: 'reauthorize', cause: 'the policy says so' }])
+  })
+
+  test('cannot be decided: asked again for 30 s, held all the time, then DISCONNECT 0x89', async () => {
+    const { world, client } = await changed()
+    world.authentication.authorization = () => Promise.resolve(unavailable)
+    await world.settled()
+    world.frontend.changeRules(world.port, rulesOf('1', '3', reevaluate))
+    for (let tenth = 0; tenth < 298; tenth++) {
+      world.pass(100)
+      await world.settled()
+    }
+    expect([client.connection.phase, client.bytes.length]).toEqual(['held', 0])
+    expect(world.authentication.authorizeRequests.length).toBeGreaterThan(4)
+    expect(world.authentication.authorizeRequests.length).toBeLessThan(10)
+    world.pass(500)
+    expect(client.packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.ServerBusy }])
+  })
+
+  test('cannot be decided at first, then it can', async () => {
+    const { world, client, decide } = await changed()
+    await decide(unavailable)
+    world.pass(1_200)
+    await decide(world.authentication.allowed(null))
+    expect([client.connection.phase, client.connection.permit, restricts(world)]).toEqual(['open', null, []])
+  })
+
+  test('the newest rules count: an answer about those in between is not used', async () => {
+    const { world, client, decide } = await changed()
+    world.frontend.changeRules(world.port, rulesOf('1', '3', reevaluate))
+    await decide(world.authentication.allowed(permitOf(['second'])))
+    expect([client.connection.phase, restricts(world)]).toEqual(['held', []])
+    await decide(world.authentication.allowed(permitOf(['third'])))
+    world.frontend.changeRules(world.port, rulesOf('1', '4', reevaluate))
+    // Rights of the third version are stored when those of the fourth are asked for.
+    await restricted(world, client)
+    expect(client.connection.phase).toBe('held')
+    await decide(world.authentication.allowed(permitOf(['fourth'])))
+    await restricted(world, client)
+    client.send(publish('third'), publish('fourth'))
+    expect(topicsOf(world)).toEqual(['fourth'])
+  })
+
+  test('Disconnect after Reevaluate: it ends', async () => {
+    const { world, client, decide } = await changed()
+    world.frontend.changeRules(world.port, rulesOf('1', '3'))
+    await decide(world.authentication.allowed(null))
+    world.pass(200)
+    expect(client.packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.AdministrativeAction }])
+  })
+
+  test('100 questions at a time, for however many', async () => {
+    const world = new Surroundings()
+    const clients = await many(world, 250)
+    const decide = byHand(world)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    expect(world.authentication.authorizeRequests).toHaveLength(100)
+    for (let answered = 0; answered < 250; answered++) await decide(world.authentication.allowed(null))
+    expect([world.authentication.authorizeRequests.length, clients.filter(({ connection }) => connection.phase === 'open').length]).toEqual(
+      [250, 250],
+    )
+  })
+
+  test('Keep Alive does not run against one that is held; an expired credential does', async () => {
+    const world = new Surroundings()
+    world.authentication.verdict = () => Promise.resolve(world.authentication.accepted({ expiresMs: world.clock.wallMs() + 20_000 }))
+    const client = await connected(world, { keepAlive: 5 })
+    byHand(world)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    world.pass(19_800)
+    expect(client.transport.isEnded).toBe(false)
+    world.pass(400)
+    expect([client.transport.isEnded, client.bytes.length]).toEqual([true, 0])
+  })
+
+  test('one that leaves while it is held is forgotten', async () => {
+    const { world, client, decide } = await changed()
+    client.transport.cut()
+    await decide(world.authentication.allowed(permitOf(['b'])))
+    world.pass(40_000)
+    expect([restricts(world).length, world.backend.detached.length, world.frontend.counters.connectionsOpen]).toEqual([0, 1, 0])
+  })
+
+  test('taken over while it is held', async () => {
+    const { world, client, decide } = await changed()
+    world.frontend.disconnect(client.connection.id, ReasonCode.SessionTakenOver, '')
+    await decide(world.authentication.allowed(permitOf(['b'])))
+    expect(client.packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.SessionTakenOver }])
+    expect(restricts(world)).toEqual([])
+  })
+
+  test('a socket that drains while it is held does not make it readable', async () => {
+    const world = new Surroundings()
+    const client = await connected(world)
+    client.transport.stall()
+    deliver(world, client, 'big', 0, 100_000)
+    const decide = byHand(world)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    client.transport.drain()
+    client.transport.handler?.onDrain()
+    client.send(publish('a'))
+    expect([topicsOf(world), client.transport.isPaused]).toEqual([[], true])
+    await decide(world.authentication.allowed(null))
+    expect([topicsOf(world), client.transport.isPaused]).toEqual([['a'], false])
+    expect(world.backend.writableCalls.at(-1)?.isWritable).toBe(true)
+  })
+})
+
+describe('what was on its way when a connection was held', () => {
+  async function held(
+    version: ProtocolVersion = 5,
+  ): Promise<{ world: Surroundings; client: FakeClient; release: (subscribe: string[], publishes?: string[]) => Promise<void> }> {
+    const world = new Surroundings()
+    world.authentication.permit = permitOf(['#'])
+    const client = await connected(world, {}, version)
+    const release = async (subscribe: string[], publishes: string[] = ['#']): Promise<void> => {
+      await decide(world.authentication.allowed(permitOf(publishes, subscribe)))
+      await restricted(world, client)
+    }
+    client.send(publish('half', 5, 2, version))
+    world.frontend.acknowledged(client.connection.id, 0, ReasonCode.Success)
+    world.turn.run()
+    client.forget()
+    const decide = byHand(world)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    return { world, client, release }
+  }
+
+  test('messages of QoS 1 and 2 wait and go out if they may; others count as acknowledged; QoS 0 is dropped', async () => {
+    const { world, client, release } = await held()
+    deliver(world, client, 'in/1', 1)
+    deliver(world, client, 'out/2', 2)
+    deliver(world, client, 'in/3')
+    expect([client.bytes.length, world.frontend.counters.qos0DroppedOutgoing]).toEqual([0, 1])
+    await release(['in/#'])
+    expect(client.packets).toMatchObject([{ cmd: 'publish', topic: 'in/1', messageId: 1 }])
+    expect(world.backend.calls).toContainEqual(['puback', 2])
+  })
+
+  test('more than 1 MiB of them: disconnected, as the session has them', async () => {
+    const { world, client } = await held()
+    deliver(world, client, 'in/1', 1, 600_000)
+    expect(client.transport.isEnded).toBe(false)
+    deliver(world, client, 'in/1', 2, 600_000)
+    expect(client.packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.ServerBusy }])
+  })
+
+  test('a QoS 2 exchange that was half done is finished, in both directions', async () => {
+    const { world, client, release } = await held()
+    world.frontend.released(client.connection.id, 9, ReasonCode.Success)
+    client.send(Buffer.from([0x62, 2, 0, 5]))
+    expect([client.bytes.length, world.backend.calls]).toEqual([0, []])
+    await release(['#'], ['other'])
+    expect(client.packets).toMatchObject([{ cmd: 'pubrel', messageId: 9 }])
+    const [, ticket] = world.backend.calls.find(([name]) => name === 'release')!
+    world.frontend.acknowledged(client.connection.id, ticket as number, ReasonCode.Success)
+    world.turn.run()
+    expect(client.packets.at(-1)).toMatchObject({ cmd: 'pubcomp', messageId: 5 })
+    // The right to begin another one has gone.
+    client.send(publish('half', 6, 2))
+    expect(client.packets.at(-1)).toMatchObject({ cmd: 'pubrec', messageId: 6, reasonCode: ReasonCode.NotAuthorized })
+  })
+
+  test.each([
+    [5, ['a'], ['a'], ReasonCode.Success],
+    [5, ['b'], [], ReasonCode.NotAuthorized],
+    [4, ['b'], [], undefined],
+  ] as const)(
+    'a publish that waits for a SUBACK is judged by the new rights: MQTT %i, may publish %s',
+    async (version, may, published, reason) => {
+      const world = new Surroundings({}, { holdsPublishesForSubscribe: true })
+      world.authentication.permit = permitOf(['#'])
+      const client = await connected(world, {}, version)
+      client.send(encodeSubscribe(version, 1, [{ filter: 'x' }]), publish('a', 2, 1, version))
+      const decide = byHand(world)
+      world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+      world.frontend.subscribed(client.connection.id, 0, [0])
+      expect(topicsOf(world)).toEqual([])
+      await decide(world.authentication.allowed(permitOf([...may])))
+      await restricted(world, client)
+      expect(topicsOf(world)).toEqual(published)
+      if (published.length > 0) world.frontend.acknowledged(client.connection.id, 1, ReasonCode.Success)
+      world.turn.run()
+      expect(client.packets).toMatchObject([
+        { cmd: 'suback' },
+        { cmd: 'puback', messageId: 2, ...(reason !== undefined && { reasonCode: reason }) },
+      ])
+    },
+  )
+})
+
+describe('another version of the authentication, or something behind it', () => {
+  function rechecks(world: Surroundings, verdict: RecheckVerdict): void {
+    world.authentication.recheckVerdict = () => Promise.resolve(verdict)
+  }
+
+  test('each client is rechecked, spread over the time, and goes on meanwhile; DISCONNECT 0x87 for whom it would not let in', async () => {
+    const world = new Surroundings()
+    world.authentication.verdict = ({ clientId }) => Promise.resolve(world.authentication.accepted({ proof: Buffer.from(clientId) }))
+    const clients = await many(world, 50)
+    world.authentication.recheckVerdict = ({ proof, clientId }) =>
+      Promise.resolve(
+        Buffer.from(proof).toString() === clientId && clientId.endsWith('7')
+          ? { is: 'refused', cause: 'the policy says so' }
+          : { is: 'holds' },
+      )
+    world.frontend.changeRules(world.port, rulesOf('2', '1'))
+    for (const client of clients) client.send(publish('t'))
+    expect(world.backend.published).toHaveLength(50)
+    const counts: number[] = []
+    for (let second = 0; second < 5; second++) {
+      world.pass(1_000)
+      counts.push(world.authentication.recheckRequests.length)
+    }
+    await world.settled()
+    expect(counts.map(count => Math.round(count / 10))).toEqual([1, 2, 3, 4, 5])
+    expect(ended(clients)).toBe(5)
+    const lost = clients.find(({ transport }) => transport.isEnded)!
+    expect(lost.packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.NotAuthorized }])
+    expect(lost.bytes.toString()).not.toContain('policy')
+    world.pass(60_000)
+    expect(world.authentication.recheckRequests).toHaveLength(50)
+  })
+
+  test('cannot be decided: asked again ever more seldom, for as long as the client is there', async () => {
+    const world = new Surroundings({ serverKeepAliveSeconds: 0 })
+    const client = await connected(world)
+    rechecks(world, unavailable)
+    world.frontend.changeRules(world.port, rulesOf('2', '1'))
+    for (let second = 0; second < 400; second++) {
+      world.pass(1_000)
+      await world.settled()
+    }
+    expect(world.authentication.recheckRequests.length).toBeGreaterThan(8)
+    expect(world.authentication.recheckRequests.length).toBeLessThan(16)
+    expect(client.connection.phase).toBe('open')
+    rechecks(world, { is: 'refused', cause: '' })
+    world.pass(60_000)
+    await world.settled()
+    expect(client.transport.isEnded).toBe(true)
+  })
+
+  test('the service says that something behind it has changed: only those whom it let in', async () => {
+    const world = new Surroundings()
+    const client = await connected(world)
+    rechecks(world, { is: 'holds' })
+    world.authentication.changeBehind('another')
+    world.pass(6_000)
+    expect(world.authentication.recheckRequests).toEqual([])
+    world.authentication.changeBehind()
+    world.turn.run()
+    await world.settled()
+    world.authentication.changeBehind()
+    world.turn.run()
+    await world.settled()
+    expect(world.authentication.recheckRequests).toHaveLength(2)
+    world.pass(60_000)
+    expect([world.authentication.recheckRequests.length, client.transport.isEnded]).toEqual([2, false])
+  })
+
+  test('an answer to a question of before the last change is not used', async () => {
+    const world = new Surroundings()
+    const client = await connected(world)
+    const waiting: ((verdict: RecheckVerdict) => void)[] = []
+    world.authentication.recheckVerdict = () => new Promise(resolve => waiting.push(resolve))
+    world.authentication.changeBehind()
+    world.turn.run()
+    world.authentication.changeBehind()
+    world.turn.run()
+    waiting[0]!({ is: 'holds' })
+    await world.settled()
+    waiting[1]!({ is: 'refused', cause: '' })
+    await world.settled()
+    expect(client.transport.isEnded).toBe(true)
+  })
+
+  test('with other authorizations as well: new rights first, then the recheck', async () => {
+    const world = new Surroundings()
+    const client = await connected(world)
+    const decide = byHand(world)
+    rechecks(world, { is: 'holds' })
+    world.frontend.changeRules(world.port, rulesOf('2', '2', reevaluate))
+    expect([client.connection.phase, world.authentication.recheckRequests.length]).toEqual(['held', 0])
+    await decide(world.authentication.allowed(null))
+    expect([client.connection.phase, world.authentication.recheckRequests.length]).toEqual(['open', 1])
+    expect(client.connection.duty).toBeNull()
+    expect(client.connection.grant?.policy).toEqual(world.port.rules.policy)
+  })
+
+  test('one that was authenticated while it changed is rechecked when it is there', async () => {
+    const world = new Surroundings()
+    world.authentication.verdict = () => {
+      world.authentication.changeBehind()
+      return Promise.resolve(world.authentication.accepted())
+    }
+    rechecks(world, { is: 'refused', cause: '' })
+    const client = await world.connect()
+    await world.settled()
+    expect(client.packets).toMatchObject([{ cmd: 'connack' }, { cmd: 'disconnect', reasonCode: ReasonCode.NotAuthorized }])
+  })
+})
+
+describe('while CONNECT is under way', () => {
+  test('rules that change between the verdict and CONNACK: it opens and is dealt with as the others', async () => {
+    for (const onUpdate of ['Disconnect', 'Reevaluate'] as const) {
+      const world = new Surroundings()
+      world.authentication.permit = permitOf(['a'])
+      let attached: (reply: AttachReply) => void = () => {}
+      world.backend.attach = () => new Promise(resolve => (attached = resolve))
+      const decide = byHand(world)
+      const client = world.open()
+      client.send(encodeConnect(5, 'c'), publish('a'))
+      await world.settled()
+      world.frontend.changeRules(world.port, rulesOf('1', '2', { onUpdate }))
+      attached({ is: 'attached', session: 1, sessionPresent: false })
+      await world.settled()
+      expect(topicsOf(world)).toEqual([])
+      if (onUpdate === 'Disconnect') {
+        expect(client.packets).toMatchObject([
+          { cmd: 'connack', reasonCode: 0 },
+          { cmd: 'disconnect', reasonCode: ReasonCode.AdministrativeAction },
+        ])
+        continue
+      }
+      await decide(world.authentication.allowed(permitOf(['b'])))
+      await restricted(world, client)
+      expect([client.connection.phase, topicsOf(world)]).toEqual(['open', []])
+    }
+  })
+})
+
+describe('a port that is gone', () => {
+  test('its clients get DISCONNECT 0x98, spread; who comes in late goes at once', async () => {
+    const world = new Surroundings()
+    let attached: (reply: AttachReply) => void = () => {}
+    const clients = await many(world, 10)
+    world.backend.attach = () => new Promise(resolve => (attached = resolve))
+    const late = await connected(world)
+    world.frontend.portClosed(world.port)
+    world.pass(2_500)
+    expect(ended(clients)).toBeGreaterThanOrEqual(5)
+    expect(ended(clients)).toBeLessThan(7)
+    const last = clients[9]!
+    last.send(publish('t'))
+    expect(world.backend.published).toHaveLength(1)
+    attached({ is: 'attached', session: 1, sessionPresent: false })
+    await world.settled()
+    expect(late.packets).toMatchObject([{ cmd: 'connack' }, { cmd: 'disconnect', reasonCode: ReasonCode.AdministrativeAction }])
+    world.pass(2_600)
+    expect(ended(clients)).toBe(10)
+  })
+})
