@@ -212,14 +212,20 @@ function keyCases(lab: CertificateLab): readonly ChainCase[] {
 
 function constraintCases(lab: CertificateLab): readonly ChainCase[] {
   const { root } = family(lab, 'EC', 'constraints')
+  const authorities = new Map<string, IssuedCertificate>()
+  const authorityWith = (constraints: string): IssuedCertificate => {
+    const extensions = [...AUTHORITY_EXTENSIONS, ...constraints.split('\n')]
+    const made = authorities.get(constraints) ?? lab.authority('/CN=constrained', { issuer: root, extensions })
+    authorities.set(constraints, made)
+    return made
+  }
   const under = (
     constraints: string,
     extra: readonly string[],
     subject: string,
     isGood: boolean,
-    more: Partial<ChainCase> = {},
   ): ChainCase => {
-    const middle = lab.authority('/CN=constrained', { issuer: root, extensions: [...AUTHORITY_EXTENSIONS, ...constraints.split('\n')] })
+    const middle = authorityWith(constraints)
     const leaf = lab.issue({ subject, issuer: middle, extensions: [...CLIENT_EXTENSIONS, ...extra] })
     const verdict = isGood ? 'trusted' : 'refused'
     return {
@@ -227,7 +233,6 @@ function constraintCases(lab: CertificateLab): readonly ChainCase[] {
       presented: [leaf, middle],
       anchors: [root],
       verdict,
-      ...more,
     }
   }
   const names = (text: string): readonly string[] => [`subjectAltName=${text}`]
