@@ -137,7 +137,7 @@ export class ClusterProcesses implements ChildListener {
       case 'backends':
         return [port('rpc'), port('metrics'), `--redundancy-factor=${redundancyFactor}`, `--persistence=${persistence}`]
       case 'authsvcs':
-        return [port('metrics')]
+        return [port('rpc'), port('metrics')]
     }
   }
 

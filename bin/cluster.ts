@@ -158,7 +158,7 @@ class LocalCluster {
       JSON.stringify({
         frontends,
         backends: processes.backends.map(({ pid, state }) => ({ pid, rpc: state?.rpc ?? '', metrics: state?.metrics ?? '' })),
-        authsvcs: processes.authsvcs.map(({ pid, state }) => ({ pid, metrics: state?.metrics ?? '' })),
+        authsvcs: processes.authsvcs.map(({ pid, state }) => ({ pid, rpc: state?.rpc ?? '', metrics: state?.metrics ?? '' })),
         redis:
           redis === null
             ? this.#redis.map(({ pid, port, plan }) => ({

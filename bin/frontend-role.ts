@@ -28,7 +28,11 @@ import { Ticker } from './ticker.ts'
 const TOPICS_CACHED_MAX = 131_072
 
 /** One frontend process: the connections of its clients, and links to all backends. Its ports open once every shard has an owner. */
-export async function startFrontendRole(live: LiveSettings<FrontendRoleSettings>, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
+export async function startFrontendRole(
+  live: LiveSettings<FrontendRoleSettings>,
+  log: Log,
+  metrics: MetricsRegistry,
+): Promise<RunningRole> {
   const role = new FrontendRole(live, log, metrics)
   role.start()
   return Promise.resolve(role)

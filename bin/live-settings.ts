@@ -1,8 +1,9 @@
 import { resourceOrigin } from '#shared/config/resource-origin.ts'
 import type { SettingsGroup } from '#shared/config/settings-page.ts'
-import type { ResourceSnapshot, ResourceSource } from '#shared/resources/resource-snapshot.ts'
+import type { ResourceSnapshot, ResourceSource, ResourceStatus } from '#shared/resources/resource-snapshot.ts'
 import { SettingsError } from '#shared/config/settings-error.ts'
 import type { Log, LogLevel, ProcessLog } from '#shared/telemetry/log.ts'
+import { Kubernetes } from './kubernetes.ts'
 import { openSource } from './resource-source.ts'
 
 export interface LoadedSettings<S> {
@@ -13,6 +14,8 @@ export interface LoadedSettings<S> {
 
 /** Settings of a process that follow its resources: an update that cannot be used is refused as a whole, and what was in force stays. */
 export class LiveSettings<S> {
+  /** The API server of this process. */
+  readonly kubernetes: Kubernetes
   readonly #source: ResourceSource | null
   readonly #load: (snapshot: ResourceSnapshot | null) => LoadedSettings<S>
   readonly #log: Log
@@ -21,9 +24,16 @@ export class LiveSettings<S> {
   /** Of the update that was refused last, until a later one is taken. */
   #refusal: readonly string[] = []
   #warned = new Set<string>()
+  readonly #listeners = new Set<(settings: S, snapshot: ResourceSnapshot) => void>()
 
   /** @throws {SettingsError} what the process is told cannot be used */
-  constructor(source: ResourceSource | null, load: (snapshot: ResourceSnapshot | null) => LoadedSettings<S>, log: Log) {
+  constructor(
+    kubernetes: Kubernetes,
+    source: ResourceSource | null,
+    load: (snapshot: ResourceSnapshot | null) => LoadedSettings<S>,
+    log: Log,
+  ) {
+    this.kubernetes = kubernetes
     this.#source = source
     this.#load = load
     this.#log = log
@@ -31,6 +41,7 @@ export class LiveSettings<S> {
     const { settings, warnings } = load(this.#snapshot)
     this.#settings = settings
     this.#warn(warnings)
+    source?.listen({ onSnapshot: changed => this.#change(changed), onRefused: faults => this.#refuse(faults) })
   }
 
   get settings(): S {
@@ -42,26 +53,27 @@ export class LiveSettings<S> {
     return this.#snapshot
   }
 
-  /** Calls with every later state of both. What it throws is a fault of ours and is logged. */
-  listen(onChange: (settings: S, snapshot: ResourceSnapshot) => void): () => void {
-    if (this.#source === null) return () => undefined
-    return this.#source.listen({
-      onSnapshot: snapshot => this.#change(snapshot, onChange),
-      onRefused: faults => this.#refuse(faults),
-    })
+  /** Calls with every later state of both, in the order of listening. */
+  listen(onChange: (settings: S, snapshot: ResourceSnapshot) => void): void {
+    this.#listeners.add(onChange)
   }
 
   /** Why what stands in the resources is not what is in force. */
   impaired(): readonly string[] {
-    const { impaired = [] } = { impaired: this.#source?.impaired() }
-    return [...new Set([...impaired, ...this.#refusal])]
+    return [...new Set([...(this.#source?.impaired() ?? []), ...this.#refusal])]
+  }
+
+  /** Says in the status of a resource how it is; elsewhere than in Kubernetes nobody reads it. */
+  report(status: ResourceStatus): void {
+    this.#source?.report(status)
   }
 
   async stop(): Promise<void> {
     await this.#source?.stop()
+    await this.kubernetes.close()
   }
 
-  #change(snapshot: ResourceSnapshot, onChange: (settings: S, snapshot: ResourceSnapshot) => void): void {
+  #change(snapshot: ResourceSnapshot): void {
     let loaded: LoadedSettings<S>
     try {
       loaded = this.#load(snapshot)
@@ -74,7 +86,7 @@ export class LiveSettings<S> {
     this.#snapshot = snapshot
     this.#warn(loaded.warnings)
     this.#log.info('resources_changed')
-    onChange(loaded.settings, snapshot)
+    for (const onChange of this.#listeners) onChange(loaded.settings, snapshot)
   }
 
   #refuse(faults: readonly string[]): void {
@@ -100,8 +112,9 @@ export async function openLiveSettings<S extends { readonly logLevel: LogLevel }
   log: ProcessLog,
   load: (snapshot: ResourceSnapshot | null) => LoadedSettings<S>,
 ): Promise<LiveSettings<S>> {
-  const source = await openSource(resourceOrigin(groups, args, process.env), log)
-  const live = new LiveSettings(source, load, log)
+  const kubernetes = new Kubernetes(process.env)
+  const source = await openSource(resourceOrigin(groups, args, process.env), kubernetes, log)
+  const live = new LiveSettings(kubernetes, source, load, log)
   log.setLevel(live.settings.logLevel)
   live.listen(({ logLevel }) => log.setLevel(logLevel))
   return live

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import packageJson from '../package.json' with { type: 'json' }
 import { noAuthentication } from '../authsvc/no-authentication.ts'
 import { Backend } from '../backend/backend.ts'
@@ -14,25 +15,34 @@ import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BrokerSettings } from '#shared/config/broker-settings.ts'
 import { TopicCache } from '#shared/mqtt/topic.ts'
+import type { ResourceSnapshot } from '#shared/resources/resource-snapshot.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import { MemoryWatch, processMemory, type WatchedMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
+import { adoptLimits } from './adopt-limits.ts'
 import { ClientPorts } from './client-ports.ts'
+import type { LiveSettings } from './live-settings.ts'
+import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
+import { closedByFault } from './closed-by-fault.ts'
 import type { RunningRole } from './running-role.ts'
 import { registerBrokerMetrics, registerListenerMetrics } from './broker-metrics.ts'
 import { Ticker } from './ticker.ts'
+import { willJudgeOf } from './will-judging.ts'
 
 /** Topics whose bytes are known in this process, so that a message makes no string. */
 const TOPICS_CACHED_MAX = 131_072
 
+/** What is sealed is given to clients of this process alone, and is worth nothing when it ends. */
+const SEALING_SECRET_BYTES = 32
+
 /**
- * One process: frontend, backend and store wired by function calls.
+ * One process: frontend, backend, authentication and store wired by function calls.
  * @throws {ListenError} a port cannot be opened
  * @throws {StoreError} the store cannot be used
  */
-export async function startStandalone(settings: BrokerSettings, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
-  const standalone = await Standalone.open(settings, log)
+export async function startStandalone(live: LiveSettings<BrokerSettings>, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
+  const standalone = await Standalone.open(live, log)
   try {
     await standalone.listen()
   } catch (error) {
@@ -50,30 +60,46 @@ async function openStore(settings: BrokerSettings): Promise<ShardStore> {
   return openLmdbStore({ directory: settings.dataDirectory, shardCount, clusterName: 'standalone', level: settings.durability })
 }
 
+/** What a standalone broker is put together from. */
+interface Parts {
+  readonly live: LiveSettings<BrokerSettings>
+  readonly log: RateLimitedLog
+  readonly backend: Backend
+  readonly frontend: Frontend
+  /** Null without resources: nothing could ask for it. */
+  readonly authentication: OwnAuthentication | null
+  readonly memory: WatchedMemory
+}
+
 class Standalone implements RunningRole {
   readonly backend: Backend
   readonly frontend: Frontend
   /** No other process has anything to say to this one. */
   readonly rpc = null
+  readonly #live: LiveSettings<BrokerSettings>
   readonly #settings: BrokerSettings
   readonly #log: RateLimitedLog
+  readonly #authentication: OwnAuthentication | null
   readonly #ports: ClientPorts
   readonly #startedMs = systemClock.wallMs()
   readonly #memoryWatch: MemoryWatch
   readonly #ticker: Ticker
   #sinceSysTopicsSeconds = 0
 
-  private constructor(settings: BrokerSettings, log: RateLimitedLog, backend: Backend, frontend: Frontend, memory: WatchedMemory) {
-    this.#settings = settings
+  private constructor({ live, log, backend, frontend, authentication, memory }: Parts) {
+    this.#live = live
+    this.#settings = live.settings
     this.#log = log
     this.backend = backend
     this.frontend = frontend
-    this.#ports = new ClientPorts({ frontend, limits: settings.limits, log, reusePort: false, ticketKeys: () => null })
+    this.#authentication = authentication
+    this.#ports = new ClientPorts({ frontend, limits: live.settings.limits, log, reusePort: false, ticketKeys: () => null })
     this.#memoryWatch = new MemoryWatch(backend.engine.watermarkBytes, memory)
     this.#ticker = this.#startTicking()
   }
 
-  static async open(settings: BrokerSettings, log: Log): Promise<Standalone> {
+  static async open(live: LiveSettings<BrokerSettings>, log: Log): Promise<Standalone> {
+    const { settings } = live
     const clientLog = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
     const topics = new TopicCache({ topicsMax: TOPICS_CACHED_MAX, levelsMax: settings.limits.topicLevelsMax })
     const steps: (() => void)[] = []
@@ -89,14 +115,17 @@ class Standalone implements RunningRole {
       topics,
       log: clientLog,
       onFailure: error => log.error('store_failed', { error }),
+      willJudge: willJudgeOf(live),
     }).catch(async (error: unknown) => {
       await store.close()
       throw error
     })
+    const authentication =
+      live.snapshot === null ? null : openAuthentication(settings.limits, randomBytes(SEALING_SECRET_BYTES), live.kubernetes, clientLog)
     const frontend = new Frontend({
       settings: settings.limits,
       backend,
-      authentication: noAuthentication,
+      authentication: authentication?.service ?? noAuthentication,
       clock: systemClock,
       random: systemRandom,
       turn,
@@ -104,11 +133,14 @@ class Standalone implements RunningRole {
       log: clientLog,
     })
     steps.push(backend.endTurn, frontend.endTurn)
-    return new Standalone(settings, clientLog, backend, frontend, memory)
+    return new Standalone({ live, log: clientLog, backend, frontend, authentication, memory })
   }
 
   async listen(): Promise<void> {
-    await this.#ports.open(this.#settings.ports)
+    const { snapshot, settings } = this.#live
+    if (snapshot !== null) this.#authentication?.service.apply(snapshot)
+    await this.#ports.open(this.#usable(settings))
+    this.#live.listen((changed, next) => this.#onChange(changed, next))
     if (this.#settings.limits.sysTopicIntervalSeconds > 0) this.#publishSysTopics()
   }
 
@@ -121,7 +153,7 @@ class Standalone implements RunningRole {
   }
 
   impaired(): readonly string[] {
-    return this.#ports.impaired()
+    return [...this.#live.impaired(), ...(this.#authentication?.service.impaired() ?? []), ...this.#ports.impaired()]
   }
 
   status(): ReturnType<RunningRole['status']> {
@@ -137,13 +169,26 @@ class Standalone implements RunningRole {
   }
 
   async drain(): Promise<void> {
+    await this.#live.stop()
     await this.#ports.stopAccepting()
     const { drainDisconnectsPerSecond, drainTimeoutMs } = this.#settings.limits
     await drainConnections(this.frontend, { perSecond: drainDisconnectsPerSecond, withinMs: drainTimeoutMs }, systemTimers)
     this.#ticker.stop()
     await this.#ports.close()
+    await this.#authentication?.close()
     await this.backend.close()
     this.#log.flush()
+  }
+
+  /** Who judges comes first: a port that opens must find its methods. */
+  #onChange(settings: BrokerSettings, snapshot: ResourceSnapshot): void {
+    this.#authentication?.service.apply(snapshot)
+    adoptLimits(this.#settings.limits, settings.limits, this.#log)
+    void this.#ports.apply(this.#usable(settings))
+  }
+
+  #usable({ ports }: BrokerSettings): BrokerSettings['ports'] {
+    return closedByFault(ports, name => this.#authentication?.service.faultOf(name) ?? null)
   }
 
   #startTicking(): Ticker {

@@ -256,6 +256,27 @@ export const limitSettings = {
     unit: 'connections/s',
     help: 'How fast clients are disconnected while draining, so that they do not all arrive elsewhere at once; faster when drainTimeoutMs demands it.',
   }),
+  authWorkerThreads: int({
+    default: 0,
+    min: 0,
+    max: 64,
+    unit: 'threads',
+    help: 'Threads of an authentication service for certificates, password hashes and tokens. 0: one less than there are processors, at least 1, at most 4.',
+  }),
+  authWorkerQueueMax: int({
+    default: 2_000,
+    min: 1,
+    max: 1_000_000,
+    unit: 'tasks',
+    help: 'Tasks that wait for one of them; for the next one its client is told to come back later (0x88).',
+  }),
+  authRequestsMax: int({
+    default: 1_000,
+    min: 1,
+    max: 100_000,
+    unit: 'requests',
+    help: 'Authentications that run at a time in one authentication service; five times as many wait, beyond that clients are told to come back later (0x88).',
+  }),
   compatibility: choice({
     values: ['None', 'AzureIoTOperations'],
     default: 'None',

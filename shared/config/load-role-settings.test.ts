@@ -118,6 +118,20 @@ describe('a backend', () => {
   })
 })
 
+describe('an authsvc', () => {
+  const authsvc = (args: string) => loadAuthsvcSettings(words(`${REDIS} ${args}`), surroundings({}))
+
+  test('takes links where no backend of the same machine does', () => {
+    expect(authsvc('').settings).toMatchObject({ rpc: { host: '127.0.0.1', port: 7884 }, advertise: null })
+    expect(authsvc('--rpc unix:/run/a.sock').settings.rpc).toEqual({ path: '/run/a.sock' })
+  })
+
+  test('says which address others dial when it binds to all', () => {
+    expect(faults(() => authsvc('--rpc [::]:7884'))).toEqual([expect.stringContaining('--advertise says which one')])
+    expect(authsvc('--rpc [::]:7884 --advertise 10.0.0.7:0').settings.advertise).toEqual({ host: '10.0.0.7', port: 0 })
+  })
+})
+
 describe('mutual TLS of links', () => {
   test('takes a certificate for both ends only', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'millrace-test-'))

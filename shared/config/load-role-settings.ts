@@ -17,6 +17,7 @@ import {
 import type { RedisUrl } from './redis-url.ts'
 import {
   type AuthsvcRoleSettings,
+  authsvcSettings,
   type BackendRoleSettings,
   backendSettings,
   CLUSTER_KEY_LENGTH_MIN,
@@ -26,6 +27,7 @@ import {
   type MemberSettings,
   memberSettings,
   type RedisTlsFiles,
+  type RpcSettings,
   type RpcTls,
 } from './role-settings.ts'
 import type { Settings, ValuesOf } from './setting.ts'
@@ -38,7 +40,7 @@ const LIMITS: SettingsGroup = { title: 'Limits and behaviour, the same in every 
 /** The flags of each role, as help and docs list them. */
 export const FRONTEND_SETTINGS: readonly SettingsGroup[] = [{ title: 'Ports and workers', settings: frontendSettings }, MEMBERSHIP, LIMITS]
 export const BACKEND_SETTINGS: readonly SettingsGroup[] = [{ title: 'Port and state', settings: backendSettings }, MEMBERSHIP, LIMITS]
-export const AUTHSVC_SETTINGS: readonly SettingsGroup[] = [MEMBERSHIP, LIMITS]
+export const AUTHSVC_SETTINGS: readonly SettingsGroup[] = [{ title: 'Port', settings: authsvcSettings }, MEMBERSHIP, LIMITS]
 
 /** The environment may be one for all roles. */
 const ANY_ROLE: Settings = { ...frontendSettings, ...backendSettings, ...memberSettings, ...limitSettings }
@@ -69,15 +71,10 @@ export function loadFrontendSettings(args: readonly string[], surroundings: Role
 /** All that `millrace backend` is told. @throws {SettingsError} as above */
 export function loadBackendSettings(args: readonly string[], surroundings: RoleSurroundings): LoadedRole<BackendRoleSettings> {
   return load({ ...backendSettings, ...memberSettings, ...limitSettings }, args, surroundings, (values, member, { faults }) => {
-    const { rpc, advertise, redundancyFactor } = values
-    if (advertise === null && isEveryAddress(rpc))
-      faults.push('flag --rpc: binds to every address; --advertise says which one others shall dial')
-    if (advertise !== null && isEveryAddress(advertise))
-      faults.push('flag --advertise: nobody can dial that; give the address of this process')
+    const { redundancyFactor } = values
     return {
       ...member,
-      rpc,
-      advertise,
+      ...readRpc(values, faults),
       redundancyFactor,
       persistence: values.persistence ?? (redundancyFactor >= 2 ? 'replicated' : 'stored'),
     }
@@ -86,7 +83,18 @@ export function loadBackendSettings(args: readonly string[], surroundings: RoleS
 
 /** All that `millrace authsvc` is told. @throws {SettingsError} as above */
 export function loadAuthsvcSettings(args: readonly string[], surroundings: RoleSurroundings): LoadedRole<AuthsvcRoleSettings> {
-  return load({ ...memberSettings, ...limitSettings }, args, surroundings, (_, member) => member)
+  return load({ ...authsvcSettings, ...memberSettings, ...limitSettings }, args, surroundings, (values, member, { faults }) => ({
+    ...member,
+    ...readRpc(values, faults),
+  }))
+}
+
+function readRpc({ rpc, advertise }: ValuesOf<typeof authsvcSettings>, faults: string[]): RpcSettings {
+  if (advertise === null && isEveryAddress(rpc))
+    faults.push('flag --rpc: binds to every address; --advertise says which one others shall dial')
+  if (advertise !== null && isEveryAddress(advertise))
+    faults.push('flag --advertise: nobody can dial that; give the address of this process')
+  return { rpc, advertise }
 }
 
 /** Where the values of one role come from. */

@@ -155,6 +155,16 @@ export const backendSettings = {
   ...persistenceSettings,
 } as const
 
+/** Millrace authsvc: where it takes links. */
+export const authsvcSettings = {
+  rpc: rpcAddress({
+    default: { host: '127.0.0.1', port: 7_884 },
+    defaultText: '127.0.0.1:7884',
+    help: 'Where frontends reach this authentication service. Internal: never open it to clients.',
+  }),
+  advertise: backendSettings.advertise,
+} as const
+
 /** PEM texts of mutual TLS. */
 export interface RpcTls {
   readonly cert: string
@@ -193,13 +203,16 @@ export interface FrontendRoleSettings extends MemberSettings, Pick<BrokerSetting
   readonly reusePort: boolean
 }
 
-export interface BackendRoleSettings extends MemberSettings {
+/** Where a role takes links. */
+export interface RpcSettings {
   readonly rpc: LinkAddress
   /** Null: the address that was bound. Port 0: the port that was bound. */
   readonly advertise: LinkAddress | null
+}
+
+export interface BackendRoleSettings extends MemberSettings, RpcSettings {
   readonly redundancyFactor: number
   readonly persistence: Persistence
 }
 
-/** An authsvc authenticates nobody yet: it is a member and says how it is. */
-export type AuthsvcRoleSettings = MemberSettings
+export interface AuthsvcRoleSettings extends MemberSettings, RpcSettings {}
