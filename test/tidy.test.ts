@@ -89,6 +89,7 @@ describe('a breach is found', () => {
 
   test.each([
     ['shared/base/clock.ts', 'export const x = () => Date.now()'],
+    ['deploy/a.ts', 'export const x = () => Date.now()'],
     ['loadtest/a.ts', 'setTimeout(() => performance.now(), 1)'],
     ['frontend/a.test.ts', "import { x } from '#shared/testing/b.ts'; console.log(Math.random())"],
     ['frontend/a.ts', "import { setImmediate as nextTurn } from 'node:timers/promises'"],

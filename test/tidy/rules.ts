@@ -113,7 +113,8 @@ function resolveImport(from: string, specifier: string): string | null {
 
 function nodeBreaches(file: SourceFile, node: SyntaxNode): readonly string[] {
   const member = memberName(node)
-  const isEdge = file.path.startsWith('shared/base/') || file.top === 'loadtest'
+  // What is in deploy/ is there to be copied out: it has no shared/ to take a clock from.
+  const isEdge = file.path.startsWith('shared/base/') || file.top === 'loadtest' || file.top === 'deploy'
   const found: string[] = []
   if (!isEdge) {
     if (['Date.now', 'performance.now', 'process.hrtime', 'Math.random'].includes(member))
