@@ -21,6 +21,7 @@ import { RecordingLog } from '#shared/telemetry/log.ts'
 import { Backend } from './backend.ts'
 import type { BackendSettings } from './config.ts'
 import type { WillJudge } from './engine.ts'
+import type { PersistencePolicy } from './shard/persistence.ts'
 import type { ShardStore } from './store/shard-store.ts'
 import { LateStore } from './store/late-store.contract.ts'
 
@@ -124,6 +125,7 @@ export interface RigOptions {
   readonly shards?: number
   readonly clock?: ManualClock
   readonly willJudge?: WillJudge | null
+  readonly persistence?: PersistencePolicy
   /** Commits wait for `settle` or `store.complete`; by default they are stored at once. */
   readonly isLate?: boolean
 }
@@ -174,6 +176,7 @@ export class BackendRig {
       topics: new TopicCache({ topicsMax: 1_000, levelsMax: 128 }),
       log,
       willJudge: options.willJudge ?? null,
+      persistence: options.persistence ?? null,
       onFailure: error => failures.push(error),
     })
     if (store instanceof LateStore) store.isPrompt = options.isLate !== true
@@ -273,6 +276,7 @@ export interface ConnectOptions {
   readonly protocolVersion?: 3 | 4 | 5
   readonly will?: WillRequest | null
   readonly rights?: SessionRights | null
+  readonly isPersistenceRequested?: boolean
   /** False: the socket takes nothing until `writable(true)`. */
   readonly isWritable?: boolean
 }
@@ -312,6 +316,7 @@ export class RigClient {
       receiveMaximum: options.receiveMaximum ?? 65_535,
       will: options.will ?? null,
       rights: options.rights ?? null,
+      isPersistenceRequested: options.isPersistenceRequested ?? false,
     }
     return this.rig.backend.attach(request)
   }

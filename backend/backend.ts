@@ -20,6 +20,7 @@ import { onPublish, onRelease } from './handlers/publish.ts'
 import { onRestrict } from './handlers/restrict.ts'
 import { onSubscribe, onUnsubscribe } from './handlers/subscribe.ts'
 import { runReplays } from './queue/retained-replay.ts'
+import { dropUnchosen, type PersistencePolicy } from './shard/persistence.ts'
 import { finishRecovery, recoverShard } from './shard/recovery.ts'
 import { Snapshotter } from './shard/snapshotter.ts'
 
@@ -38,13 +39,15 @@ export class Backend implements BackendPort {
   }
 
   /**
-   * Reads every shard back and takes them over.
+   * Reads every shard back and takes them over. What `persistence` does not choose is dropped; without it all is kept.
    * @throws {StoreError} corrupt, newerFormat
    */
-  static async open(parts: EngineParts): Promise<Backend> {
+  static async open(parts: EngineParts & { readonly persistence?: PersistencePolicy | null }): Promise<Backend> {
     const backend = new Backend(parts)
     for (const shard of backend.engine.shards) shard.phase = 'serving'
     await Promise.all(backend.engine.shards.map(shard => recoverShard(backend.engine, shard)))
+    // Before Wills become due: what they leave is of this run.
+    if (parts.persistence) dropUnchosen(backend.engine, parts.persistence)
     finishRecovery(backend.engine)
     await backend.engine.journal.settled()
     return backend

@@ -38,6 +38,7 @@ function dumpSession(session: Session): unknown {
     clientId: session.clientId,
     number: session.number,
     version: session.protocolVersion,
+    isPersistenceRequested: session.isPersistenceRequested,
     expirySeconds: session.expirySeconds,
     disconnectedAtMs: session.disconnectedAtMs,
     nextSequence: session.nextSequence,

@@ -117,6 +117,7 @@ function bind(engine: Engine, session: Session, request: AttachRequest, permit: 
   session.disconnectedAtMs = 0
   session.expirySeconds = request.sessionExpirySeconds
   session.timer = engine.cancel(session.timer)
+  session.isPersistenceRequested ||= request.isPersistenceRequested ?? false
   session.outbox?.restart()
   setWill(engine, session, request.will === null ? null : { ...request.will, guard: request.rights?.willGuard ?? null })
   session.isRecorded = engine.journal.isDurable && (session.isRecorded || session.keepsMessages || session.will !== null)

@@ -1,5 +1,5 @@
 import type { Message } from '#shared/mqtt/message.ts'
-import { isOwnTopic } from '#shared/mqtt/topic.ts'
+import { isOwnTopic, type Topic } from '#shared/mqtt/topic.ts'
 import type { Engine } from '../engine.ts'
 import type { Publication } from '../publishing/publication.ts'
 import { writeRetained, writeRetainedGone } from '../shard/records.ts'
@@ -35,8 +35,7 @@ export function keepRetained(engine: Engine, publication: Publication): void {
   const { topic } = message
   const isOwn = isOwnTopic(topic.name)
   if (message.payloadLength === 0) {
-    if (removeRetained(engine, topic.name) && !isOwn && engine.journal.isDurable)
-      writeRetainedGone(journalOf(engine, topic.name), topic.utf8)
+    forgetRetained(engine, topic)
     return
   }
   const kept = publication.kept(engine)
@@ -74,6 +73,12 @@ export function removeRetained(engine: Engine, topicName: string): boolean {
   return true
 }
 
+/** Removed, and not to be found in the store any more. */
+export function forgetRetained(engine: Engine, topic: Topic): void {
+  const isThere = removeRetained(engine, topic.name)
+  if (isThere && !isOwnTopic(topic.name) && engine.journal.isDurable) writeRetainedGone(journalOf(engine, topic.name), topic.utf8)
+}
+
 /** A timer left behind would keep the message in memory until it is due, however often its topic is written meanwhile. */
 function forgetTimer(engine: Engine, message: Message): void {
   engine.cancel(engine.retainedTimers.get(message) ?? null)
@@ -92,8 +97,7 @@ function expireRetained(engine: Engine, message: Message): void {
     return
   }
   engine.counters.expiredMessages++
-  removeRetained(engine, topic.name)
-  if (engine.journal.isDurable) writeRetainedGone(journalOf(engine, topic.name), topic.utf8)
+  forgetRetained(engine, topic)
 }
 
 function journalOf(engine: Engine, topicName: string): ReturnType<Engine['journal']['writer']> {

@@ -72,6 +72,8 @@ export class Session {
   disconnectedAtMs = 0
   /** The journal knows it: it outlives its connection, or its Will must outlive the process. */
   isRecorded = false
+  /** It has asked for its queue to outlive the process, since it began. */
+  isPersistenceRequested = false
   hasEnded = false
   timer: TimerHandle | null = null
   willTimer: TimerHandle | null = null

@@ -1,8 +1,8 @@
 import type { Permit } from '#shared/authorization/permit.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
-import { WildcardTrie } from '#shared/mqtt/wildcard-trie.ts'
 import type { Engine } from '../engine.ts'
 import { cancelReplay } from '../queue/retained-replay.ts'
+import { FilterSet } from '../subscription/filter-set.ts'
 import { Record, writeNumbered, writeUnsubscribed } from '../shard/records.ts'
 import type { Delivery } from './delivery.ts'
 import { giveToAnother } from './ending.ts'
@@ -118,22 +118,4 @@ function remembered(known: Map<string, boolean>, key: string, judge: (key: strin
   let verdict = known.get(key)
   if (verdict === undefined) known.set(key, (verdict = judge(key)))
   return verdict
-}
-
-/** Topic Filters of one session, to be asked about topics in a time that does not grow with the messages that wait times the filters. */
-class FilterSet {
-  readonly #exact = new Set<string>()
-  readonly #wildcard = new WildcardTrie<true>()
-
-  add(filter: string): void {
-    if (filter.includes('+') || filter.includes('#')) this.#wildcard.set(filter, true)
-    else this.#exact.add(filter)
-  }
-
-  matches(topic: string): boolean {
-    if (this.#exact.has(topic)) return true
-    const found: true[] = []
-    this.#wildcard.collect(topic, found)
-    return found.length > 0
-  }
 }

@@ -146,6 +146,7 @@ test('an entry of the older format is read', async () => {
     frontend: '',
     connection: 0,
     isNew: false,
+    isPersistenceRequested: false,
   })
   writeSubscribed(writer, { session: 7, text: 'x', qos: 1, noLocal: false, retainAsPublished: false, identifier: 0 })
   const { engine } = await openOn(writer.take())

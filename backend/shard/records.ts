@@ -55,6 +55,7 @@ export interface SessionRecord {
   readonly frontend: string
   readonly connection: number
   readonly isNew: boolean
+  readonly isPersistenceRequested: boolean
 }
 
 /** A message on its way to other shards: kept until all have it. */
@@ -101,6 +102,8 @@ const PACKET_ID_MAX = 65_535
 const SESSION_HAS_WILL = 1
 const SESSION_IS_NEW = 2
 const SESSION_HAS_FRONTEND = 4
+/** Versions before that one pass over it: they keep every queue. */
+const SESSION_ASKS_PERSISTENCE = 8
 
 const TARGET_SHARDS = 0
 const TARGET_MEMBER = 1
@@ -123,7 +126,8 @@ export function writeSession(writer: ByteWriter, session: SessionRecord): void {
   writer.u8(
     (session.will === null ? 0 : SESSION_HAS_WILL) |
       (session.isNew ? SESSION_IS_NEW : 0) |
-      (session.frontend === '' ? 0 : SESSION_HAS_FRONTEND),
+      (session.frontend === '' ? 0 : SESSION_HAS_FRONTEND) |
+      (session.isPersistenceRequested ? SESSION_ASKS_PERSISTENCE : 0),
   )
   if (session.frontend !== '') {
     writer.text(session.frontend)
@@ -311,13 +315,16 @@ export function readTarget(reader: ByteReader): HandOverTarget {
   return { is: 'member', shard: reader.varint(), clientId: reader.text(), groupName: reader.text(), groupFilter: reader.text() }
 }
 
+type AttachmentRecord = Pick<SessionRecord, 'isNew' | 'isPersistenceRequested' | 'frontend' | 'connection'> & { readonly hasWill: boolean }
+
 /** What follows the next sequence of a Session record. */
-export function readAttachment(reader: ByteReader): { hasWill: boolean; isNew: boolean; frontend: string; connection: number } {
+export function readAttachment(reader: ByteReader): AttachmentRecord {
   const flags = reader.u8()
   const hasFrontend = (flags & SESSION_HAS_FRONTEND) !== 0
   return {
     hasWill: (flags & SESSION_HAS_WILL) !== 0,
     isNew: (flags & SESSION_IS_NEW) !== 0,
+    isPersistenceRequested: (flags & SESSION_ASKS_PERSISTENCE) !== 0,
     frontend: hasFrontend ? reader.text() : '',
     connection: hasFrontend ? reader.varint() : 0,
   }

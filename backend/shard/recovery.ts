@@ -141,8 +141,9 @@ export class ShardRecovery {
     session.disconnectedAtMs = reader.f64()
     session.nextSequence = Math.max(session.nextSequence, reader.varint())
     session.isRecorded = this.#engine.journal.isDurable
-    const { hasWill, isNew, frontend, connection } = readAttachment(reader)
+    const { hasWill, isNew, isPersistenceRequested, frontend, connection } = readAttachment(reader)
     session.isNew = isNew
+    session.isPersistenceRequested = isPersistenceRequested
     session.frontend = frontend
     session.connection = connection
     setWill(this.#engine, session, hasWill ? this.#will(reader) : null)

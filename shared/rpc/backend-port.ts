@@ -77,6 +77,11 @@ export interface AttachRequest {
   readonly will: WillRequest | null
   /** Null: it may do everything. Subscriptions that the session has and that are not allowed any more end before anything is sent. */
   readonly rights: SessionRights | null
+  /**
+   * It asks for its queue to outlive the process (User Property `aio-persistence: true` of CONNECT); the session remembers that to its
+   * end. Of meaning to a broker in one process alone: it does not go over a link.
+   */
+  readonly isPersistenceRequested?: boolean
 }
 
 /** What a client may do, as far as its session outlives the connection. */

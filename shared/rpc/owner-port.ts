@@ -90,7 +90,7 @@ export interface OwnerPort {
 export const NO_CONNECTION = 0
 
 /** With `rights`, only to a peer of PROTOCOL_VERSION_RIGHTS. */
-export interface RemoteAttach extends Omit<AttachRequest, 'frontend'> {}
+export interface RemoteAttach extends Omit<AttachRequest, 'frontend' | 'isPersistenceRequested'> {}
 
 /** What a frontend knows of a connected session; see `OwnerPort.resume`. */
 export interface ResumedSession {

@@ -1,0 +1,85 @@
+import { Glob, type GlobPart, literalPart } from '#shared/authorization/glob.ts'
+import { type Message, userProperty } from '#shared/mqtt/message.ts'
+import type { Engine } from '../engine.ts'
+import { forgetRetained } from '../queue/retained-store.ts'
+import { finish } from '../session/finish.ts'
+import { takeOut } from '../session/queue-limits.ts'
+import type { Session } from '../session/session.ts'
+import { FilterSet } from '../subscription/filter-set.ts'
+
+/** The User Property by which a client asks for what the policy would not keep, and its value. */
+const ASKS_NAME = 'aio-persistence'
+const ASKS_VALUE = 'true'
+
+/** What outlives a stop of the process (`spec.persistence` of the Broker resource); null: all of that kind does. */
+export interface PersistencePolicy {
+  /** Retained Messages. `topics` are Topic Filters; `dynamic`: also those whose PUBLISH asked for it by User Property. */
+  readonly retain: { readonly mode: PersistenceMode; readonly topics: readonly string[]; readonly dynamic: boolean } | null
+  /**
+   * Messages that wait in sessions for a Packet Identifier. `clientIds` may hold `*`; `dynamic`: also sessions whose CONNECT asked for it
+   * (AttachRequest.isPersistenceRequested).
+   */
+  readonly subscriberQueue: { readonly mode: PersistenceMode; readonly clientIds: readonly string[]; readonly dynamic: boolean } | null
+}
+
+export type PersistenceMode = 'All' | 'None' | 'Custom'
+
+/**
+ * The process starts, and every shard is read: what the policy does not choose is dropped, in the store as well, so that a later policy does not bring it
+ * back. Sessions, Subscriptions, Wills and what clients have not finished acknowledging stay.
+ */
+export function dropUnchosen(engine: Engine, { retain, subscriberQueue }: PersistencePolicy): void {
+  const before = engine.counters.notPersisted
+  if (retain !== null && retain.mode !== 'All') dropRetained(engine, chooserOfTopics(retain))
+  if (subscriberQueue !== null && subscriberQueue.mode !== 'All') dropQueues(engine, chooserOfSessions(subscriberQueue))
+  const dropped = engine.counters.notPersisted - before
+  if (dropped > 0) engine.log.info('not_persisted', { messages: dropped })
+}
+
+function dropRetained(engine: Engine, isChosen: (message: Message) => boolean): void {
+  for (const shard of engine.shards) {
+    for (const message of [...shard.retained].filter(each => !isChosen(each))) {
+      engine.counters.notPersisted++
+      forgetRetained(engine, message.topic)
+    }
+  }
+}
+
+function dropQueues(engine: Engine, isChosen: (session: Session) => boolean): void {
+  for (const shard of engine.shards) {
+    for (const session of shard.sessions.values()) {
+      if (session.outbox === null || isChosen(session)) continue
+      for (const delivery of takeOut(engine, session, session.outbox, () => true)) {
+        engine.counters.notPersisted++
+        finish(engine, session, delivery)
+      }
+    }
+  }
+}
+
+function chooserOfTopics({ mode, topics, dynamic }: NonNullable<PersistencePolicy['retain']>): (message: Message) => boolean {
+  if (mode === 'None') return () => false
+  const chosen = new FilterSet()
+  for (const filter of topics) chosen.add(filter)
+  return message => chosen.matches(message.topic.name) || (dynamic && userProperty(message, ASKS_NAME) === ASKS_VALUE)
+}
+
+function chooserOfSessions({ mode, clientIds, dynamic }: NonNullable<PersistencePolicy['subscriberQueue']>): (session: Session) => boolean {
+  if (mode === 'None') return () => false
+  const globs = clientIds.map(globOf)
+  return session => {
+    const clientId = Buffer.from(session.clientId)
+    // One that costs too much to compare is kept.
+    return (dynamic && session.isPersistenceRequested) || globs.some(glob => glob.matches(clientId, true))
+  }
+}
+
+/** `*` for any run of characters; everything else is literal. */
+function globOf(pattern: string): Glob {
+  const parts: GlobPart[] = []
+  pattern.split(/\*+/).forEach((text, index) => {
+    if (index > 0) parts.push({ is: 'any' })
+    if (text !== '') parts.push(literalPart(text))
+  })
+  return new Glob(parts)
+}
