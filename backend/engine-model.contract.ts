@@ -272,7 +272,7 @@ export class EngineModel {
   #withdraw({ session, rights }: ModelClient): () => void {
     if (session === null || rights === null) return () => {}
     const confirms: (() => void)[] = []
-    for (const filter of [...session.subscriptions.keys()]) {
+    for (const filter of session.subscriptions.keys()) {
       if (mayHave(rights, filter)) continue
       session.subscriptions.delete(filter)
       confirms.push(remember(session.durable, filter, NOT_SUBSCRIBED, NOT_SUBSCRIBED))
