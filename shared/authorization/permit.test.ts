@@ -6,7 +6,7 @@ import type { AuthorizationRule } from '../resources/broker-authorization.ts'
 import { DECISIONS_MAX, DecisionCache } from './decision-cache.ts'
 import { filtersOverlap } from './filters-overlap.ts'
 import { permitFor } from './permit-for.ts'
-import { PermitCache } from './permit-cache.ts'
+import { PERMIT_BYTES_MAX, PermitCache } from './permit-cache.ts'
 import { Permit, permitBytes, readPermit } from './permit.ts'
 import { compilePolicy } from './policy.ts'
 import type { Subject } from './template.ts'
@@ -245,6 +245,24 @@ describe('the bytes of a permit', () => {
     }
     expect(refused).toBeGreaterThan(bytes.length)
     fc.assert(fc.property(fc.uint8Array({ maxLength: 64 }), random => readOrRefuse(Buffer.concat([Buffer.of(1, 4), random])) >= 0))
+  })
+
+  test('that are many are not all kept, even of few permits', () => {
+    const cache = new PermitCache()
+    const publish = { filter: 'x'.repeat(60_000), isDenied: false, rule: 0 }
+    for (let index = 0; index < 1_200; index++) {
+      const parts = {
+        rules: [{ policy: 'p', index }],
+        publish: [publish],
+        subscribe: [],
+        keys: null,
+        isCached: true,
+        disconnectsRefused311: false,
+      }
+      cache.get(permitBytes(new Permit(parts)))
+      expect(cache.size * 60_000).toBeLessThanOrEqual(PERMIT_BYTES_MAX)
+    }
+    expect(cache.size).toBeGreaterThan(200)
   })
 
   test('give one Permit for one right, up to a limit', () => {

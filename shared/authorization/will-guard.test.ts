@@ -6,7 +6,7 @@ import type { BrokerAuthorizationSpec } from '../resources/broker-authorization.
 import type { Resource } from '../resources/resource-snapshot.ts'
 import { compilePolicy, type Policy } from './policy.ts'
 import { PolicyBook, PREVIOUS_MAX } from './policy-book.ts'
-import { GUARDED_PERMITS_MAX, readWillGuard, WillJudge, writeWillGuard } from './will-guard.ts'
+import { readWillGuard, WillJudge, writeWillGuard } from './will-guard.ts'
 
 function policy(name: string, topic: string): Policy {
   return compilePolicy(name, {
@@ -41,14 +41,6 @@ describe('a Will is judged when it is due', () => {
     expect(judge.mayPublish(Buffer.from([2, 0, 0, 0, 0]), 'x')).toBe(false)
     expect(judge.mayPublish(Buffer.concat([guard([]), Buffer.of(0)]), 'x')).toBe(false)
     for (let length = 0; length < guard(['p']).length; length++) expect(judge.mayPublish(guard(['p']).subarray(0, length), 'x')).toBe(false)
-  })
-
-  test('also when more clients than are remembered take turns', () => {
-    const judge = new WillJudge(() => policy('p', 'dead/{principal.clientId}'))
-    for (let round = 0; round < 2; round++) {
-      for (let i = 0; i <= GUARDED_PERMITS_MAX; i++) expect(judge.mayPublish(guard(['p'], `c${i}`), `dead/c${i}`)).toBe(true)
-    }
-    expect(judge.mayPublish(guard(['p'], 'c1'), 'dead/c2')).toBe(false)
   })
 
   test('a guard comes back as it was; other bytes are a guard or a ByteReaderError', () => {

@@ -1,7 +1,6 @@
 import { ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import { ByteWriter } from '#shared/base/byte-writer.ts'
 import { readCount } from '#shared/rpc/body-fields.ts'
-import type { Permit } from './permit.ts'
 import { permitFor } from './permit-for.ts'
 import type { Policy } from './policy.ts'
 import type { Subject } from './template.ts'
@@ -50,20 +49,12 @@ export function readWillGuard(bytes: Uint8Array): WillGuard {
   return { authorizations, clientId, userName, attributes }
 }
 
-/** Permits kept by a WillJudge; at the limit all are forgotten and made again. */
-export const GUARDED_PERMITS_MAX = 1_024
-
-interface Judged {
-  /** What `permit` was made of: other policies make another one. */
-  readonly policies: readonly Policy[]
-  readonly permit: Permit
-}
-
-/** Says when a Will is due whether its client might publish it now, by the policies of now. What cannot be read or found denies. */
+/**
+ * Says when a Will is due whether its client might publish it now, by the policies of now. What cannot be read or found denies.
+ * Nothing is kept: guards differ from client to client, and a permit is made in a few microseconds (permit.bench.ts).
+ */
 export class WillJudge {
   readonly #policyOf: (name: string) => Policy | null
-  /** Keys: the bytes of the guard as Latin-1. */
-  readonly #judged = new Map<string, Judged>()
 
   /** @param policyOf the BrokerAuthorization of this name that is in force; null: there is none */
   constructor(policyOf: (name: string) => Policy | null) {
@@ -75,18 +66,7 @@ export class WillJudge {
     if (read === null) return false
     if (read.authorizations.length === 0) return true
     const policies = read.authorizations.map(this.#policyOf)
-    if (!policies.every(policy => policy !== null)) return false
-    return this.#permitOf(guard, read, policies).mayPublish(topicName)
-  }
-
-  #permitOf(guard: Uint8Array, subject: Subject, policies: readonly Policy[]): Permit {
-    const key = Buffer.from(guard.buffer, guard.byteOffset, guard.byteLength).toString('latin1')
-    const known = this.#judged.get(key)
-    if (known !== undefined && known.policies.every((policy, index) => policy === policies[index])) return known.permit
-    const { permit } = permitFor(policies, subject)
-    if (this.#judged.size >= GUARDED_PERMITS_MAX) this.#judged.clear()
-    this.#judged.set(key, { policies, permit })
-    return permit
+    return policies.every(policy => policy !== null) && permitFor(policies, read).permit.mayPublish(topicName)
   }
 }
 
