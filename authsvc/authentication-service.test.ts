@@ -274,9 +274,10 @@ describe('what methods refer to', () => {
     expect([...rig.service.standings()].map(([name]) => name)).toEqual(['other'])
   })
 
-  test('a method that there is not keeps the whole list out of use', () => {
+  test('a fault of ours keeps the whole list out of use, and its text is in the log alone', () => {
     rig.apply({ authentications: { main: [{ method: 'Password', passwordSettings: { secretRef: 'users' } }] }, secrets: USERS })
-    expect(rig.service.faultOf('main')).toBe('authenticationMethods[0] (Password): there is no such method in this version')
+    expect(rig.service.faultOf('main')).toBe('authenticationMethods[0] (Password): it could not be made, see the log')
+    expect(rig.parts.log.events).toEqual(['authentication_method_failed', 'authentication_unusable'])
   })
 
   test('methods that want it are rechecked at intervals, which other changes do not put off', () => {

@@ -84,6 +84,11 @@ export class AuthenticationService implements AuthenticationPort {
     for (const name of changed) this.#tell(name)
   }
 
+  /** Seals with another secret of the cluster from now on. What was sealed with the last few opens still. */
+  useSecret(secret: Uint8Array): void {
+    this.#parts.sealing.use(secret)
+  }
+
   /** Why a BrokerAuthentication cannot be used, for whoever keeps its ports closed; null when it can. */
   faultOf(name: string): string | null {
     return this.#authentications.faultOf(name)

@@ -167,9 +167,7 @@ export class Authentications {
   }
 
   #makeEntry(plan: EntryPlan, snapshot: ResourceSnapshot, asked: AskedContent): MethodEntry {
-    const maker = this.#parts.makers[plan.spec.method]
-    if (maker === undefined) throw new MethodFault('there is no such method in this version')
-    return makeEntry(plan, maker, snapshot, this.#parts.shared, asked)
+    return makeEntry(plan, this.#parts.makers[plan.spec.method], snapshot, this.#parts.shared, asked)
   }
 
   /** Only a MethodFault was written to be read; anything else is a fault of ours, and in the log. */

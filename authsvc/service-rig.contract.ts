@@ -179,7 +179,10 @@ export class ServiceRig {
       this.made.push(method)
       return method
     }
-    return { X509: make, ServiceAccountToken: make, Custom: make, Scram: make, Jwt: make }
+    const broken = (): FakeMethod => {
+      throw new TypeError('a fault of the maker')
+    }
+    return { X509: make, ServiceAccountToken: make, Custom: make, Scram: make, Jwt: make, Password: broken }
   }
 }
 

@@ -13,12 +13,13 @@ import { makeX509 } from './x509.ts'
  */
 export type MethodMaker = (spec: AuthenticationMethodSpec, parts: MethodParts) => AuthenticationMethod
 
-/** By `method`. An entry of a method that is not here keeps its ports closed. */
-export type MethodMakers = Partial<Record<AuthenticationMethodSpec['method'], MethodMaker>>
+/** By `method`. */
+export type MethodMakers = Readonly<Record<AuthenticationMethodSpec['method'], MethodMaker>>
 
 /** Every way to authenticate that there is. */
 export const METHOD_MAKERS: MethodMakers = {
-  X509: ({ x509Settings }, parts) => makeX509(given(x509Settings, 'x509Settings'), parts),
+  // All of them have defaults.
+  X509: ({ x509Settings = {} }, parts) => makeX509(x509Settings, parts),
   Scram: ({ scramSettings }, parts) => makeScram(given(scramSettings, 'scramSettings'), parts),
   Password: ({ passwordSettings }, parts) => makePassword(given(passwordSettings, 'passwordSettings'), parts),
   Jwt: ({ jwtSettings }, parts) => makeJwt(given(jwtSettings, 'jwtSettings'), parts),
