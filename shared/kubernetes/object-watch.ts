@@ -104,11 +104,13 @@ export class ObjectWatch {
   async #run(): Promise<void> {
     while (!this.#isStopped) {
       try {
-        if (this.#version === null) await this.#list()
+        const version: string = this.#version ?? (await this.#list())
+        if (this.#isStopped) return
         const startMs = this.#parts.timers.nowMs()
-        await this.#follow(this.#version!)
+        const isBroken = (await this.#follow(version)) === 'broken'
+        if (isBroken && ++this.#failures >= FAILURES_BEFORE_LIST) this.#version = null
         if (this.#parts.timers.nowMs() - startMs < SHORT_WATCH_MS) await this.#backoff.pause()
-        else this.#onHealthy()
+        else if (!isBroken) this.#onHealthy()
       } catch (error) {
         if (this.#isStopped) return
         if (!(error instanceof WatchFault || error instanceof KubernetesUnavailable)) throw error
@@ -119,7 +121,8 @@ export class ObjectWatch {
     }
   }
 
-  async #list(): Promise<void> {
+  /** @returns the version of what was listed. @throws {WatchFault | KubernetesUnavailable} */
+  async #list(): Promise<string> {
     const objects = new Map<string, KubernetesObject>()
     let version: unknown
     let next: unknown = ''
@@ -136,20 +139,25 @@ export class ObjectWatch {
       version = fieldsOf(metadata)['resourceVersion']
       next = fieldsOf(metadata)['continue'] ?? ''
     } while (next !== '')
-    if (this.#isStopped) return
     if (typeof version !== 'string' || version === '') throw this.#fault('list', 'the list has no resourceVersion')
     this.#version = version
     const isNews = !this.#isListed || !sameVersions(objects, this.#objects)
     this.#objects = objects
     this.#isListed = true
-    if (isNews) this.#parts.onChange()
+    if (isNews && !this.#isStopped) this.#parts.onChange()
+    return version
   }
 
-  /** Until the watch is over. @throws {WatchFault | KubernetesUnavailable} */
-  async #follow(version: string): Promise<void> {
+  /**
+   * Until the watch is over. Broken: it had been open, which is no trouble yet: the next attempt tells.
+   * @throws {WatchFault | KubernetesUnavailable}
+   */
+  async #follow(version: string): Promise<'ended' | 'broken'> {
     const { requests, timers, watchSeconds } = this.#parts
     const query = { watch: '1', resourceVersion: version, allowWatchBookmarks: 'true', timeoutSeconds: String(watchSeconds) }
-    await new Promise<void>((resolve, reject) => {
+    return await new Promise<'ended' | 'broken'>((resolve, reject) => {
+      let isOpen = false
+      const end = (how: 'ended' | 'broken'): void => settle(() => resolve(how))
       const settle = (act: () => void): void => {
         cancelTimer()
         cancelWatch()
@@ -157,28 +165,29 @@ export class ObjectWatch {
         act()
       }
       // A server that does not end a watch when it is due has gone, whatever the connection says.
-      const onSilence = (): void => settle(resolve)
+      const onSilence = (): void => end('ended')
       let cancelTimer = timers.after(OPEN_TIMEOUT_MS, () => settle(() => reject(this.#fault('watch', 'the API server does not answer'))))
       const cancelWatch = requests.watch(this.#path(query), {
         onOpen: () => {
+          isOpen = true
           cancelTimer()
           cancelTimer = timers.after(watchSeconds * 1_000 + GRACE_MS, onSilence)
           this.#setTrouble(null)
         },
         onLine: line => {
           const fault = this.#onEvent(line)
-          if (fault === 'gone') settle(resolve)
+          if (fault === 'gone') end('ended')
           else if (fault !== null) settle(() => reject(fault))
         },
         onEnd: fault => {
-          if (fault === null) return settle(resolve)
-          if (fault instanceof KubernetesUnavailable) return settle(() => reject(fault))
+          if (fault === null) return end('ended')
+          if (fault instanceof KubernetesUnavailable) return isOpen ? end('broken') : settle(() => reject(fault))
           if (fault.status !== 410) return settle(() => reject(this.#refusal('watch', fault)))
           this.#version = null
-          settle(resolve)
+          end('ended')
         },
       })
-      this.#cancel = () => settle(resolve)
+      this.#cancel = () => end('ended')
     })
   }
 

@@ -58,6 +58,8 @@ export class KubernetesApi {
   splitsEvents = false
   /** `VERB RESOURCE`, for instance `list secrets`: refused with 403. */
   readonly refused = new Set<string>()
+  /** `RESOURCE`, for instance `certificates.cert-manager.io`: answered with 404, as by a cluster in which it is not installed. */
+  readonly missing = new Set<string>()
   readonly #server: Server
   readonly #directory: string
   readonly #sockets = new Set<Duplex>()
@@ -236,6 +238,7 @@ export class KubernetesApi {
       return this.#review(await readBody(request), response)
     }
     const place = placeOf(url.pathname)
+    if (this.missing.has(resourceOf(place.collection))) throw notFound()
     const verb = verbOf(method, place, url.searchParams)
     this.#allow(verb, place.isStatus ? `${resourceOf(place.collection)}/status` : resourceOf(place.collection), place.namespace)
     if (verb === 'watch') return this.#watch(place, url.searchParams, response)
@@ -323,8 +326,12 @@ export class KubernetesApi {
 function placeOf(path: string): Place {
   const [, group, version, namespace, plural, name, status] = PAGE_PATH.exec(path) ?? []
   const collection = `${group === undefined ? '' : `${group}/`}${version}/${plural}`
-  if (kindOf(collection) === null) throw new ApiRefusal(404, 'NotFound', 'the server could not find the requested resource')
+  if (kindOf(collection) === null) throw notFound()
   return { collection, namespace: namespace ?? null, name: name ?? null, isStatus: status !== undefined }
+}
+
+function notFound(): ApiRefusal {
+  return new ApiRefusal(404, 'NotFound', 'the server could not find the requested resource')
 }
 
 function verbOf(method: string, place: Place, query: URLSearchParams): string {
