@@ -3,10 +3,11 @@ import type { Turn } from '#shared/base/turn.ts'
 import { loadBrokerSettings, systemSurroundings } from '#shared/config/load-broker-settings.ts'
 import { type ConnectOptions, decodeServerPacket, encodeConnect, type ServerPacket } from '#shared/mqtt/client-codec.ts'
 import { frameEnd, INCOMPLETE } from '#shared/mqtt/framing.ts'
-import type { Message } from '#shared/mqtt/message.ts'
+import { type Message, newMessage } from '#shared/mqtt/message.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
+import { encodePublish, publishFrameBytes, PublishShape } from '#shared/mqtt/publish-encoder.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { TopicCache } from '#shared/mqtt/topic.ts'
+import { Topic, TopicCache } from '#shared/mqtt/topic.ts'
 import { Permit, permitBytes, type PermitParts } from '#shared/authorization/permit.ts'
 import type {
   AuthenticationPort,
@@ -288,6 +289,15 @@ export class SettableClock extends ManualClock {
   override wallMs(): number {
     return super.wallMs() + this.aheadMs
   }
+}
+
+/** PUBLISH as a client sends it; QoS 1 when it has a Packet Identifier and nothing else is said. */
+export function publishPacket(topic: string, packetId = 0, version: ProtocolVersion = 5, qos = packetId === 0 ? 0 : 1): Buffer {
+  const message = newMessage(new Topic(topic, Buffer.from(topic)), Buffer.from('p'))
+  const shape = Object.assign(new PublishShape(), { qos, version })
+  const bytes = Buffer.alloc(publishFrameBytes(message, shape))
+  encodePublish(bytes, 0, message, shape, packetId)
+  return bytes
 }
 
 /** The defaults of `millrace start`. */

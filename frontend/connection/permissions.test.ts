@@ -1,22 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { encodeSubscribe } from '#shared/mqtt/client-codec.ts'
-import { newMessage } from '#shared/mqtt/message.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
-import { encodePublish, publishFrameBytes, PublishShape } from '#shared/mqtt/publish-encoder.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { Topic } from '#shared/mqtt/topic.ts'
+import type { Topic } from '#shared/mqtt/topic.ts'
 import type { SubscriptionRequest } from '#shared/rpc/backend-port.ts'
 import { readWillGuard } from '#shared/authorization/will-guard.ts'
 import { permitBytes } from '#shared/authorization/permit.ts'
-import { type FakeClient, permitOf, rulesOf, Surroundings } from '../surroundings.contract.ts'
-
-function publish(topic: string, packetId = 0, version: ProtocolVersion = 5): Buffer {
-  const message = newMessage(new Topic(topic, Buffer.from(topic)), Buffer.from('p'))
-  const shape = Object.assign(new PublishShape(), { qos: packetId === 0 ? 0 : 1, version })
-  const bytes = Buffer.alloc(publishFrameBytes(message, shape))
-  encodePublish(bytes, 0, message, shape, packetId)
-  return bytes
-}
+import { type FakeClient, permitOf, publishPacket, rulesOf, Surroundings } from '../surroundings.contract.ts'
 
 function subscribe(client: FakeClient, ...filters: string[]): void {
   client.send(
@@ -53,11 +43,11 @@ describe('a refused publish', () => {
     const world = new Surroundings()
     world.authentication.permit = permitOf(['a'], ['#'], { disconnectsRefused311: true })
     const [older, newer] = [await connected(world, 4), await connected(world, 5)]
-    older.send(publish('b', 0, 4), publish('a', 0, 4))
+    older.send(publishPacket('b', 0, 4), publishPacket('a', 0, 4))
     expect([older.transport.isEnded, world.backend.published.length]).toEqual([false, 1])
-    older.send(publish('b', 1, 4))
+    older.send(publishPacket('b', 1, 4))
     expect([older.transport.isEnded, older.bytes.length]).toEqual([true, 0])
-    newer.send(publish('b', 1))
+    newer.send(publishPacket('b', 1))
     expect(newer.packets).toMatchObject([{ cmd: 'puback', reasonCode: ReasonCode.NotAuthorized }])
   })
 
@@ -71,7 +61,7 @@ describe('a refused publish', () => {
     world.authentication.verdict = () =>
       Promise.resolve(world.authentication.accepted({ identity: { userName: 'pump', attributes: new Map() } }))
     const client = await connected(world)
-    client.send(publish('secret/1', 1))
+    client.send(publishPacket('secret/1', 1))
     expect(world.refusals).toEqual([
       {
         action: 'publish',
@@ -98,7 +88,7 @@ describe('a refused publish', () => {
       const { permit } = client.connection
       const mayPublishTopic = permit!.mayPublishTopic.bind(permit)
       Object.assign(permit!, { mayPublishTopic: (topic: Topic) => (count++, mayPublishTopic(topic)) })
-      client.send(publish('a'), publish('a'), publish('a'))
+      client.send(publishPacket('a'), publishPacket('a'), publishPacket('a'))
       expect([count, world.backend.published.length]).toEqual([asked, 3])
     }
   })
@@ -135,7 +125,7 @@ describe('a check that fails inside denies', () => {
       world.authentication.permit = permitOf(['#'])
       const client = await connected(world, version)
       breakChecks(client)
-      client.send(publish('a', 0, version), publish('a', 1, version))
+      client.send(publishPacket('a', 0, version), publishPacket('a', 1, version))
       expect([world.backend.published.length, client.transport.isEnded]).toEqual([0, false])
       expect(client.packets).toMatchObject([
         { cmd: 'puback', messageId: 1, ...(version === 5 && { reasonCode: ReasonCode.ImplementationSpecificError }) },
@@ -201,7 +191,7 @@ describe('categories', () => {
     world.authentication.permit = permitOf(['a'])
     const client = await world.connect(5, category('robots'))
     await world.connect(5)
-    client.send(publish('a'), publish('a'), publish('a'), publish('b'))
+    client.send(publishPacket('a'), publishPacket('a'), publishPacket('a'), publishPacket('b'))
     const { categories } = world.frontend.counters
     const values = (counted: Parameters<typeof categories.samples>[0]): unknown =>
       Object.fromEntries([...categories.samples(counted)].map(({ labels, value }) => [labels[0]![1], value]))
@@ -232,7 +222,7 @@ describe('categories', () => {
     const world = new Surroundings()
     world.port.rules = rulesOf('1', null)
     const client = await connected(world)
-    client.send(publish('a'), publish('a'))
+    client.send(publishPacket('a'), publishPacket('a'))
     subscribe(client, '#')
     expect(world.frontend.counters.categories.total('authorizationAllowed')).toBe(0)
     expect(world.backend.published).toHaveLength(2)

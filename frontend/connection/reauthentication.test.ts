@@ -1,12 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { encodeAuth } from '#shared/mqtt/auth-codec.ts'
-import { newMessage } from '#shared/mqtt/message.ts'
-import { encodePublish, publishFrameBytes, PublishShape } from '#shared/mqtt/publish-encoder.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { Topic } from '#shared/mqtt/topic.ts'
 import type { Verdict } from '#shared/rpc/authentication.ts'
 import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
-import { type FakeClient, permitOf, rulesOf, Surroundings } from '../surroundings.contract.ts'
+import { type FakeClient, permitOf, publishPacket, rulesOf, Surroundings } from '../surroundings.contract.ts'
 
 const METHOD = 'K8S-SAT'
 const CONTINUE = ReasonCode.ContinueAuthentication
@@ -14,14 +11,6 @@ const CONNECT = { properties: { authenticationMethod: METHOD, authenticationData
 
 function again(data = 'new', reason: 0x18 | 0x19 = ReasonCode.ReAuthenticate, method = METHOD): Buffer {
   return encodeAuth(reason, { method, data: Buffer.from(data) })
-}
-
-function publish(topic: string, packetId: number): Buffer {
-  const message = newMessage(new Topic(topic, Buffer.from(topic)), Buffer.from('p'))
-  const shape = Object.assign(new PublishShape(), { qos: 1 })
-  const bytes = Buffer.alloc(publishFrameBytes(message, shape))
-  encodePublish(bytes, 0, message, shape, packetId)
-  return bytes
 }
 
 async function connected(world: Surroundings): Promise<FakeClient> {
@@ -60,7 +49,7 @@ describe('[MQTT-4.12.1-1] AUTH 0x19', () => {
     const expiresMs = world.clock.wallMs() + 60_000
     const grant = { identity, expiresMs, proof: Buffer.from('proof 2'), authenticationData: Buffer.from('bye') }
     world.authentication.verdict = () => Promise.resolve(world.authentication.accepted(grant))
-    await sent(world, client, publish('a', 1), again())
+    await sent(world, client, publishPacket('a', 1), again())
     const asked = world.authentication.requests[1]!
     expect(asked).toMatchObject({ purpose: 'reauthenticate', authenticationMethod: METHOD, userName: null, password: null })
     expect([asked.authenticationData, asked.proof].map(bytes => Buffer.from(bytes!).toString())).toEqual(['new', 'proof 1'])
@@ -75,7 +64,7 @@ describe('[MQTT-4.12.1-1] AUTH 0x19', () => {
       { cmd: 'puback' },
       { cmd: 'auth', reasonCode: 0, properties: { authenticationMethod: METHOD, authenticationData: Buffer.from('bye') } },
     ])
-    await sent(world, client.forget(), publish('a', 2), publish('b', 3))
+    await sent(world, client.forget(), publishPacket('a', 2), publishPacket('b', 3))
     expect(world.backend.published.map(({ message }) => message.topic.name)).toEqual(['a', 'b'])
     expect(client.connection.grant).toMatchObject({ identity, expiresMs })
     world.pass(60_200)
@@ -107,10 +96,10 @@ describe('[MQTT-4.12.1-1] AUTH 0x19', () => {
     world.authentication.permit = permitOf(['a'])
     const client = await connected(world)
     const decide = verdictsByHand(world)
-    await sent(world, client, again(), publish('a', 1), publish('b', 2))
+    await sent(world, client, again(), publishPacket('a', 1), publishPacket('b', 2))
     expect(world.backend.published.map(({ message }) => message.topic.name)).toEqual(['a'])
     await decide(unavailable)
-    await sent(world, client, publish('a', 3))
+    await sent(world, client, publishPacket('a', 3))
     expect(world.backend.published).toHaveLength(2)
   })
 
@@ -292,7 +281,7 @@ describe('while policies change', () => {
     world.turn.run()
     expect(client.connection.phase).toBe('open')
     expect(client.packets).toMatchObject([{ cmd: 'auth', reasonCode: 0 }])
-    await sent(world, client, publish('new', 1))
+    await sent(world, client, publishPacket('new', 1))
     expect(world.backend.published).toHaveLength(1)
   })
 

@@ -1,26 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import { encodeAuth } from '#shared/mqtt/auth-codec.ts'
 import { encodeClientDisconnect, encodeConnect } from '#shared/mqtt/client-codec.ts'
-import { newMessage } from '#shared/mqtt/message.ts'
-import { encodePublish, publishFrameBytes, PublishShape } from '#shared/mqtt/publish-encoder.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { Topic } from '#shared/mqtt/topic.ts'
 import type { AuthenticationRequest, Verdict } from '#shared/rpc/authentication.ts'
-import { type FakeClient, rulesOf, Surroundings } from '../surroundings.contract.ts'
+import { type FakeClient, publishPacket, rulesOf, Surroundings } from '../surroundings.contract.ts'
 
 const METHOD = 'STEPS'
 const CONNECT = { properties: { authenticationMethod: METHOD, authenticationData: Buffer.from('first') } }
 
 function answer(data: string, reason: 0x18 | 0x19 = ReasonCode.ContinueAuthentication, method = METHOD): Buffer {
   return encodeAuth(reason, { method, data: Buffer.from(data) })
-}
-
-function publish(): Buffer {
-  const message = newMessage(new Topic('t', Buffer.from('t')), Buffer.from('p'))
-  const shape = new PublishShape()
-  const bytes = Buffer.alloc(publishFrameBytes(message, shape))
-  encodePublish(bytes, 0, message, shape, 0)
-  return bytes
 }
 
 /** Asks for more after each of `answers`, and then accepts with `last`. */
@@ -84,7 +73,7 @@ describe('an exchange before CONNACK', () => {
     const world = new Surroundings()
     stepwise(world, 1)
     const client = await world.connect(5, CONNECT)
-    await sent(world, client, answer('second'), publish())
+    await sent(world, client, answer('second'), publishPacket('t'))
     expect(client.packets.map(({ cmd }) => cmd)).toEqual(['auth', 'connack'])
     expect(world.backend.published).toHaveLength(1)
   })
@@ -107,7 +96,7 @@ describe('an exchange before CONNACK', () => {
 
 describe('out of turn before CONNACK: CONNACK with a failure, as DISCONNECT may not come before it [MQTT-3.14.0-1]', () => {
   test.each([
-    ['[MQTT-3.1.2-30] PUBLISH', publish(), ReasonCode.ProtocolError],
+    ['[MQTT-3.1.2-30] PUBLISH', publishPacket('t'), ReasonCode.ProtocolError],
     ['PINGREQ', Buffer.from([0xc0, 0]), ReasonCode.ProtocolError],
     ['a second CONNECT', encodeConnect(5, 'again'), ReasonCode.ProtocolError],
     ['AUTH 0x19', answer('x', ReasonCode.ReAuthenticate), ReasonCode.ProtocolError],
@@ -170,7 +159,7 @@ describe('an exchange ends', () => {
     let verdict: (verdict: Verdict) => void = () => {}
     world.authentication.verdict = () => new Promise(resolve => (verdict = resolve))
     const client = await world.connect(5, CONNECT)
-    client.send(publish().subarray(0, 2))
+    client.send(publishPacket('t').subarray(0, 2))
     client.transport.cut()
     verdict({ is: 'challenge', data: null, sealedState: Buffer.alloc(1) })
     await world.settled()

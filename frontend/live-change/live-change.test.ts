@@ -1,27 +1,17 @@
 import { describe, expect, test } from 'vitest'
 import { type ConnectOptions, encodeConnect, encodeSubscribe } from '#shared/mqtt/client-codec.ts'
 import { newMessage } from '#shared/mqtt/message.ts'
-import { encodePublish, publishFrameBytes, PublishShape } from '#shared/mqtt/publish-encoder.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { Topic } from '#shared/mqtt/topic.ts'
 import type { AuthorizationVerdict, RecheckVerdict } from '#shared/rpc/authentication.ts'
 import type { AttachReply } from '#shared/rpc/backend-port.ts'
 import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
 import { Recipients } from '#shared/rpc/recipients.ts'
-import { type FakeClient, permitOf, rulesOf, Surroundings } from '../surroundings.contract.ts'
+import { type FakeClient, permitOf, publishPacket, rulesOf, Surroundings } from '../surroundings.contract.ts'
 
 const PINGREQ = Buffer.from([0xc0, 0])
 const reevaluate = { onUpdate: 'Reevaluate' } as const
 const unavailable = { is: 'unavailable', cause: 'out of reach' } as const
-
-function publish(topic: string, packetId = 0, qos = packetId === 0 ? 0 : 1, version: ProtocolVersion = 5): Buffer {
-  const message = newMessage(new Topic(topic, Buffer.from(topic)), Buffer.from('p'))
-  const shape = Object.assign(new PublishShape(), { qos, version })
-  const bytes = Buffer.alloc(publishFrameBytes(message, shape))
-  encodePublish(bytes, 0, message, shape, packetId)
-  return bytes
-}
 
 async function connected(world: Surroundings, options: ConnectOptions = {}, version: ProtocolVersion = 5): Promise<FakeClient> {
   return (await world.connect(version, options)).forget()
@@ -66,13 +56,11 @@ describe('other authorizations, mode Disconnect', () => {
   test('all are held at once, then get DISCONNECT 0x98, evenly over the time; others are not touched', async () => {
     const world = new Surroundings()
     const clients = await many(world, 1_000)
-    const handler = world.frontend.onTransport
-    expect(handler).toBeDefined()
     world.frontend.changeRules(world.port, rulesOf('1', '2', { disconnectWithinMs: 5_000 }))
     expect(clients.every(({ connection, transport }) => connection.phase === 'held' && transport.isPaused)).toBe(true)
     expect(world.backend.writableCalls.filter(({ isWritable }) => !isWritable)).toHaveLength(1_000)
     const newcomer = await connected(world)
-    for (const client of clients) client.send(publish('t'))
+    for (const client of clients) client.send(publishPacket('t'))
     for (const client of clients) deliver(world, client, 'x')
     expect(world.backend.published).toEqual([])
     const counts = [ended(clients)]
@@ -122,7 +110,7 @@ describe('other authorizations, mode Disconnect', () => {
     const clients = await many(world, 10)
     world.frontend.changeRules(world.port, rulesOf('1', '2', { disconnectWithinMs: 10_000 }))
     world.pass(4_800)
-    clients[9]!.send(publish('t'))
+    clients[9]!.send(publishPacket('t'))
     expect([ended(clients), world.backend.published.length]).toEqual([5, 0])
     world.frontend.changeRules(world.port, rulesOf('1', '1'))
     world.pass(20_000)
@@ -143,7 +131,7 @@ describe('other authorizations, mode Disconnect', () => {
   test('what was gathered before the change was sent before it; acknowledgements of then still come', async () => {
     const world = new Surroundings()
     const client = await connected(world)
-    client.arrive(Buffer.concat([PINGREQ, publish('a', 1)]))
+    client.arrive(Buffer.concat([PINGREQ, publishPacket('a', 1)]))
     world.frontend.changeRules(world.port, rulesOf('1', '2'))
     expect(client.packets.map(({ cmd }) => cmd)).toEqual(['pingresp'])
     world.frontend.acknowledged(client.connection.id, 0, ReasonCode.Success)
@@ -179,7 +167,7 @@ describe('other authorizations, mode Reevaluate', () => {
 
   test('held until the session has the new rights; then it goes on by them', async () => {
     const { world, client, decide } = await changed()
-    client.send(publish('a'), publish('b'), PINGREQ)
+    client.send(publishPacket('a'), publishPacket('b'), PINGREQ)
     expect(world.authentication.authorizeRequests).toMatchObject([
       { authorizations: [{ version: '2' }], clientId: client.connection.clientId },
     ])
@@ -197,12 +185,12 @@ describe('other authorizations, mode Reevaluate', () => {
     const world = new Surroundings()
     world.authentication.permit = permitOf(['a'])
     const client = await connected(world)
-    client.send(publish('a'), publish('a'))
+    client.send(publishPacket('a'), publishPacket('a'))
     const decide = byHand(world)
     world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
     await decide(world.authentication.allowed(permitOf(['z'])))
     await restricted(world, client)
-    client.send(publish('a', 7))
+    client.send(publishPacket('a', 7))
     expect(topicsOf(world)).toEqual(['a', 'a'])
     expect(client.packets).toMatchObject([{ cmd: 'puback', reasonCode: ReasonCode.NotAuthorized }])
   })
@@ -251,7 +239,7 @@ describe('other authorizations, mode Reevaluate', () => {
     expect(client.connection.phase).toBe('held')
     await decide(world.authentication.allowed(permitOf(['fourth'])))
     await restricted(world, client)
-    client.send(publish('third'), publish('fourth'))
+    client.send(publishPacket('third'), publishPacket('fourth'))
     expect(topicsOf(world)).toEqual(['fourth'])
   })
 
@@ -312,7 +300,7 @@ describe('other authorizations, mode Reevaluate', () => {
     world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
     client.transport.drain()
     client.transport.handler?.onDrain()
-    client.send(publish('a'))
+    client.send(publishPacket('a'))
     expect([topicsOf(world), client.transport.isPaused]).toEqual([[], true])
     await decide(world.authentication.allowed(null))
     expect([topicsOf(world), client.transport.isPaused]).toEqual([['a'], false])
@@ -331,7 +319,7 @@ describe('what was on its way when a connection was held', () => {
       await decide(world.authentication.allowed(permitOf(publishes, subscribe)))
       await restricted(world, client)
     }
-    client.send(publish('half', 5, 2, version))
+    client.send(publishPacket('half', 5, version, 2))
     world.frontend.acknowledged(client.connection.id, 0, ReasonCode.Success)
     world.turn.run()
     client.forget()
@@ -371,7 +359,7 @@ describe('what was on its way when a connection was held', () => {
     world.turn.run()
     expect(client.packets.at(-1)).toMatchObject({ cmd: 'pubcomp', messageId: 5 })
     // The right to begin another one has gone.
-    client.send(publish('half', 6, 2))
+    client.send(publishPacket('half', 6, 5, 2))
     expect(client.packets.at(-1)).toMatchObject({ cmd: 'pubrec', messageId: 6, reasonCode: ReasonCode.NotAuthorized })
   })
 
@@ -385,7 +373,7 @@ describe('what was on its way when a connection was held', () => {
       const world = new Surroundings({}, { holdsPublishesForSubscribe: true })
       world.authentication.permit = permitOf(['#'])
       const client = await connected(world, {}, version)
-      client.send(encodeSubscribe(version, 1, [{ filter: 'x' }]), publish('a', 2, 1, version))
+      client.send(encodeSubscribe(version, 1, [{ filter: 'x' }]), publishPacket('a', 2, version))
       const decide = byHand(world)
       world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
       world.frontend.subscribed(client.connection.id, 0, [0])
@@ -419,7 +407,7 @@ describe('another version of the authentication, or something behind it', () => 
           : { is: 'holds' },
       )
     world.frontend.changeRules(world.port, rulesOf('2', '1'))
-    for (const client of clients) client.send(publish('t'))
+    for (const client of clients) client.send(publishPacket('t'))
     expect(world.backend.published).toHaveLength(50)
     const counts: number[] = []
     for (let second = 0; second < 5; second++) {
@@ -523,7 +511,7 @@ describe('while CONNECT is under way', () => {
       world.backend.attach = () => new Promise(resolve => (attached = resolve))
       const decide = byHand(world)
       const client = world.open()
-      client.send(encodeConnect(5, 'c'), publish('a'))
+      client.send(encodeConnect(5, 'c'), publishPacket('a'))
       await world.settled()
       world.frontend.changeRules(world.port, rulesOf('1', '2', { onUpdate }))
       attached({ is: 'attached', session: 1, sessionPresent: false })
@@ -555,7 +543,7 @@ describe('a port that is gone', () => {
     expect(ended(clients)).toBeGreaterThanOrEqual(5)
     expect(ended(clients)).toBeLessThan(7)
     const last = clients[9]!
-    last.send(publish('t'))
+    last.send(publishPacket('t'))
     expect(world.backend.published).toHaveLength(1)
     attached({ is: 'attached', session: 1, sessionPresent: false })
     await world.settled()
