@@ -24,8 +24,4 @@ export class RecentMap<K, V> {
     if (this.#entries.size >= this.#entriesMax) this.#entries.delete(this.#entries.keys().next().value!)
     this.#entries.set(key, value)
   }
-
-  delete(key: K): void {
-    this.#entries.delete(key)
-  }
 }
