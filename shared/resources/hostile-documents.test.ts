@@ -14,46 +14,12 @@ function faultsOf(text: string): readonly string[] {
 }
 
 /** Names that lead deep into the readers, and values that are none of what they expect. */
-const FIELDS = [
-  ...[
-    'spec',
-    'metadata',
-    'annotations',
-    'name',
-    'namespace',
-    'data',
-    'stringData',
-    'ports',
-    'port',
-    'tls',
-    'automatic',
-    'manual',
-    'secretName',
-  ],
-  ...[
-    'authenticationMethods',
-    'method',
-    'x509',
-    'x509Settings',
-    'custom',
-    'customSettings',
-    'auth',
-    'attributes',
-    'authorizationAttributes',
-  ],
-  ...[
-    'authorizationPolicies',
-    'rules',
-    'principals',
-    'clientids',
-    'brokerResources',
-    'topics',
-    'listenerRef',
-    'persistence',
-    'diagnostics',
-  ],
-  ...['authenticationEnabled', 'authorizationRef', 'stateStoreResources', 'keys', '__proto__', 'constructor', 'toString'],
-]
+const FIELDS =
+  `spec metadata annotations name namespace data stringData ports port tls automatic manual secretName authenticationMethods method
+  x509 x509Settings custom customSettings auth attributes authorizationAttributes authorizationPolicies rules principals clientids brokerResources
+  topics listenerRef persistence diagnostics authenticationEnabled authorizationRef stateStoreResources keys __proto__ constructor toString`.split(
+    /\s+/,
+  )
 const { value } = fc.letrec<{ value: unknown }>(tie => ({
   value: fc.oneof(
     { maxDepth: 6, depthSize: 'medium' },
