@@ -219,12 +219,7 @@ function constraintCases(lab: CertificateLab): readonly ChainCase[] {
     authorities.set(constraints, made)
     return made
   }
-  const under = (
-    constraints: string,
-    extra: readonly string[],
-    subject: string,
-    isGood: boolean,
-  ): ChainCase => {
+  const under = (constraints: string, extra: readonly string[], subject: string, isGood: boolean): ChainCase => {
     const middle = authorityWith(constraints)
     const leaf = lab.issue({ subject, issuer: middle, extensions: [...CLIENT_EXTENSIONS, ...extra] })
     const verdict = isGood ? 'trusted' : 'refused'

@@ -93,10 +93,8 @@ export class CertificateLab {
     const pss = wish.isPss === true ? ['-sigopt', 'rsa_padding_mode:pss', '-sigopt', 'rsa_pss_saltlen:digest'] : []
     const out = this.#path(`${name}.crt`)
     const section = extensions.length === 0 ? [] : ['-extensions', 'v3']
-    this.#openssl([
-      ...['ca', '-batch', '-notext', '-preserveDN', ...config, ...signer, ...term, ...pss, ...section],
-      ...['-in', this.#path('request'), '-out', out],
-    ])
+    const files = ['-in', this.#path('request'), '-out', out]
+    this.#openssl(['ca', '-batch', '-notext', '-preserveDN', ...config, ...signer, ...term, ...pss, ...section, ...files])
     const certificate = readFileSync(out, 'latin1')
     return { name, certificate, key: readFileSync(key, 'latin1'), der: new X509Certificate(certificate).raw, serial, subject }
   }
