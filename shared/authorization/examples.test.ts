@@ -167,3 +167,40 @@ describe('Deny and several policies', () => {
     expect(authorize(policies, ['a/b', '', north]).permit.mayPublish('private/a')).toBe(true)
   })
 })
+
+describe('docs/authorization.md', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../docs/authorization.md'), 'utf8')
+
+  test('its YAML is a resource that allows what the text says', () => {
+    const blocks = [...page.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text]) => text!)
+    expect(blocks).toHaveLength(1)
+    const { authorizations, warnings } = snapshotOf({ yaml: { 'plant.yaml': blocks[0]! } })
+    expect(warnings).toEqual([])
+    const policies = [compilePolicy('plant', authorizations.get('plant')!.spec.authorizationPolicies)]
+    const { connect, permit } = authorize(policies, ['fabrikam-1', '', { organization: 'fabrikam' }])
+    expect([connect.allowed, permit.mayPublish('telemetry/fabrikam-1/x'), permit.mayPublish('telemetry/fabrikam-2/x')]).toEqual([
+      true,
+      true,
+      false,
+    ])
+    expect(permit.mayAccessKey(Buffer.from('fabrikam-1/x'), 'read')).toBe(true)
+    expect(authorize(policies, ['contoso-1', '', { organization: 'contoso' }]).connect.allowed).toBe(false)
+    expect(authorize(policies, ['any', 'supervisor', {}]).connect.allowed).toBe(false)
+  })
+
+  test('its table of filters is so', () => {
+    const rows = [...page.matchAll(/^\| `(.+)` \| (`.+`) \| (yes|no) \|$/gm)].map(([, allowed, requested, answer]) => ({
+      topics: allowed!.split('` and `'),
+      requested: [...requested!.matchAll(/`([^`]+)`/g)].map(([, filter]) => filter!),
+      answer: answer === 'yes',
+    }))
+    expect(rows).toHaveLength(5)
+    for (const { topics, requested, answer } of rows) {
+      const policy = compilePolicy('p', {
+        rules: [{ principals: { clientIds: ['c'] }, brokerResources: [{ method: 'Subscribe', topics }] }],
+      })
+      const { permit } = authorize([policy], ['c', '', {}])
+      expect(requested.map(filter => [filter, permit.maySubscribe(filter)])).toEqual(requested.map(filter => [filter, answer]))
+    }
+  })
+})
