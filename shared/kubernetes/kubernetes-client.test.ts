@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -73,7 +73,7 @@ describe('a token review', () => {
     ['answers 429', () => void (api.mood = 429)],
     ['cuts the connection off', () => void (api.mood = 'dropping')],
     ['does not let us ask', () => void api.refused.add('create tokenreviews.authentication.k8s.io')],
-    ['does not know us', () => void api.rotateBearerToken()],
+    ['does not know us', () => api.rotateBearerToken()],
   ])('is unavailable when the server %s, and no error has the token', async (_, make) => {
     api.createServiceAccount('ns', 'device')
     const secret = token()
@@ -175,6 +175,19 @@ describe('the connection', () => {
     api.rotateBearerToken()
     await expect(found.access.publishedKeys()).rejects.toThrow(/401/)
     api.writeKubeconfig(join(api.environment['KUBECONFIG']!, '..'))
+    await expect(found.access.publishedKeys()).resolves.toContain('keys')
+    found.close()
+  })
+
+  test('takes the token of a kubeconfig file from the file that it names, beside it, and reads that again', async () => {
+    const file = api.environment['KUBECONFIG']!
+    const config = JSON.parse(await readFile(file, 'utf8')) as object
+    await writeFile(file, JSON.stringify({ ...config, users: [{ name: 'test', user: { tokenFile: 'token' } }] }))
+    await writeFile(join(file, '../token'), api.bearerToken)
+    const found = (await openKubernetes(api.environment))!
+    await expect(found.access.publishedKeys()).resolves.toContain('keys')
+    api.rotateBearerToken()
+    await writeFile(join(file, '../token'), api.bearerToken)
     await expect(found.access.publishedKeys()).resolves.toContain('keys')
     found.close()
   })

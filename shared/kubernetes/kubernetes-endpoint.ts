@@ -3,9 +3,11 @@ import type { Agent } from 'node:http'
 import { existsSync, readFileSync } from 'node:fs'
 import type { RequestOptions } from 'node:https'
 import { isIPv6 } from 'node:net'
-import { delimiter, join } from 'node:path'
+import { delimiter, dirname, join, resolve } from 'node:path'
+import { parse } from 'yaml'
 import type { Timers } from '../base/timers.ts'
 import { SettingsError } from '../config/settings-error.ts'
+import { fieldsOf } from './kubernetes-object.ts'
 
 /** Where a pod finds who it is. */
 const POD_DIRECTORY = '/var/run/secrets/kubernetes.io/serviceaccount'
@@ -158,6 +160,7 @@ async function loadConfig(files: readonly string[]): Promise<KubeConfig> {
   const configs = files.map(file => {
     const config = new library.KubeConfig()
     config.loadFromFile(file)
+    addTokenFiles(config, file)
     return config
   })
   const [first, ...others] = configs
@@ -165,6 +168,19 @@ async function loadConfig(files: readonly string[]): Promise<KubeConfig> {
   // As kubectl does: the first file that names a context decides.
   for (const other of others) first.mergeConfig(other, Boolean(first.currentContext))
   return first
+}
+
+/** The library knows `tokenFile` of a user only as a plug-in, which reads the file again by itself. */
+function addTokenFiles(config: KubeConfig, file: string): void {
+  const { users } = fieldsOf(parse(readFileSync(file, 'utf8')))
+  for (const entry of Array.isArray(users) ? (users as readonly unknown[]) : []) {
+    const { name, user } = fieldsOf(entry)
+    const { tokenFile } = fieldsOf(user)
+    const found = config.getUsers().findIndex(each => each.name === name)
+    if (typeof tokenFile !== 'string' || found < 0) continue
+    const authProvider = { name: 'tokenFile', config: { tokenFile: resolve(dirname(file), tokenFile) } }
+    config.getUsers()[found] = { ...config.getUsers()[found]!, authProvider }
+  }
 }
 
 function messageOf(error: unknown): string {
