@@ -9,7 +9,7 @@ import { createTestPki } from '#shared/testing/pki.ts'
 import type { TestPki } from '#shared/testing/pki.ts'
 import type { AuthenticationMethod, MethodVerdict } from './authentication-method.ts'
 import { IN_FLIGHT_MAX, makeCustom, WAITING_MAX } from './custom.ts'
-import { FAILURES_MAX, OPEN_MS_MIN } from './custom/breaker.ts'
+import { FAILURES_MAX, OPEN_MS_MIN } from './breaker.ts'
 import { BODY_BYTES_MAX } from './custom/exchange.ts'
 import { MethodRig, requestOf } from './method-rig.contract.ts'
 import { RETRY_FOR_MS } from './transient-retry.ts'
@@ -143,6 +143,7 @@ describe('the question', () => {
     const again = requestOf({ purpose: 'reauthenticate', authenticationMethod: 'X' })
     expect(await method.authenticate(again, null, first.evidence)).toMatchObject({ is: 'invalid', reason: ReasonCode.NotAuthorized })
     expect(await method.authenticate(again, null, null)).toMatchObject({ is: 'invalid' })
+    expect(await method.authenticate(requestOf({ purpose: 'reauthenticate', userName: 'a' }), null, null)).toMatchObject({ is: 'invalid' })
   })
 
   test('headers of the settings go along; one connection serves one request after the other', async () => {

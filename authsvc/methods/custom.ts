@@ -5,7 +5,7 @@ import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import type { AuthenticationMethod, MethodParts, MethodVerdict, RecheckOutcome } from './authentication-method.ts'
 import { answerOf } from './custom/answer.ts'
 import type { Answer } from './custom/answer.ts'
-import { Breaker } from './custom/breaker.ts'
+import { Breaker } from './breaker.ts'
 import { customEndpoint } from './custom/endpoint.ts'
 import type { Endpoint } from './custom/endpoint.ts'
 import { BODY_BYTES_MAX, exchange, openAgent } from './custom/exchange.ts'
@@ -62,6 +62,7 @@ class Custom implements AuthenticationMethod {
 
   async authenticate(request: AuthenticationRequest, _state: Uint8Array | null, evidence: Uint8Array | null): Promise<MethodVerdict> {
     if (request.purpose === 'connect') return await this.#ask(request, request.userName ?? '')
+    if (request.authenticationMethod === null) return refused(ReasonCode.NotAuthorized, 'a re-authentication without Authentication Method')
     const userName = keptName(evidence) ?? request.userName
     if (userName === null) return refused(ReasonCode.NotAuthorized, 'a user name too long to be kept cannot be re-authenticated')
     return await retryWhileUnreachable(this.#parts.timers, () => this.#ask(request, userName))
@@ -78,23 +79,24 @@ class Custom implements AuthenticationMethod {
   }
 
   async #ask(request: AuthenticationRequest, userName: string): Promise<MethodVerdict> {
-    const question = questionOf(request, this.#settings.encodesMethod)
     const deadline = new AbortController()
     const timeoutMs = (this.#settings.timeoutSeconds ?? TIMEOUT_SECONDS) * 1_000
     const cancel = this.#parts.timers.after(timeoutMs, () => deadline.abort())
     try {
-      return this.#verdictOf(await this.#inTurn(question, deadline.signal), userName)
+      return this.#verdictOf(await this.#inTurn(request, deadline.signal), userName)
     } finally {
       cancel()
     }
   }
 
-  async #inTurn(question: Buffer, signal: AbortSignal): Promise<Answer> {
+  async #inTurn(request: AuthenticationRequest, signal: AbortSignal): Promise<Answer> {
     if (this.#breaker.isOpen(this.#nowMs())) return LEFT_ALONE
     const place = await this.#gate.enter(signal)
     if (place !== 'inside')
       return { is: 'unreachable', cause: place === 'full' ? `${WAITING_MAX} clients wait already` : 'no turn in time' }
     try {
+      // Not earlier: who waits holds what the client sent, but not twice.
+      const question = questionOf(request, this.#settings.encodesMethod)
       const first = await this.#answer(question, signal)
       if (first.is !== 'anotherVersion') return first
       const second = await this.#answer(question, signal)

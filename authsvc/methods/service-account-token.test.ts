@@ -14,6 +14,7 @@ import type { ServiceAccountTokenSettings } from '#shared/resources/broker-authe
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import { KubernetesApi } from '#shared/testing/kubernetes-api.ts'
 import type { AuthenticationMethod, MethodVerdict } from './authentication-method.ts'
+import { FAILURES_MAX, OPEN_MS_MIN } from './breaker.ts'
 import { MethodRig, requestOf } from './method-rig.contract.ts'
 import { makeServiceAccountToken } from './service-account-token.ts'
 import { KEYS_AGE_MAX_MS } from './service-account-token-offline.ts'
@@ -282,6 +283,17 @@ describe('the review', () => {
       { level: 'warn', event: 'service_account_api_unavailable' },
       { level: 'error', event: 'service_account_api_failed' },
     ])
+  })
+
+  test('an API server that is away is left alone for a while, so that nobody waits for it', async () => {
+    const { rig, api, ask } = setUp()
+    api.error = AWAY
+    for (let i = 0; i <= FAILURES_MAX; i++) await ask(bySat(token({ claims: { jti: String(i) } })))
+    expect(api.reviews).toHaveLength(FAILURES_MAX)
+    api.error = null
+    expect(await ask(bySat(token()))).toMatchObject({ is: 'unreachable', cause: expect.stringContaining('left alone') as string })
+    rig.pass(OPEN_MS_MIN)
+    expect(await ask(bySat(token()))).toMatchObject({ is: 'valid' })
   })
 
   test('without an API server the operator is told what to do', () => {

@@ -6,6 +6,7 @@ import type { ServiceAccountTokenSettings } from '#shared/resources/broker-authe
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import { MethodFault } from './authentication-method.ts'
 import type { AuthenticationMethod, MethodParts, MethodVerdict, RecheckOutcome } from './authentication-method.ts'
+import { GuardedKubernetes } from './guarded-kubernetes.ts'
 import { ServiceAccountAttributes } from './service-account-attributes.ts'
 import { audienceDigest, evidenceOf, isSameAccount, readEvidence, writeEvidence } from './service-account-token-evidence.ts'
 import type { AccountEvidence } from './service-account-token-evidence.ts'
@@ -64,16 +65,17 @@ class ServiceAccountToken implements AuthenticationMethod {
   constructor(settings: ServiceAccountTokenSettings, kubernetes: KubernetesAccess, parts: MethodParts) {
     this.#audiences = settings.audiences
     this.#audienceDigests = new Set(settings.audiences.map(each => audienceDigest(each)))
-    this.#kubernetes = kubernetes
+    const isOfflineOn = settings.offlineVerification === 'Enabled'
+    this.#kubernetes = new GuardedKubernetes(kubernetes, parts.timers)
     this.#parts = parts
-    this.#attributes = new ServiceAccountAttributes(kubernetes, parts)
+    this.#attributes = new ServiceAccountAttributes(this.#kubernetes, parts, isOfflineOn)
     this.#reviews = new SharedAnswers({
       timers: parts.timers,
       keepMs: review => (review.is === 'refused' ? REFUSED_KEPT_MS : Math.min(ACCEPTED_KEPT_MS, review.expiresMs - parts.clock.wallMs())),
       keptMax: REVIEWS_KEPT_MAX,
       pendingMax: REVIEWS_PENDING_MAX,
     })
-    this.#offline = settings.offlineVerification === 'Enabled' ? new OfflineVerifier(kubernetes, settings.audiences, parts) : null
+    this.#offline = isOfflineOn ? new OfflineVerifier(kubernetes, settings.audiences, parts) : null
   }
 
   handles(authenticationMethod: string): boolean {

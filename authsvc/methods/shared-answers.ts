@@ -53,10 +53,11 @@ export class SharedAnswers<T> {
     this.#kept.delete(key)
     const forMs = keepMs(answer)
     if (forMs <= 0) return
-    for (const oldest of this.#kept.keys()) {
-      if (this.#kept.size < keptMax) break
+    const nowMs = timers.nowMs()
+    for (const [oldest, { endMs }] of this.#kept) {
+      if (this.#kept.size < keptMax && nowMs < endMs) break
       this.#kept.delete(oldest)
     }
-    this.#kept.set(key, { answer, endMs: timers.nowMs() + forMs })
+    this.#kept.set(key, { answer, endMs: nowMs + forMs })
   }
 }

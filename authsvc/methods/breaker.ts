@@ -1,4 +1,4 @@
-/** So many failures in a row, with no answer between them, and nobody waits for the server any more. */
+/** So many failures in a row, with no answer between them, and nobody waits for that server any more. */
 export const FAILURES_MAX = 5
 /** How long it is left alone then; doubles with each probe that fails. */
 export const OPEN_MS_MIN = 1_000
