@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { NO_CONNECTION } from '#shared/rpc/owner-port.ts'
 import { Shards } from '#shared/rpc/shards.ts'
-import { NEVER } from '../backend-rig.contract.ts'
+import { NEVER, rightsTo } from '../backend-rig.contract.ts'
 import { leftovers } from '../state-dump.contract.ts'
 import { ClusterRig, type RigBackend, type RigLink } from './cluster-rig.contract.ts'
 import type { RigClusterClient, RigFrontend } from './rig-frontend.contract.ts'
@@ -90,8 +90,14 @@ class Traffic {
   readonly publishers: RigClusterClient[] = []
   readonly plain: RigClusterClient[] = []
   readonly members: RigClusterClient[] = []
+  /** They may hear nothing but `u` from some moment on. The first member of the group may hear nothing. */
+  readonly restricted: RigClusterClient[] = []
+  /** Ticket of the restriction; -1 when it was answered. */
+  readonly restrictions = new Map<RigClusterClient, number>()
   readonly got = new Map<RigClusterClient, string[]>()
+  /** On `t/x`, and on `u`. */
   readonly published: string[] = []
+  readonly publishedOnU: string[] = []
   readonly #packetIds = new Map<RigClusterClient, Map<number, number>>()
 
   constructor(rig: ClusterRig, seed: number) {
@@ -101,20 +107,21 @@ class Traffic {
   }
 
   get clients(): RigClusterClient[] {
-    return [...this.publishers, ...this.plain, ...this.members]
+    return [...this.publishers, ...this.plain, ...this.members, ...this.restricted]
   }
 
   async connect(): Promise<void> {
     for (let i = 0; i < 3; i++) this.publishers.push(await this.#connect(`p${i}`, null))
     for (let i = 0; i < 4; i++) this.plain.push(await this.#connect(`s${i}`, i % 2 === 0 ? 't/#' : 't/x'))
     for (let i = 0; i < 4; i++) this.members.push(await this.#connect(`g${i}`, '$share/g/t/#'))
+    for (let i = 0; i < 2; i++) this.restricted.push(await this.#connect(`r${i}`, 't/x', 'u'))
     await this.rig.settle()
     this.play()
   }
 
-  async #connect(clientId: string, filter: string | null): Promise<RigClusterClient> {
+  async #connect(clientId: string, ...filters: readonly (string | null)[]): Promise<RigClusterClient> {
     const client = await this.rig.frontend().connect(clientId, { expirySeconds: NEVER, receiveMaximum: 1 + this.random(5) })
-    if (filter !== null) client.subscribe(filter)
+    for (const filter of filters) if (filter !== null) client.subscribe(filter)
     this.got.set(client, [])
     this.#packetIds.set(client, new Map())
     return client
@@ -122,13 +129,20 @@ class Traffic {
 
   publish(): void {
     const qos = 1 + this.random(2)
-    const payload = `qos${qos}-${this.published.length}`
-    this.published.push(payload)
-    if (qos === 1) return this.router.publish('t/x', payload)
+    const isOnU = this.random(4) === 0
+    const topic = isOnU ? 'u' : 't/x'
+    const packetId = this.published.length + this.publishedOnU.length + 1
+    const payload = `qos${qos}-${packetId} ${topic}`
+    ;(isOnU ? this.publishedOnU : this.published).push(payload)
+    if (qos === 1) return this.router.publish(topic, payload)
     const publisher = this.publishers[this.random(this.publishers.length)]!
-    const packetId = this.published.length
-    const ticket = publisher.publish('t/x', payload, { qos: 2, packetId })
+    const ticket = publisher.publish(topic, payload, { qos: 2, packetId })
     this.#packetIds.get(publisher)!.set(ticket, packetId)
+  }
+
+  restrict(): void {
+    const client = [...this.restricted, this.members[0]!].find(each => !this.restrictions.has(each))
+    if (client !== undefined) this.restrictions.set(client, client.restrict(rightsTo(client === this.members[0] ? [] : ['u'])))
   }
 
   /** Clients and the router answer what has come; how many events that was. */
@@ -140,7 +154,9 @@ class Traffic {
         events++
         if (event.is === 'released') client.pubcomp(event.packetId)
         else if (event.is === 'acknowledged') this.#onAcknowledged(client, event.ticket, event.reason)
+        else if (event.is === 'subscribed' && this.restrictions.get(client) === event.ticket) this.restrictions.set(client, -1)
         else if (event.is === 'publish') {
+          if (this.restrictions.get(client) === -1) expect([client.clientId, event.topic]).toEqual([client.clientId, 'u'])
           this.got.get(client)!.push(event.payload)
           if (event.qos === 1) client.puback(event.packetId)
           if (event.qos === 2) client.pubrec(event.packetId)
@@ -258,6 +274,7 @@ async function run(seed: number, level: 'stored' | 'memory'): Promise<void> {
   for (let step = 0; step < STEPS; step++) {
     if (traffic.random(3) === 0) traffic.publish()
     if (traffic.random(15) === 0) await traffic.fault(level === 'memory')
+    if (traffic.random(30) === 0) traffic.restrict()
     await traffic.progress()
     if (traffic.random(3) === 0) traffic.play()
   }
@@ -265,6 +282,9 @@ async function run(seed: number, level: 'stored' | 'memory'): Promise<void> {
   const { published, got } = traffic
   for (const client of traffic.plain)
     expect([seed, client.clientId, wrong(published, got.get(client)!)]).toEqual([seed, client.clientId, []])
+  for (const client of traffic.restricted)
+    expect([seed, client.clientId, wrong(traffic.publishedOnU, got.get(client)!)]).toEqual([seed, client.clientId, []])
+  expect([seed, [...traffic.restrictions.values()]]).toEqual([seed, Array.from(traffic.restrictions, () => -1)])
   const byGroup = traffic.members.flatMap(member => got.get(member)!)
   expect([seed, 'group', wrong(published, byGroup)]).toEqual([seed, 'group', []])
   await expectNothingLeft(traffic, seed)
@@ -282,7 +302,7 @@ async function expectNothingLeft({ rig, clients }: Traffic, seed: number): Promi
   }
 }
 
-test('whatever dies, moves or is cut: QoS 1 at least once, QoS 2 exactly once, to each subscriber and each group', async () => {
+test('whatever dies, moves or is cut: QoS 1 at least once, QoS 2 exactly once, to each subscriber and each group; nothing to who may not', async () => {
   for (let seed = 1; seed <= SEEDS; seed++) await run(seed, 'stored')
 }, 60_000)
 
