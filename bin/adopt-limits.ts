@@ -12,6 +12,9 @@ const AT_START: ReadonlySet<keyof BrokerLimits> = new Set([
   'memoryWatermarkPercent',
   'drainDelayMs',
   'drainTimeoutMs',
+  'authWorkerThreads',
+  'authWorkerQueueMax',
+  'authRequestsMax',
 ])
 
 /** Makes `live`, which all parts of the process read from, say what `next` says. What is read only at the start is named in the log. */

@@ -1,19 +1,170 @@
+import { AskerLinks } from '../authsvc/asker-links.ts'
+import { systemClock } from '#shared/base/clock.ts'
+import { systemRandom } from '#shared/base/random.ts'
+import { systemTimers } from '#shared/base/timers.ts'
+import { ImmediateTurn } from '#shared/base/turn.ts'
+import { ClusterSecret, secretOfKey } from '#shared/cluster/cluster-secret.ts'
 import type { AuthsvcRoleSettings } from '#shared/config/role-settings.ts'
+import { linkAddressText } from '#shared/rpc/link-address.ts'
+import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
+import { LinkHub } from '#shared/rpc/link-hub.ts'
+import { type LinkListener, listenLinks } from '#shared/rpc/link-listener.ts'
+import { METHOD_NAMES } from '#shared/rpc/methods.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
-import { registerMember } from './member-registry.ts'
-import { NO_STATUS, type RunningRole } from './running-role.ts'
+import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
+import { adoptLimits } from './adopt-limits.ts'
+import { advertisedAddress } from './advertised-address.ts'
+import { registerAuthenticationMetrics } from './auth-metrics.ts'
+import type { LiveSettings } from './live-settings.ts'
+import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
+import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
+import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
+import { Ticker } from './ticker.ts'
 
-/** A member that decides nothing yet. */
-export async function startAuthsvcRole(settings: AuthsvcRoleSettings, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
-  const member = registerMember(settings, 'authsvc', '', log, metrics)
-  member.membership.start()
-  return {
-    addresses: [],
-    rpc: null,
-    waitingFor: () => member.waitingFor(),
-    impaired: () => [],
-    status: () => NO_STATUS,
-    drain: () => member.leave(),
+/** Ticks without an open request before the links of a process that drains are closed: what was on its way when it said so has come. */
+const IDLE_TICKS = 3
+
+/** One authentication service process: links of frontends, and the resources that say whom to let in. */
+export async function startAuthsvcRole(live: LiveSettings<AuthsvcRoleSettings>, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
+  const role = new AuthsvcRole(live, log, metrics)
+  try {
+    await role.start()
+  } catch (error) {
+    await role.close()
+    throw error
+  }
+  return role
+}
+
+/** What there is once the secret of the cluster is known. */
+interface Serving {
+  readonly authentication: OwnAuthentication
+  readonly askers: AskerLinks
+}
+
+class AuthsvcRole implements RunningRole {
+  readonly addresses = []
+  readonly #live: LiveSettings<AuthsvcRoleSettings>
+  readonly #settings: AuthsvcRoleSettings
+  readonly #log: RateLimitedLog
+  readonly #metrics: MetricsRegistry
+  readonly #hub: LinkHub
+  readonly #ticker: Ticker
+  #rpc: string | null = null
+  #listener: LinkListener | null = null
+  #member: RegisteredMember | null = null
+  #secret: ClusterSecret | null = null
+  #serving: Serving | null = null
+  #isDraining = false
+  #idleTicks = 0
+  #onIdle: (() => void) | null = null
+  #drained: Promise<void> | null = null
+
+  constructor(live: LiveSettings<AuthsvcRoleSettings>, log: Log, metrics: MetricsRegistry) {
+    const { settings } = live
+    this.#live = live
+    this.#settings = settings
+    this.#metrics = metrics
+    this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
+    const turn = new ImmediateTurn([() => this.#hub.endTurn()])
+    this.#hub = new LinkHub({ turn, timers: systemTimers, log: this.#log })
+    this.#ticker = new Ticker(systemTimers, { tick: () => this.#tick(), everySecond: () => undefined })
+  }
+
+  /** @throws what keeps the port from being opened. The secret may take its time: `waitingFor` says so meanwhile */
+  async start(): Promise<void> {
+    const { rpc, advertise, redis, clusterName, clusterKey } = this.#settings
+    const instance = systemRandom.uuid()
+    this.#listener = await listenLinks(
+      rpc,
+      linkSettings(this.#settings, 'authsvc', instance),
+      this.#hub,
+      link => this.#serving?.askers.accept(link) ?? { declined: 'starting' },
+    )
+    this.#rpc = linkAddressText(advertisedAddress(advertise, this.#listener.address))
+    this.#member = registerMember(this.#settings, 'authsvc', this.#rpc, this.#log, this.#metrics, { instance })
+    registerLinkMetrics(this.#metrics, this.#hub, METHOD_NAMES)
+    this.#live.listen(({ limits }) => {
+      adoptLimits(this.#settings.limits, limits, this.#log)
+      this.#apply()
+    })
+    if (clusterKey !== null) return this.#onSecret(secretOfKey(clusterKey, clusterName))
+    this.#secret = new ClusterSecret({
+      url: redis,
+      tls: redisTls(this.#settings.redisTls),
+      clusterName,
+      onSecret: secret => this.#onSecret(secret),
+    })
+    this.#secret.start()
+  }
+
+  get rpc(): string | null {
+    return this.#rpc
+  }
+
+  waitingFor(): readonly string[] {
+    if (this.#isDraining) return ['draining']
+    if (this.#serving === null) return [`secret of the cluster: ${this.#secret?.waitingFor ?? 'starting'}`]
+    return this.#member!.waitingFor()
+  }
+
+  impaired(): readonly string[] {
+    return [...this.#live.impaired(), ...(this.#serving?.authentication.service.impaired() ?? [])]
+  }
+
+  status(): RoleStatus {
+    return NO_STATUS
+  }
+
+  drain(): Promise<void> {
+    this.#drained ??= this.#drain()
+    return this.#drained
+  }
+
+  /** Ends at once: what was asked and not answered is asked of another service. */
+  async close(): Promise<void> {
+    this.#isDraining = true
+    await this.#live.stop()
+    this.#secret?.close()
+    await this.#listener?.close()
+    this.#hub.closeAll('this process stops')
+    this.#ticker.stop()
+    await this.#serving?.authentication.close()
+    await this.#member?.leave()
+    this.#log.flush()
+  }
+
+  /** First frontends learn to ask others, then what they have asked is answered. */
+  async #drain(): Promise<void> {
+    this.#isDraining = true
+    this.#serving?.askers.leave()
+    if (this.#serving !== null && this.#serving.askers.count > 0) await new Promise<void>(resolve => (this.#onIdle = resolve))
+    await this.close()
+  }
+
+  /** The first one begins the service; a member is who can be asked. */
+  #onSecret(secret: Uint8Array): void {
+    if (this.#isDraining) return
+    if (this.#serving !== null) return this.#serving.authentication.service.useSecret(secret)
+    const authentication = openAuthentication(this.#settings.limits, secret, this.#live.kubernetes, this.#log)
+    this.#serving = { authentication, askers: new AskerLinks(authentication.service) }
+    registerAuthenticationMetrics(this.#metrics, authentication.service, () => authentication.workerFigures())
+    this.#apply()
+    this.#member!.membership.start()
+  }
+
+  #apply(): void {
+    const { snapshot } = this.#live
+    if (this.#serving === null || snapshot === null) return
+    this.#serving.authentication.service.apply(snapshot)
+    this.#serving.askers.onApplied()
+  }
+
+  #tick(): void {
+    this.#hub.tick()
+    if (this.#onIdle === null) return
+    this.#idleTicks = this.#serving!.authentication.service.openCount === 0 ? this.#idleTicks + 1 : 0
+    if (this.#idleTicks >= IDLE_TICKS) this.#onIdle()
   }
 }

@@ -6,21 +6,25 @@ import { openLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { startAuthsvcRole } from './authsvc-role.ts'
 import type { Command } from './command.ts'
+import { openLiveSettings } from './live-settings.ts'
 import { runProgram } from './program.ts'
 
 /** `millrace authsvc` */
 export const authsvc: Command = {
   help: () => `Usage: millrace authsvc --redis URL [FLAGS]
 
-Starts one authentication service of a cluster. In this version it is a member of the cluster and decides nothing: ports without
-authenticationRef let every client in, those with one stay closed. Every flag has an environment variable: --cluster-name is
-MILLRACE_CLUSTER_NAME. SIGTERM and SIGINT end it with exit code 0.
+Starts one authentication service of a cluster: it tells frontends who a client is and what it may do, as the BrokerAuthentication and
+BrokerAuthorization resources say (--config, --kubernetes). Every flag has an environment variable: --cluster-name is MILLRACE_CLUSTER_NAME.
+SIGTERM and SIGINT drain: what it was asked is answered, frontends ask others, the exit code is 0. A second signal exits at once.
+docs/authentication-service.md describes it.
 
 ${flagsHelp(AUTHSVC_SETTINGS)}`,
-  run: args => {
-    const { settings, warnings } = loadAuthsvcSettings(args, { ...systemSurroundings(process.env), hostName: hostname() })
-    const log = openLog(settings.logLevel)
-    for (const warning of warnings) log.warn('setting_without_effect', { detail: warning })
+  run: async args => {
+    const log = openLog('info')
+    const live = await openLiveSettings(AUTHSVC_SETTINGS, args, log, snapshot =>
+      loadAuthsvcSettings(args, { ...systemSurroundings(process.env, snapshot), hostName: hostname() }),
+    )
+    const { settings } = live
     const registry = new MetricsRegistry([['host', settings.id]])
     return runProgram({
       name: 'authsvc',
@@ -30,7 +34,7 @@ ${flagsHelp(AUTHSVC_SETTINGS)}`,
       drainTimeoutMs: settings.limits.drainTimeoutMs,
       log,
       registry,
-      start: () => startAuthsvcRole(settings, log, registry),
+      start: () => startAuthsvcRole(live, log, registry),
     })
   },
 }

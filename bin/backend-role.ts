@@ -25,6 +25,7 @@ import { MemoryWatch, processMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
 import { adoptLimits } from './adopt-limits.ts'
+import { advertisedAddress } from './advertised-address.ts'
 import { BackendDialers } from './backend-dialers.ts'
 import type { LiveSettings } from './live-settings.ts'
 import { linkDialers } from './member-dialers.ts'
@@ -330,11 +331,6 @@ class DeferredLinks {
   accept(link: Link): LinkHandler | { readonly declined: string } {
     return this.#accept === null ? { declined: 'starting' } : this.#accept(link)
   }
-}
-
-function advertisedAddress(advertise: LinkAddress | null, bound: LinkAddress): LinkAddress {
-  if (advertise === null || 'path' in advertise) return advertise ?? bound
-  return advertise.port === 0 && 'port' in bound ? { host: advertise.host, port: bound.port } : advertise
 }
 
 /** Processes that may have publishes for this backend: frontends, and the other backends. */
