@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { Refusal } from '../config/setting.ts'
+import { nameKey, NameError, parseName } from '../x509/distinguished-name.ts'
 import { checked, filledText, objectName, onOff, oneOf, resourceSchema, textMap, wholeNumber } from './field.ts'
 import type { Findings } from './findings.ts'
 import type { FieldPath } from './resource-document.ts'
@@ -137,19 +138,21 @@ function checkAttributes(findings: Findings, path: FieldPath, { authorizationAtt
   const labels = new Map<string, string>()
   for (const [label, { subject }] of Object.entries(authorizationAttributes ?? {})) {
     const key = subjectKey(subject)
-    const before = labels.get(key)
-    if (before !== undefined)
-      findings.fault([...path, label, 'subject'], `${before} has the same subject; its attributes alone would count`)
-    else labels.set(key, label)
+    const before = key instanceof NameError ? undefined : labels.get(key)
+    if (key instanceof NameError) findings.fault([...path, label, 'subject'], `is no distinguished name: ${key.message}`)
+    else if (before === undefined) labels.set(key, label)
+    else findings.fault([...path, label, 'subject'], `${before} has the same subject; its attributes alone would count`)
   }
 }
 
-/** The same for two spellings of one name. */
-function subjectKey(subject: string): string {
-  return subject
-    .split(/([=,])/)
-    .map(part => part.trim())
-    .join('')
+/** The same for every spelling of one name. */
+function subjectKey(subject: string): string | NameError {
+  try {
+    return nameKey(parseName(subject))
+  } catch (error) {
+    if (error instanceof NameError) return error
+    throw error
+  }
 }
 
 function checkKeys(findings: Findings, path: FieldPath, { jwksConfigMap, jwksUrl, caCertConfigMap }: JwtSettings): void {

@@ -93,5 +93,5 @@ test('twenty thousand wrong entries cost no more than they must', () => {
   expect(faultsOf(head + entries)).toHaveLength(100)
   const subject = `CN=x${' '.repeat(200_000)}y`
   const listener = `apiVersion: mqttbroker.iotoperations.azure.com/v1\nkind: BrokerAuthentication\nmetadata: {name: own}\nspec: {authenticationMethods: [{method: X509, x509Settings: {authorizationAttributes: {a: {subject: "${subject}", attributes: {}}}}}]}`
-  expect(faultsOf(listener)).toEqual([])
+  expect(faultsOf(listener)[0]).toContain('is no distinguished name: a name of more than 8192 characters')
 })

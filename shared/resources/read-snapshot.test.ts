@@ -414,6 +414,18 @@ describe('faults of a BrokerAuthentication', () => {
       '0.yaml:11: spec.authenticationMethods[0].x509Settings.authorizationAttributes.b.subject: a has the same subject; its attributes alone would count',
     ],
     [
+      'a subject that is no name',
+      authentication('method: X509\n  x509Settings:\n    authorizationAttributes:\n      a: {subject: smart-fan, attributes: {}}'),
+      '0.yaml:10: spec.authenticationMethods[0].x509Settings.authorizationAttributes.a.subject: is no distinguished name: ',
+    ],
+    [
+      'one subject in the other order',
+      authentication(
+        'method: X509\n  x509Settings:\n    authorizationAttributes:\n      a: {subject: "CN = x, O = y", attributes: {}}\n      b: {subject: "O=y,CN=x", attributes: {}}',
+      ),
+      '0.yaml:11: spec.authenticationMethods[0].x509Settings.authorizationAttributes.b.subject: a has the same subject',
+    ],
+    [
       'an attribute that is no text',
       authentication('method: X509\n  x509Settings:\n    authorizationAttributes:\n      a: {subject: CN=x, attributes: {floor: 1}}'),
       '0.yaml:10: spec.authenticationMethods[0].x509Settings.authorizationAttributes.a.attributes.floor: expected text',
