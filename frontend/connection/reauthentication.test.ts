@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { encodeAuth } from '#shared/mqtt/auth-codec.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { Verdict } from '#shared/rpc/authentication.ts'
+import type { AuthorizationVerdict, Verdict } from '#shared/rpc/authentication.ts'
 import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
 import { type FakeClient, permitOf, publishPacket, rulesOf, Surroundings } from '../surroundings.contract.ts'
 
@@ -283,6 +283,28 @@ describe('while policies change', () => {
     expect(client.packets).toMatchObject([{ cmd: 'auth', reasonCode: 0 }])
     await sent(world, client, publishPacket('new', 1))
     expect(world.backend.published).toHaveLength(1)
+  })
+
+  test('an answer about the rights of who it was before is not used', async () => {
+    const world = new Surroundings()
+    const client = await connected(world)
+    const decide = verdictsByHand(world)
+    let allow: (verdict: AuthorizationVerdict) => void = () => {}
+    world.authentication.authorization = () => new Promise(resolve => (allow = resolve))
+    world.frontend.changeRules(world.port, rulesOf('1', '2', { onUpdate: 'Reevaluate' }))
+    world.frontend.changeRules(world.port, rulesOf('1', '1'))
+    await sent(world, client, again())
+    world.frontend.changeRules(world.port, rulesOf('1', '2', { onUpdate: 'Reevaluate' }))
+    world.authentication.permit = permitOf(['mine'])
+    await decide(world.authentication.accepted())
+    await decide(world.authentication.accepted())
+    allow(world.authentication.allowed(permitOf(['of before'])))
+    await world.settled()
+    expect(restricts(world)).toHaveLength(1)
+    expect(client.connection.phase).toBe('held')
+    world.frontend.subscribed(client.connection.id, restricts(world)[0]![1] as number, [])
+    await sent(world, client, publishPacket('mine', 1), publishPacket('of before', 2))
+    expect(world.backend.published.map(({ message }) => message.topic.name)).toEqual(['mine'])
   })
 
   test('it does not save one that is to be disconnected', async () => {

@@ -8,6 +8,8 @@ import { type Duty, isDue } from './duty.ts'
 
 /** Questions to the authentication service at a time. */
 const INQUIRIES_MAX = 100
+/** That begin in one turn: a service in this process answers at once, and others have their turns in between. */
+const BEGUN_PER_TURN_MAX = 100
 
 export type Answered =
   | { readonly is: 'granted' }
@@ -17,13 +19,17 @@ export type Answered =
 /** Asks the authentication service about connections whose rules have changed, a limited number at a time, in the order of their coming. */
 export class Inquiries {
   readonly #frontend: Frontend
+  readonly #requestTurn: () => void
   readonly #onAnswered: (duty: Duty, answered: Answered) => void
   #waiting: Duty[] = []
   #at = 0
   #running = 0
+  #begun = 0
+  #begunTurn = 0
 
-  constructor(frontend: Frontend, onAnswered: (duty: Duty, answered: Answered) => void) {
+  constructor(frontend: Frontend, requestTurn: () => void, onAnswered: (duty: Duty, answered: Answered) => void) {
     this.#frontend = frontend
+    this.#requestTurn = requestTurn
     this.#onAnswered = onAnswered
   }
 
@@ -38,14 +44,29 @@ export class Inquiries {
     this.#at = 0
   }
 
+  /** In each turn. */
+  goOn(): void {
+    if (this.#waiting.length > 0) this.#pump()
+  }
+
   #pump(): void {
     while (this.#running < INQUIRIES_MAX && this.#at < this.#waiting.length) {
+      if (!this.#hasRoomInTurn()) return this.#requestTurn()
       const duty = this.#waiting[this.#at++]!
-      if (isDue(duty)) void this.#run(duty)
+      if (!isDue(duty)) continue
+      this.#begun++
+      void this.#run(duty)
     }
     if (this.#at < this.#waiting.length) return
     this.#waiting = []
     this.#at = 0
+  }
+
+  #hasRoomInTurn(): boolean {
+    const { turnNumber } = this.#frontend
+    if (this.#begunTurn !== turnNumber) this.#begun = 0
+    this.#begunTurn = turnNumber
+    return this.#begun < BEGUN_PER_TURN_MAX
   }
 
   async #run(duty: Duty): Promise<void> {

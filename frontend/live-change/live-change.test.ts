@@ -263,6 +263,20 @@ describe('other authorizations, mode Reevaluate', () => {
     )
   })
 
+  test('no more than 100 begin in one turn, though they are answered at once', async () => {
+    const world = new Surroundings()
+    await many(world, 250)
+    world.authentication.authorization = () => Promise.resolve(world.authentication.allowed(null))
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    const counts: number[] = []
+    for (let turn = 0; turn < 4; turn++) {
+      await new Promise(resolve => setImmediate(resolve))
+      counts.push(world.authentication.authorizeRequests.length)
+      world.frontend.endTurn()
+    }
+    expect(counts).toEqual([100, 200, 250, 250])
+  })
+
   test('Keep Alive does not run against one that is held; an expired credential does', async () => {
     const world = new Surroundings()
     world.authentication.verdict = () => Promise.resolve(world.authentication.accepted({ expiresMs: world.clock.wallMs() + 20_000 }))

@@ -58,7 +58,7 @@ export class LiveChange {
   constructor(frontend: Frontend, requestTurn: () => void) {
     this.#frontend = frontend
     this.#requestTurn = requestTurn
-    this.#inquiries = new Inquiries(frontend, (duty, answered) => this.#onAnswered(duty, answered))
+    this.#inquiries = new Inquiries(frontend, requestTurn, (duty, answered) => this.#onAnswered(duty, answered))
   }
 
   /** How often something behind that BrokerAuthentication has changed since the process started, so far as we were told. */
@@ -97,6 +97,7 @@ export class LiveChange {
   /** At the end of each turn: goes on with what the turn before had no room for. */
   catchUp(): void {
     if (this.#isBehind) this.#work()
+    this.#inquiries.goOn()
   }
 
   #reviewOne(connection: Connection): void {
