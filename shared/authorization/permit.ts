@@ -50,15 +50,15 @@ export class Permit {
   readonly #subscribeAllowed: TopicRules
   readonly #keys: { readonly [access in KeyAccess]: { readonly denied: KeyRules; readonly allowed: KeyRules } } | null
   readonly #decisions: DecisionCache
-  readonly #decided: Decided = new Map()
+  #decided: Decided | null = null
 
   constructor(parts: PermitParts, decisions: DecisionCache = new DecisionCache()) {
     this.parts = parts
     this.#decisions = decisions
-    this.#publishDenied = new TopicRules(parts.publish.filter(isDenied))
-    this.#publishAllowed = new TopicRules(parts.publish.filter(isAllowed))
+    this.#publishDenied = topicRules(parts.publish.filter(isDenied))
+    this.#publishAllowed = topicRules(parts.publish.filter(isAllowed))
     this.#subscribeDenied = parts.subscribe.filter(isDenied)
-    this.#subscribeAllowed = new TopicRules(parts.subscribe.filter(isAllowed))
+    this.#subscribeAllowed = topicRules(parts.subscribe.filter(isAllowed))
     this.#keys = parts.keys === null ? null : { read: keyRules(parts.keys, 'read'), write: keyRules(parts.keys, 'write') }
   }
 
@@ -69,10 +69,11 @@ export class Permit {
   /** `mayPublish` of a Topic Name that was decided before costs a look into a table, unless a policy has `cache: Disabled`. */
   mayPublishTopic(topic: Topic): boolean {
     if (!this.parts.isCached) return this.mayPublish(topic.name)
-    const known = this.#decided.get(topic)
+    const decided = (this.#decided ??= new Map())
+    const known = decided.get(topic)
     if (known !== undefined) return known
     const isAllowed = this.mayPublish(topic.name)
-    this.#decisions.remember(this.#decided, topic, isAllowed)
+    this.#decisions.remember(decided, topic, isAllowed)
     return isAllowed
   }
 
@@ -130,6 +131,13 @@ function isDenied(rule: TopicRule | KeyRule): boolean {
 
 function isAllowed(rule: TopicRule | KeyRule): boolean {
   return !rule.isDenied
+}
+
+/** Most clients are denied nothing by name: they share one. */
+const NO_TOPICS = new TopicRules([])
+
+function topicRules(rules: readonly TopicRule[]): TopicRules {
+  return rules.length === 0 ? NO_TOPICS : new TopicRules(rules)
 }
 
 function keyRules(rules: readonly KeyRule[], access: KeyAccess): { readonly denied: KeyRules; readonly allowed: KeyRules } {

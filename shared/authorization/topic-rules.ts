@@ -1,6 +1,6 @@
 import { filterCovers, filterMatches } from '#shared/mqtt/topic.ts'
 
-/** Up to so many filters with wildcards it costs least to look at each: filterMatches needs some 20 ns. */
+/** Up to so many filters it costs least to look at each: filterMatches needs some 20 ns. */
 const EACH_UP_TO = 4
 
 /** A Topic Filter, tokens replaced, and which rule it is of. */
@@ -21,18 +21,23 @@ interface Shape {
   readonly rules: Map<number, TopicRule[]>
 }
 
+/** What many filters are found by. */
+interface Index {
+  readonly literals: ReadonlyMap<string, TopicRule>
+  readonly shapes: readonly Shape[]
+}
+
 /**
- * Topic Filters of one verdict, found by a Topic Name or by a filter that they cover. Built at the first question.
+ * Topic Filters of one verdict, found by a Topic Name or by a filter that they cover.
  *
  * Rules are many, but few differ in where their wildcards are. One pass over a name makes sums of hashes of its levels; then each shape
- * costs one look into a table, and only what is found there is compared. Nothing is allocated. Measured: permit.bench.ts.
+ * costs one look into a table, and only what is found there is compared. Nothing is allocated. Measured: permit.bench.ts. The index is made
+ * at the first question, and for more than a few filters alone: most clients have few, and there may be a million clients.
  */
 export class TopicRules {
+  /** In order of their places. */
   readonly #rules: readonly TopicRule[]
-  #literals: Map<string, TopicRule> | null = null
-  /** When they are few; otherwise `#shapes`. */
-  #wildcards: readonly TopicRule[] = []
-  #shapes: readonly Shape[] = []
+  #index: Index | null = null
 
   /** @param rules in order of their places */
   constructor(rules: readonly TopicRule[]) {
@@ -41,69 +46,69 @@ export class TopicRules {
 
   /** Whether some filter matches. */
   matches(topicName: string): boolean {
-    if (this.#rules.length === 0) return false
-    return this.#open().has(topicName) || this.#search(topicName, filterMatches, true) !== null
+    return this.#find(topicName, filterMatches, true) !== null
   }
 
   /** The first rule whose filter matches. */
   matching(topicName: string): TopicRule | null {
-    return this.#first(topicName, filterMatches)
+    return this.#find(topicName, filterMatches, false)
   }
 
   /** Whether some filter alone matches everything that `filter` can match. */
   covers(filter: string): boolean {
-    if (this.#rules.length === 0) return false
-    return this.#open().has(filter) || this.#search(filter, filterCovers, true) !== null
+    return this.#find(filter, filterCovers, true) !== null
   }
 
   /** The first rule whose filter alone matches everything that `filter` can match. */
   covering(filter: string): TopicRule | null {
-    return this.#first(filter, filterCovers)
+    return this.#find(filter, filterCovers, false)
   }
 
-  #first(text: string, fits: (filter: string, text: string) => boolean): TopicRule | null {
-    if (this.#rules.length === 0) return null
-    const literal = this.#open().get(text) ?? null
-    const found = this.#search(text, fits, false)
-    if (found === null || literal === null) return found ?? literal
-    return found.rule < literal.rule ? found : literal
-  }
-
-  /**
-   * Among the filters with wildcards. Read as a Topic Name, a filter is matched by every filter that covers it, and by some that do not,
-   * so both questions have the same candidates.
-   */
-  #search(text: string, fits: (filter: string, text: string) => boolean, isAnyEnough: boolean): TopicRule | null {
-    for (const rule of this.#wildcards) if (fits(rule.filter, text)) return rule
-    if (this.#shapes.length === 0) return null
-    const depth = hashLevels(text)
-    let first: TopicRule | null = null
-    for (const shape of this.#shapes) {
-      if (depth < shape.depth || (depth > shape.depth && !shape.isMultiLevel)) continue
-      const rules = shape.rules.get(keyOf(shape))
-      if (rules === undefined) continue
-      for (const rule of rules) {
-        if ((first !== null && first.rule <= rule.rule) || !fits(rule.filter, text)) continue
-        if (isAnyEnough) return rule
-        first = rule
-      }
+  #find(text: string, fits: (filter: string, text: string) => boolean, isAnyEnough: boolean): TopicRule | null {
+    if (this.#rules.length <= EACH_UP_TO) {
+      for (const rule of this.#rules) if (fits(rule.filter, text)) return rule
+      return null
     }
-    return first
+    const { literals, shapes } = (this.#index ??= indexOf(this.#rules))
+    const literal = literals.get(text) ?? null
+    return literal !== null && isAnyEnough ? literal : search(shapes, text, fits, literal, isAnyEnough)
   }
+}
 
-  #open(): Map<string, TopicRule> {
-    if (this.#literals !== null) return this.#literals
-    const literals = new Map<string, TopicRule>()
-    const wildcards: TopicRule[] = []
-    for (const rule of this.#rules) {
-      if (/[+#]/.test(rule.filter)) wildcards.push(rule)
-      else if (!literals.has(rule.filter)) literals.set(rule.filter, rule)
+/**
+ * The first rule whose filter has wildcards and fits, or `first` when that comes before. Read as a Topic Name, a filter is matched by every
+ * filter that covers it, and by some that do not, so both questions have the same candidates.
+ */
+function search(
+  shapes: readonly Shape[],
+  text: string,
+  fits: (filter: string, text: string) => boolean,
+  first: TopicRule | null,
+  isAnyEnough: boolean,
+): TopicRule | null {
+  if (shapes.length === 0) return first
+  const depth = hashLevels(text)
+  for (const shape of shapes) {
+    if (depth < shape.depth || (depth > shape.depth && !shape.isMultiLevel)) continue
+    const rules = shape.rules.get(keyOf(shape))
+    if (rules === undefined) continue
+    for (const rule of rules) {
+      if ((first !== null && first.rule <= rule.rule) || !fits(rule.filter, text)) continue
+      if (isAnyEnough) return rule
+      first = rule
     }
-    if (wildcards.length <= EACH_UP_TO) this.#wildcards = wildcards
-    else this.#shapes = shapesOf(wildcards)
-    this.#literals = literals
-    return literals
   }
+  return first
+}
+
+function indexOf(rules: readonly TopicRule[]): Index {
+  const literals = new Map<string, TopicRule>()
+  const wildcards: TopicRule[] = []
+  for (const rule of rules) {
+    if (/[+#]/.test(rule.filter)) wildcards.push(rule)
+    else if (!literals.has(rule.filter)) literals.set(rule.filter, rule)
+  }
+  return { literals, shapes: shapesOf(wildcards) }
 }
 
 function shapesOf(rules: readonly TopicRule[]): readonly Shape[] {
