@@ -20,6 +20,7 @@ import type { LiveSettings } from './live-settings.ts'
 import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
 import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
+import { reportAuthentications } from './status-reports.ts'
 import { Ticker } from './ticker.ts'
 
 /** Ticks without an open request before the links of a process that drains are closed: what was on its way when it said so has come. */
@@ -159,6 +160,7 @@ class AuthsvcRole implements RunningRole {
     if (this.#serving === null || snapshot === null) return
     this.#serving.authentication.service.apply(snapshot)
     this.#serving.askers.onApplied()
+    reportAuthentications(this.#live, this.#serving.authentication)
   }
 
   #tick(): void {

@@ -22,6 +22,8 @@ export interface ClientPortsParts {
   readonly reusePort: boolean
   /** 48 bytes that the frontends of a cluster share (TLS session tickets); null: of this process. */
   readonly ticketKeys: () => Buffer | null
+  /** Ports have opened, closed or changed. */
+  readonly onChanged?: () => void
 }
 
 /** One that is asked for: it is open, or it is closed and says why. */
@@ -61,6 +63,7 @@ export class ClientPorts {
       if (one.closed === null) await this.#open(entry)
       else this.#parts.log.warn('port_closed', { listener: one.name, reason: one.closed.reason })
     }
+    this.#parts.onChanged?.()
   }
 
   /** What is planned has changed. Never fails: what cannot be done is in `impaired` and tried again. */
@@ -85,6 +88,17 @@ export class ClientPorts {
   /** Ports that stay closed, or that do not have what was planned for them, and why (docs/listeners.md). */
   impaired(): readonly string[] {
     return [...this.#entries.values()].flatMap(({ planned, fault }) => (fault === null ? [] : [`${planned.name}: ${fault}`]))
+  }
+
+  /** What is wrong with the ports of each BrokerListener; empty for one whose ports are all as planned. */
+  faultsByResource(): ReadonlyMap<string, readonly string[]> {
+    const faults = new Map<string, readonly string[]>()
+    for (const { planned, fault } of this.#entries.values()) {
+      if (planned.resource === null) continue
+      const known = faults.get(planned.resource) ?? []
+      faults.set(planned.resource, fault === null ? known : [...known, `port ${planned.port}: ${fault}`])
+    }
+    return faults
   }
 
   /** New keys for TLS session tickets. */
@@ -123,6 +137,7 @@ export class ClientPorts {
       await this.#bring(entry, planned)
     }
     this.#retryLater()
+    this.#parts.onChanged?.()
   }
 
   async #bring(entry: Entry, planned: PlannedPort): Promise<void> {

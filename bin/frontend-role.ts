@@ -1,4 +1,4 @@
-import { noAuthentication } from '../authsvc/no-authentication.ts'
+import { AuthenticationCalls } from '../frontend/authentication/authentication-calls.ts'
 import { drainConnections } from '../frontend/draining.ts'
 import { Frontend } from '../frontend/frontend.ts'
 import { Router } from '../frontend/routing/router.ts'
@@ -6,6 +6,7 @@ import { systemClock } from '#shared/base/clock.ts'
 import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
+import { ClusterSecret, secretOfKey } from '#shared/cluster/cluster-secret.ts'
 import type { FrontendRoleSettings } from '#shared/config/role-settings.ts'
 import { TopicCache } from '#shared/mqtt/topic.ts'
 import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
@@ -15,14 +16,18 @@ import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
 import { adoptLimits } from './adopt-limits.ts'
+import { AuthDialers } from './auth-dialers.ts'
+import { registerAuthenticationCallsMetrics } from './auth-metrics.ts'
 import { BackendDialers } from './backend-dialers.ts'
 import { registerFrontendMetrics, registerListenerMetrics } from './broker-metrics.ts'
 import { ClientPorts } from './client-ports.ts'
 import { registerRouterMetrics } from './cluster-metrics.ts'
 import { linkDialers } from './member-dialers.ts'
-import { linkSettings, registerMember, type RegisteredMember } from './member-registry.ts'
+import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
 import type { LiveSettings } from './live-settings.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
+import { listenerStatus } from './status-reports.ts'
+import { TicketKeys } from './ticket-keys.ts'
 import { Ticker } from './ticker.ts'
 
 /** Topics whose bytes are known in this process, so that a message makes no string. */
@@ -50,6 +55,10 @@ class FrontendRole implements RunningRole {
   readonly #ports: ClientPorts
   readonly #member: RegisteredMember
   readonly #dialers: BackendDialers
+  readonly #authentication = new AuthenticationCalls(systemTimers)
+  readonly #authDialers: AuthDialers
+  readonly #ticketKeys: TicketKeys
+  readonly #secret: ClusterSecret | null
   #ticker: Ticker | null = null
   #phase: 'waiting' | 'opening' | 'serving' | 'failed' | 'draining' = 'waiting'
   #failure = ''
@@ -69,7 +78,7 @@ class FrontendRole implements RunningRole {
     this.#frontend = new Frontend({
       settings: limits,
       backend: this.#router,
-      authentication: noAuthentication,
+      authentication: this.#authentication,
       clock: systemClock,
       random: systemRandom,
       turn,
@@ -84,12 +93,18 @@ class FrontendRole implements RunningRole {
       limits,
       log: this.#log,
       reusePort: settings.reusePort,
-      ticketKeys: () => null,
+      ticketKeys: () => this.#ticketKeys.current,
+      onChanged: () => this.#report(),
     })
+    this.#ticketKeys = new TicketKeys(systemClock, keys => this.#ports.setTicketKeys(keys))
+    this.#secret = this.#openSecret()
     this.#member = registerMember(settings, 'frontend', '', this.#log, metrics, { figures: () => this.#frontend.figures })
+    const dialerTo = linkDialers(this.#hub, linkSettings(settings, 'frontend', this.#member.instance))
+    const { membership } = this.#member
+    this.#authDialers = new AuthDialers({ membership, dialerTo, log: this.#log, calls: this.#authentication })
     this.#dialers = new BackendDialers({
-      membership: this.#member.membership,
-      dialerTo: linkDialers(this.#hub, linkSettings(settings, 'frontend', this.#member.instance)),
+      membership,
+      dialerTo,
       topics,
       topicLevelsMax: limits.topicLevelsMax,
       shardCount: limits.shards,
@@ -98,14 +113,16 @@ class FrontendRole implements RunningRole {
     })
     registerFrontendMetrics(metrics, this.#frontend)
     registerRouterMetrics(metrics, this.#router)
+    registerAuthenticationCallsMetrics(metrics, this.#authentication)
     registerLinkMetrics(metrics, this.#hub, METHOD_NAMES)
     // Port by port: what was opened is asked at each scrape.
     registerListenerMetrics(metrics, () => this.addresses)
   }
 
   start(): void {
-    this.#ticker = new Ticker(systemTimers, { tick: () => this.#tick(), everySecond: () => undefined })
+    this.#ticker = new Ticker(systemTimers, { tick: () => this.#tick(), everySecond: () => this.#ticketKeys.tick() })
     this.#member.membership.start()
+    void this.#live.keepCertificates()
   }
 
   get addresses(): RunningRole['addresses'] {
@@ -119,7 +136,8 @@ class FrontendRole implements RunningRole {
   }
 
   impaired(): readonly string[] {
-    return [...this.#live.impaired(), ...this.#ports.impaired()]
+    const isMissed = this.#authentication.linkCount === 0 && this.#asksForAuthentication
+    return [...this.#live.impaired(), ...(isMissed ? ['authentication: no service is in reach'] : []), ...this.#ports.impaired()]
   }
 
   status(): RoleStatus {
@@ -129,6 +147,27 @@ class FrontendRole implements RunningRole {
   drain(): Promise<void> {
     this.#drained ??= this.#drain()
     return this.#drained
+  }
+
+  get #asksForAuthentication(): boolean {
+    return this.#live.settings.ports.some(({ rules }) => rules.policy !== null)
+  }
+
+  /** Null where the cluster key says it all. */
+  #openSecret(): ClusterSecret | null {
+    const { clusterKey, clusterName, redis, redisTls: tls } = this.#settings
+    if (clusterKey !== null) {
+      this.#ticketKeys.useSecret(secretOfKey(clusterKey, clusterName))
+      return null
+    }
+    const onSecret = (secret: Uint8Array): void => this.#ticketKeys.useSecret(secret)
+    const secret = new ClusterSecret({ url: redis, tls: redisTls(tls), clusterName, onSecret })
+    secret.start()
+    return secret
+  }
+
+  #report(): void {
+    for (const [name, faults] of this.#ports.faultsByResource()) this.#live.report(listenerStatus(name, faults))
   }
 
   #onSettings({ ports, limits }: FrontendRoleSettings): void {
@@ -144,6 +183,8 @@ class FrontendRole implements RunningRole {
     await drainConnections(this.#frontend, { perSecond: drainDisconnectsPerSecond, withinMs: drainTimeoutMs }, systemTimers)
     await this.#ports.close()
     this.#dialers.stop()
+    this.#authDialers.stop()
+    this.#secret?.close()
     this.#hub.closeAll('this process stops')
     this.#ticker?.stop()
     await this.#member.leave()

@@ -1,10 +1,11 @@
 import { resourceOrigin } from '#shared/config/resource-origin.ts'
 import type { SettingsGroup } from '#shared/config/settings-page.ts'
 import type { ResourceSnapshot, ResourceSource, ResourceStatus } from '#shared/resources/resource-snapshot.ts'
+import type { CertificateKeeper } from '#shared/kubernetes/certificate-keeper.ts'
 import { SettingsError } from '#shared/config/settings-error.ts'
 import type { Log, LogLevel, ProcessLog } from '#shared/telemetry/log.ts'
 import { Kubernetes } from './kubernetes.ts'
-import { openSource } from './resource-source.ts'
+import { keepCertificates, openSource } from './resource-source.ts'
 
 export interface LoadedSettings<S> {
   readonly settings: S
@@ -19,6 +20,7 @@ export class LiveSettings<S> {
   readonly #source: ResourceSource | null
   readonly #load: (snapshot: ResourceSnapshot | null) => LoadedSettings<S>
   readonly #log: Log
+  #certificates: CertificateKeeper | null = null
   #settings: S
   #snapshot: ResourceSnapshot | null
   /** Of the update that was refused last, until a later one is taken. */
@@ -60,7 +62,7 @@ export class LiveSettings<S> {
 
   /** Why what stands in the resources is not what is in force. */
   impaired(): readonly string[] {
-    return [...new Set([...(this.#source?.impaired() ?? []), ...this.#refusal])]
+    return [...new Set([...(this.#source?.impaired() ?? []), ...this.#refusal, ...(this.#certificates?.impaired() ?? [])])]
   }
 
   /** Says in the status of a resource how it is; elsewhere than in Kubernetes nobody reads it. */
@@ -68,7 +70,13 @@ export class LiveSettings<S> {
     this.#source?.report(status)
   }
 
+  /** Has cert-manager asked for the certificates of listeners, where this process is in Kubernetes. */
+  async keepCertificates(): Promise<void> {
+    if (this.#source !== null) this.#certificates = await keepCertificates(this.#source, this.kubernetes, this.#log)
+  }
+
   async stop(): Promise<void> {
+    this.#certificates?.stop()
     await this.#source?.stop()
     await this.kubernetes.close()
   }

@@ -21,11 +21,13 @@ import { MemoryWatch, processMemory, type WatchedMemory } from '#shared/telemetr
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
 import { adoptLimits } from './adopt-limits.ts'
+import { registerAuthenticationMetrics } from './auth-metrics.ts'
 import { ClientPorts } from './client-ports.ts'
 import type { LiveSettings } from './live-settings.ts'
 import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
 import { closedByFault } from './closed-by-fault.ts'
 import type { RunningRole } from './running-role.ts'
+import { listenerStatus, reportAuthentications } from './status-reports.ts'
 import { registerBrokerMetrics, registerListenerMetrics } from './broker-metrics.ts'
 import { Ticker } from './ticker.ts'
 import { willJudgeOf } from './will-judging.ts'
@@ -51,6 +53,7 @@ export async function startStandalone(live: LiveSettings<BrokerSettings>, log: L
   }
   registerBrokerMetrics(metrics, standalone.backend.engine, standalone.frontend)
   registerListenerMetrics(metrics, () => standalone.addresses)
+  standalone.registerAuthentication(metrics)
   return standalone
 }
 
@@ -93,7 +96,14 @@ class Standalone implements RunningRole {
     this.backend = backend
     this.frontend = frontend
     this.#authentication = authentication
-    this.#ports = new ClientPorts({ frontend, limits: live.settings.limits, log, reusePort: false, ticketKeys: () => null })
+    this.#ports = new ClientPorts({
+      frontend,
+      limits: live.settings.limits,
+      log,
+      reusePort: false,
+      ticketKeys: () => null,
+      onChanged: () => this.#report(),
+    })
     this.#memoryWatch = new MemoryWatch(backend.engine.watermarkBytes, memory)
     this.#ticker = this.#startTicking()
   }
@@ -141,7 +151,13 @@ class Standalone implements RunningRole {
     if (snapshot !== null) this.#authentication?.service.apply(snapshot)
     await this.#ports.open(this.#usable(settings))
     this.#live.listen((changed, next) => this.#onChange(changed, next))
+    void this.#live.keepCertificates()
     if (this.#settings.limits.sysTopicIntervalSeconds > 0) this.#publishSysTopics()
+  }
+
+  registerAuthentication(metrics: MetricsRegistry): void {
+    const own = this.#authentication
+    if (own !== null) registerAuthenticationMetrics(metrics, own.service, () => own.workerFigures())
   }
 
   get addresses(): RunningRole['addresses'] {
@@ -185,6 +201,11 @@ class Standalone implements RunningRole {
     this.#authentication?.service.apply(snapshot)
     adoptLimits(this.#settings.limits, settings.limits, this.#log)
     void this.#ports.apply(this.#usable(settings))
+  }
+
+  #report(): void {
+    for (const [name, faults] of this.#ports.faultsByResource()) this.#live.report(listenerStatus(name, faults))
+    reportAuthentications(this.#live, this.#authentication)
   }
 
   #usable({ ports }: BrokerSettings): BrokerSettings['ports'] {

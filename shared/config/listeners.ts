@@ -95,6 +95,7 @@ class Listeners {
         tls,
         proxyProtocol: proxyProtocol.length > 0 ? { trustedSources: proxyProtocol } : null,
         websocketEngine,
+        resource: null,
         rules: OPEN_TO_ALL,
         closed: null,
       }

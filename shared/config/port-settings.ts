@@ -32,6 +32,8 @@ export interface PortSettings {
 
 /** A port that is asked for: open, or closed with the reason for log, status and `/readyz`. */
 export interface PlannedPort extends PortSettings {
+  /** Name of the BrokerListener that asks for it; null: a flag does. */
+  readonly resource: string | null
   readonly rules: PortRules
   readonly closed: PortClosed | null
 }

@@ -44,6 +44,7 @@ function plannedPort(
   const isOpen = port.authenticationRef === undefined
   const bare: PlannedPort = {
     name: `BrokerListener ${listener} port ${port.port}`,
+    resource: listener,
     host: port.host ?? (isOpen && !allowAnonymousRemote ? '127.0.0.1' : '0.0.0.0'),
     port: port.port,
     protocol: port.protocol ?? 'Mqtt',
