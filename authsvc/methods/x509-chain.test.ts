@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { connect, createServer } from 'node:tls'
 import type { TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { systemTimers } from '#shared/base/timers.ts'
 import { CertificateLab } from '#shared/testing/certificates.ts'
 import type { IssuedCertificate } from '#shared/testing/certificates.ts'
 import { makeChainCases } from '#shared/testing/certificates-chains.ts'
@@ -11,10 +12,11 @@ import { decodeCertificate, isSignedBy, publicKeyOf } from '#shared/x509/certifi
 import { pemBlocks } from '#shared/x509/pem.ts'
 import { decodeRevocationList, isListSignedBy } from '#shared/x509/revocation-list.ts'
 import { trustAnchorsPem } from '#shared/x509/trust-anchors.ts'
+import { openWorkers } from '../worker/piscina-workers.ts'
+import { ask, makeRig, NOW_MS } from './x509-rig.contract.ts'
 import { makeTrust, verifyChain } from './x509-chain.ts'
 import type { ChainVerdict, Signatures } from './x509-chain.ts'
 
-const NOW_MS = Date.UTC(2026, 10, 22)
 const lab = new CertificateLab()
 const cases = makeChainCases(lab)
 const server = lab.issue({
@@ -70,6 +72,17 @@ describe('a chain', () => {
     expect(pathLengthOf('a leaf that signs itself is trusted')).toBe(1)
   })
 
+  test('has eight certificates at most', () => {
+    const authorities = [lab.authority('/CN=0')]
+    for (let depth = 1; depth <= 7; depth++) authorities.push(lab.authority(`/CN=${depth}`, { issuer: authorities[depth - 1]! }))
+    const verdictUnder = (count: number): string => {
+      const leaf = lab.issue({ subject: '/CN=leaf', issuer: authorities[count - 1]! })
+      const presented = [leaf, ...authorities.slice(1, count).toReversed()]
+      return judged({ name: '', presented, anchors: [authorities[0]!], verdict: 'trusted' }).is
+    }
+    expect([verdictUnder(7), verdictUnder(8)]).toEqual(['trusted', 'unchained'])
+  })
+
   test('of many cross-signed certificates costs a bounded number of signatures', () => {
     const key = lab.authority('/CN=maze')
     const maze = Array.from({ length: 12 }, () => lab.authority('/CN=maze', { keyOf: key, issuer: key }))
@@ -93,7 +106,7 @@ async function tlsVerdict({ presented, anchors }: ChainCase): Promise<string> {
     key: server.key,
     requestCert: true,
     rejectUnauthorized: false,
-    ca: trustAnchorsPem('client-ca', new Map(anchors.map(each => [each.name, each.certificate]))),
+    ca: trustAnchorsPem('client-ca', new Map(anchors.map(each => [each.name, each.certificate]))).join(''),
   })
   tlsServer.on('tlsClientError', () => undefined)
   const [leaf] = presented
@@ -136,4 +149,22 @@ describe('node:tls', () => {
     const accepts = each.tlsAccepts ?? each.verdict === 'trusted'
     expect(verdicts.get(name)! === 'accepts', verdicts.get(name)).toBe(accepts)
   })
+})
+
+test('worker threads judge every chain as it is judged here, the first time and from memory', async () => {
+  const workers = openWorkers({ threads: 2, queueMax: 1_000, timers: systemTimers })
+
+  const outcomes = await Promise.all(
+    cases.map(async ({ name, presented, anchors, lists = [] }) => {
+      const settings = lists.length === 0 ? {} : { revocationListConfigMap: 'crl' }
+      const configMaps = { 'client-ca': { all: anchors.map(each => each.certificate).join('') }, crl: { all: lists.join('') } }
+      const rig = makeRig(settings, configMaps, { workers })
+      const verdicts = [await ask(rig, presented), await ask(rig, presented), await ask(rig, presented)]
+      return [name, ...verdicts.map(each => each.is)]
+    }),
+  )
+  expect(outcomes).toEqual(
+    cases.map(({ name, verdict }) => [name, ...Array.from({ length: 3 }, () => (verdict === 'trusted' ? 'valid' : 'invalid'))]),
+  )
+  await workers.close()
 })

@@ -12,8 +12,6 @@ const CAUSE_LENGTH_MAX = 200
 
 /** What chains may end in, and what is revoked. */
 export interface Trust {
-  readonly anchors: readonly Certificate[]
-  readonly lists: readonly RevocationList[]
   /** Fingerprints of the anchors. */
   readonly fingerprints: ReadonlySet<string>
   /** Anchors by their subject, in configured order: several may share one. */
@@ -44,12 +42,16 @@ export type ChainVerdict =
 
 export function makeTrust(anchors: readonly Certificate[], lists: readonly RevocationList[]): Trust {
   return {
-    anchors,
-    lists,
     fingerprints: new Set(anchors.map(anchor => anchor.fingerprint)),
-    bySubject: Map.groupBy(anchors, anchor => anchor.subjectKey),
-    listsByIssuer: Map.groupBy(lists, list => list.issuerKey),
+    bySubject: grouped(anchors, anchor => anchor.subjectKey),
+    listsByIssuer: grouped(lists, list => list.issuerKey),
   }
+}
+
+function grouped<T>(all: readonly T[], keyOf: (one: T) => string): ReadonlyMap<string, readonly T[]> {
+  const groups = new Map<string, T[]>()
+  for (const one of all) groups.set(keyOf(one), [...(groups.get(keyOf(one)) ?? []), one])
+  return groups
 }
 
 /**

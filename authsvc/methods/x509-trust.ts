@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto'
+import { publicKeyOf } from '#shared/x509/certificate.ts'
+import type { Certificate } from '#shared/x509/certificate.ts'
 import { DerError } from '#shared/x509/der.ts'
 import { nameText } from '#shared/x509/distinguished-name.ts'
 import { PemError, pemBlocks } from '#shared/x509/pem.ts'
-import { decodeRevocationList } from '#shared/x509/revocation-list.ts'
+import { decodeRevocationList, isListSignedBy } from '#shared/x509/revocation-list.ts'
+import type { RevocationList } from '#shared/x509/revocation-list.ts'
 import { readTrustAnchors, TrustAnchorsError } from '#shared/x509/trust-anchors.ts'
 import { MethodFault } from './authentication-method.ts'
 import type { MethodParts } from './authentication-method.ts'
@@ -23,12 +26,16 @@ export function loadTrust(
   anchorsName: string,
   listsName: string | undefined,
 ): { trust: SharedTrust; terms: readonly ListTerm[] } {
-  const anchors = guarded(() => readTrustAnchors(anchorsName, parts.configMap(anchorsName)).map(anchor => anchor.raw))
+  const anchors = guarded(() => readTrustAnchors(anchorsName, parts.configMap(anchorsName)))
   const lists = listsName === undefined ? [] : readLists(listsName, parts.configMap(listsName))
-  const shared = { anchors: joined(anchors), lists: joined(lists.map(list => list.der)) }
+  warnOfForeignLists(parts, anchors, lists)
+  const shared = { anchors: joined(anchors.map(anchor => anchor.raw)), lists: joined(lists.map(list => list.der)) }
   const hash = createHash('sha256')
   for (const bytes of [shared.anchors, shared.lists]) hash.update(`${bytes.length},`).update(Uint8Array.from(bytes))
-  return { trust: { version: hash.digest('base64'), ...shared }, terms: lists.map(list => list.term) }
+  return {
+    trust: { version: hash.digest('base64'), ...shared },
+    terms: lists.map(({ list }) => ({ issuer: nameText(list.issuer), nextUpdateMs: list.nextUpdateMs })),
+  }
 }
 
 function guarded<T>(read: () => T): T {
@@ -40,14 +47,16 @@ function guarded<T>(read: () => T): T {
   }
 }
 
-function readLists(name: string, configMap: ReadonlyMap<string, string> | null): readonly { der: Uint8Array; term: ListTerm }[] {
+interface ReadList {
+  readonly der: Uint8Array
+  readonly list: RevocationList
+}
+
+function readLists(name: string, configMap: ReadonlyMap<string, string> | null): readonly ReadList[] {
   if (configMap === null) throw new MethodFault(`ConfigMap ${name} with lists of revoked certificates is missing`)
   const lists = [...configMap].flatMap(([key, text]) => {
     try {
-      return listsIn(text).map(der => {
-        const { issuer, nextUpdateMs } = decodeRevocationList(der)
-        return { der, term: { issuer: nameText(issuer), nextUpdateMs } }
-      })
+      return listsIn(text).map(der => ({ der, list: decodeRevocationList(der) }))
     } catch (error) {
       if (error instanceof DerError || error instanceof PemError) throw new MethodFault(`ConfigMap ${name}, key ${key}: ${error.message}`)
       throw error
@@ -55,6 +64,18 @@ function readLists(name: string, configMap: ReadonlyMap<string, string> | null):
   })
   if (lists.length === 0) throw new MethodFault(`ConfigMap ${name} holds no list of revoked certificates`)
   return lists
+}
+
+/**
+ * A list counts for certificates that the same key has signed. One of an anchor's name and another key revokes nothing of that anchor's: it
+ * may be left over from an older key, or forged. Of intermediate authorities it shows only when a chain comes.
+ */
+function warnOfForeignLists({ log }: MethodParts, anchors: readonly Certificate[], lists: readonly ReadList[]): void {
+  for (const { list } of lists) {
+    const named = anchors.filter(anchor => anchor.subjectKey === list.issuerKey)
+    if (named.length === 0 || named.some(anchor => isListSignedBy(list, publicKeyOf(anchor)))) continue
+    log.warn('x509_revocation_list_of_another_key', { issuer: nameText(list.issuer) })
+  }
 }
 
 /** PEM, or DER in base64. */

@@ -1,22 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ManualClock } from '#shared/base/clock.ts'
-import { systemRandom } from '#shared/base/random.ts'
-import { ManualTimers, systemTimers } from '#shared/base/timers.ts'
+import { systemTimers } from '#shared/base/timers.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { X509Settings } from '#shared/resources/broker-authentication.ts'
-import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
-import { RecordingLog } from '#shared/telemetry/log.ts'
 import { AUTHORITY_EXTENSIONS, CertificateLab } from '#shared/testing/certificates.ts'
 import type { IssuedCertificate } from '#shared/testing/certificates.ts'
-import { makeChainCases } from '#shared/testing/certificates-chains.ts'
 import { openWorkers } from '../worker/piscina-workers.ts'
-import { sameThreadWorkers } from '../worker/same-thread-workers.contract.ts'
 import type { Workers } from '../worker/workers.ts'
 import { MethodFault } from './authentication-method.ts'
-import type { AuthenticationMethod, MethodParts, MethodVerdict } from './authentication-method.ts'
-import { makeX509 } from './x509.ts'
+import type { MethodParts } from './authentication-method.ts'
+import { ask, makeRig, NOW_MS } from './x509-rig.contract.ts'
+import type { ConfigMaps, X509Rig } from './x509-rig.contract.ts'
 
-const NOW_MS = Date.UTC(2026, 10, 22)
 const lab = new CertificateLab()
 const root = lab.authority('/C=US/O=Contoso/CN=Root CA')
 const middle = lab.authority('/C=US/OU=Engineering/CN=Fans', { issuer: root })
@@ -25,59 +19,11 @@ const stranger = lab.issue({ subject: '/CN=stranger' })
 
 afterAll(() => lab.close())
 
-type ConfigMaps = Readonly<Record<string, Readonly<Record<string, string>>>>
-
-interface Rig {
-  readonly method: AuthenticationMethod
-  readonly clock: ManualClock
-  readonly log: RecordingLog
+function make(settings: X509Settings, configMaps: ConfigMaps = {}, more: Partial<MethodParts> = {}): X509Rig {
+  return makeRig(settings, { 'client-ca': { 'root.pem': root.certificate }, ...configMaps }, more)
 }
 
-function make(settings: X509Settings, configMaps: ConfigMaps = {}, more: Partial<MethodParts> = {}): Rig {
-  const clock = new ManualClock(NOW_MS)
-  const log = new RecordingLog()
-  const maps: ConfigMaps = { 'client-ca': { 'root.pem': root.certificate }, ...configMaps }
-  const parts: MethodParts = {
-    configMap: name => (Object.hasOwn(maps, name) ? new Map(Object.entries(maps[name]!)) : null),
-    secret: () => null,
-    serviceAccount: () => null,
-    kubernetes: null,
-    workers: sameThreadWorkers,
-    clock,
-    timers: new ManualTimers(),
-    random: systemRandom,
-    log,
-    hasLaterOfSameMethod: false,
-    ...more,
-  }
-  return { method: makeX509(settings, parts), clock, log }
-}
-
-function ask(
-  { method }: Rig,
-  certificates: readonly IssuedCertificate[] | null,
-  more: Partial<AuthenticationRequest> = {},
-): Promise<MethodVerdict> {
-  const request: AuthenticationRequest = {
-    purpose: 'connect',
-    userName: 'somebody else',
-    password: null,
-    authenticationMethod: null,
-    authenticationData: null,
-    peerCertificates: certificates?.map(each => each.der) ?? null,
-    listener: 'listener',
-    policy: { authentication: { name: 'authn', version: '1' }, authorizations: [] },
-    remoteAddress: '127.0.0.1',
-    clientId: 'client',
-    protocolVersion: 5,
-    sealedState: null,
-    proof: null,
-    ...more,
-  }
-  return method.authenticate(request, null, null)
-}
-
-async function attributesOf(rig: Rig, certificates: readonly IssuedCertificate[]): Promise<unknown> {
+async function attributesOf(rig: X509Rig, certificates: readonly IssuedCertificate[]): Promise<unknown> {
   const verdict = await ask(rig, certificates)
   return verdict.is === 'valid' ? Object.fromEntries(verdict.attributes) : verdict
 }
@@ -224,6 +170,13 @@ describe('lists of revoked certificates', () => {
     expect(rig.log.events).toEqual([])
   })
 
+  test('one of another key under the name of an anchor revokes nothing, and is reported', async () => {
+    const twin = lab.authority('/C=US/O=Contoso/CN=Root CA')
+    const rig = make({ revocationListConfigMap: 'crl' }, { crl: { list: lab.list(twin, { revoked: [middle] }) } })
+    expect(rig.log.lines).toMatchObject([{ level: 'warn', event: 'x509_revocation_list_of_another_key' }])
+    expect(await ask(rig, [leaf, middle])).toMatchObject({ is: 'valid' })
+  })
+
   test('one that is out of date counts, and says so', async () => {
     const list = lab.list(middle, { revoked: [leaf], to: '20261201000000Z' })
     const other = lab.issue({ subject: '/CN=other', issuer: middle })
@@ -276,27 +229,11 @@ describe('a recheck', () => {
 
 describe('in worker threads', () => {
   let workers: Workers
-  const cases = makeChainCases(lab)
 
   beforeAll(() => {
     workers = openWorkers({ threads: 2, queueMax: 1_000, timers: systemTimers })
   })
   afterAll(() => workers.close())
-
-  test('every chain is judged as here, the first time and from memory', async () => {
-    const outcomes = await Promise.all(
-      cases.map(async ({ name, presented, anchors, lists = [] }) => {
-        const settings = lists.length === 0 ? {} : { revocationListConfigMap: 'crl' }
-        const configMaps = { 'client-ca': { all: anchors.map(each => each.certificate).join('') }, crl: { all: lists.join('') } }
-        const rig = make(settings, configMaps, { workers })
-        const verdicts = [await ask(rig, presented), await ask(rig, presented), await ask(rig, presented)]
-        return [name, ...verdicts.map(each => each.is)]
-      }),
-    )
-    expect(outcomes).toEqual(
-      cases.map(({ name, verdict }) => [name, ...Array.from({ length: 3 }, () => (verdict === 'trusted' ? 'valid' : 'invalid'))]),
-    )
-  })
 
   test('what is remembered ends when one of the chain does, and never serves other anchors', async () => {
     const short = lab.authority('/CN=short', { issuer: root, extensions: AUTHORITY_EXTENSIONS, to: '20261201000000Z' })

@@ -16,7 +16,7 @@ export interface IssuedCertificate {
   readonly subject: string
 }
 
-export type KeyKind = 'EC' | 'EC384' | 'RSA' | 'RSA1024' | 'Ed25519' | 'Ed448' | 'secp256k1'
+export type KeyKind = 'EC' | 'EC384' | 'RSA' | 'RSA1024' | 'Ed25519' | 'Ed448' | 'secp256k1' | 'explicitCurve'
 
 export interface CertificateWish {
   /** As `-subj` of openssl: `/C=US/CN=a`. */
@@ -54,6 +54,7 @@ const makeKey: Readonly<Record<KeyKind, () => { readonly privateKey: KeyObject }
   EC: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
   EC384: () => generateKeyPairSync('ec', { namedCurve: 'P-384' }),
   secp256k1: () => generateKeyPairSync('ec', { namedCurve: 'secp256k1' }),
+  explicitCurve: () => generateKeyPairSync('ec', { namedCurve: 'P-256', paramEncoding: 'explicit' }),
   RSA: () => generateKeyPairSync('rsa', { modulusLength: 2_048 }),
   RSA1024: () => generateKeyPairSync('rsa', { modulusLength: 1_024 }),
   Ed25519: () => generateKeyPairSync('ed25519'),

@@ -67,6 +67,7 @@ describe('a certificate', () => {
     ['RSA1024', 'RSA', 'an RSA key of 1024 bits, under 2048'],
     ['EC384', 'EC', null],
     ['secp256k1', 'EC', 'a curve other than P-256, P-384, P-521'],
+    ['explicitCurve', 'EC', 'a curve other than P-256, P-384, P-521'],
     ['Ed25519', 'EdDSA', null],
     ['Ed448', 'EdDSA', null],
   ] as const)('with a key %s', (key, kind, weakness) => {

@@ -69,7 +69,9 @@ function readEntries(content: Uint8Array | null): ReadonlySet<string> {
   for (const reader = new DerReader(content); !reader.done; ) {
     const entry = reader.enter()
     revoked.add(readSerial(entry.content(Tag.Integer)))
-    readTime(entry.next())
+    // When does not matter: revoked is revoked.
+    if (entry.tag !== Tag.UtcTime && entry.tag !== Tag.GeneralizedTime) throw new DerError('an entry without a time')
+    entry.next()
     const extensions = entry.done ? [] : readExtensions(entry.next().whole)
     entry.finish()
     // certificateIssuer is one: then the entry is about the certificate of somebody else.
