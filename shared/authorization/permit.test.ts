@@ -7,8 +7,8 @@ import { DECISIONS_MAX, DecisionCache } from './decision-cache.ts'
 import { filtersOverlap } from './filters-overlap.ts'
 import { permitFor } from './permit-for.ts'
 import { PERMIT_BYTES_MAX, PermitCache } from './permit-cache.ts'
-import { Permit, permitBytes, readPermit } from './permit.ts'
-import { compilePolicy } from './policy.ts'
+import { type Decision, Permit, permitBytes, readPermit } from './permit.ts'
+import { compilePolicy, type Policy } from './policy.ts'
 import type { Subject } from './template.ts'
 
 const level = fc.constantFrom('a', 'b', 'c', '', '$x', '{principal.clientId}', '{principal.attributes.g}')
@@ -66,12 +66,15 @@ const policies = fc.array(fc.array(rule, { maxLength: 6 }), { minLength: 1, maxL
 
 /** As the specification says it, rule by rule, without an index. */
 class Oracle {
-  readonly #rules: readonly AuthorizationRule[]
+  readonly #rules: readonly { readonly rule: AuthorizationRule; readonly name: string }[]
   readonly #subject: Subject
 
-  constructor(rules: readonly AuthorizationRule[], client: Subject) {
+  constructor(all: readonly (readonly AuthorizationRule[])[], client: Subject) {
     this.#subject = client
-    this.#rules = rules.filter(({ principals }) => {
+    const named = all.flatMap((rules, at) =>
+      rules.map((each, index) => ({ rule: each, name: `BrokerAuthorization p${at}, rules[${index}]` })),
+    )
+    this.#rules = named.filter(({ rule: { principals } }) => {
       const { clientIds = [], usernames = [], attributes = [] } = principals
       const has = (pairs: Readonly<Record<string, string>>): boolean =>
         Object.keys(pairs).length > 0 && Object.keys(pairs).every(name => client.attributes.get(name) === pairs[name])
@@ -79,7 +82,7 @@ class Oracle {
     })
   }
 
-  connects(): boolean {
+  connects(): Decision {
     return this.#verdict(({ brokerResources }) =>
       brokerResources.some(({ method, clientIds = [] }) => {
         if (method !== 'Connect') return false
@@ -88,17 +91,17 @@ class Oracle {
     )
   }
 
-  publishes(name: string): boolean {
+  publishes(name: string): Decision {
     return this.#verdict((each, isDenied) => this.#topics(each, 'Publish', isDenied).some(allowed => filterMatches(allowed, name)))
   }
 
-  subscribes(wanted: string): boolean {
+  subscribes(wanted: string): Decision {
     return this.#verdict((each, isDenied) =>
       this.#topics(each, 'Subscribe', isDenied).some(known => (isDenied ? filtersOverlap(known, wanted) : filterCovers(known, wanted))),
     )
   }
 
-  accesses(name: string, access: 'Read' | 'Write'): boolean {
+  accesses(name: string, access: 'Read' | 'Write'): Decision {
     return this.#verdict(({ stateStoreResources = [] }) =>
       stateStoreResources.some(
         ({ method, keys }) =>
@@ -107,9 +110,10 @@ class Oracle {
     )
   }
 
-  #verdict(speaks: (rule: AuthorizationRule, isDenied: boolean) => boolean): boolean {
-    const found = this.#rules.filter(each => speaks(each, each.effect === 'Deny'))
-    return found.length > 0 && found.every(each => each.effect !== 'Deny')
+  #verdict(speaks: (rule: AuthorizationRule, isDenied: boolean) => boolean): Decision {
+    const found = this.#rules.filter(({ rule: each }) => speaks(each, each.effect === 'Deny'))
+    const denied = found.find(({ rule: each }) => each.effect === 'Deny')
+    return { allowed: found.length > 0 && denied === undefined, rule: (denied ?? found[0])?.name ?? null }
   }
 
   #value(token: string): string {
@@ -167,16 +171,17 @@ describe('a permit decides as the rules read', () => {
         const compiled = all.map((rules, index) => compilePolicy(`p${index}`, { rules }))
         const { connect, permit: made } = permitFor(compiled, client)
         const permit = readPermit(new ByteReader(permitBytes(made)))
-        const oracle = new Oracle(all.flat(), client)
-        expect(connect.allowed).toBe(oracle.connects())
-        for (const topic of topics) expect([topic, permit.mayPublish(topic)]).toEqual([topic, oracle.publishes(topic)])
-        for (const topic of topics) expect(permit.decidePublish(topic).allowed).toBe(permit.mayPublish(topic))
-        for (const each of filters) expect([each, permit.maySubscribe(each)]).toEqual([each, oracle.subscribes(each)])
-        for (const each of filters) expect(permit.decideSubscribe(each).allowed).toBe(permit.maySubscribe(each))
+        const oracle = new Oracle(all, client)
+        expect(connect).toEqual(oracle.connects())
+        for (const topic of topics) expect([topic, permit.decidePublish(topic)]).toEqual([topic, oracle.publishes(topic)])
+        for (const topic of topics) expect(permit.mayPublish(topic)).toBe(permit.decidePublish(topic).allowed)
+        for (const each of filters) expect([each, permit.decideSubscribe(each)]).toEqual([each, oracle.subscribes(each)])
+        for (const each of filters) expect(permit.maySubscribe(each)).toBe(permit.decideSubscribe(each).allowed)
+        expect(permit.parts.keys === null).toBe(all.flat().length === 0)
         if (permit.parts.keys === null) return
-        for (const each of keys)
-          expect([each, permit.mayAccessKey(Buffer.from(each), 'read')]).toEqual([each, oracle.accesses(each, 'Read')])
-        for (const each of keys) expect(permit.mayAccessKey(Buffer.from(each), 'write')).toBe(oracle.accesses(each, 'Write'))
+        for (const each of keys) expect([each, permit.decideKey(Buffer.from(each), 'read')]).toEqual([each, oracle.accesses(each, 'Read')])
+        for (const each of keys) expect(permit.decideKey(Buffer.from(each), 'write')).toEqual(oracle.accesses(each, 'Write'))
+        for (const each of keys) expect(permit.mayAccessKey(Buffer.from(each), 'write')).toBe(oracle.accesses(each, 'Write').allowed)
       }),
       { numRuns: 800 },
     )
@@ -201,6 +206,46 @@ describe('a permit decides as the rules read', () => {
 function allOf(levels: readonly string[], depth: number): readonly string[] {
   return depth === 1 ? levels : allOf(levels, depth - 1).flatMap(above => levels.map(each => `${above}/${each}`))
 }
+
+describe('several policies at one port', () => {
+  const nobody: Subject = { clientId: 'c', userName: '', attributes: new Map() }
+  const rules = (stateStoreResources?: AuthorizationRule['stateStoreResources']): AuthorizationRule[] => [
+    { principals: { clientIds: ['c'] }, brokerResources: [{ method: 'Connect' }], ...(stateStoreResources && { stateStoreResources }) },
+  ]
+
+  test('keys are denied by default as soon as one rule of one policy speaks of keys, were it of none', () => {
+    const [silent, speaking] = [compilePolicy('a', { rules: rules() }), compilePolicy('b', { rules: rules([]) })]
+    const may = (policies: readonly Policy[]): boolean => permitFor(policies, nobody).permit.mayAccessKey(Buffer.from('k'), 'read')
+    expect([may([silent]), may([speaking]), may([silent, speaking]), may([silent, silent])]).toEqual([true, false, false, true])
+  })
+
+  test('decisions are kept unless one of them forbids it; publishes that are refused disconnect when one of them wants it', () => {
+    const [silent, off] = [compilePolicy('a', {}), compilePolicy('b', { cache: 'Disabled', refusedPublish311: 'Disconnect' })]
+    const parts = (policies: readonly Policy[]): readonly boolean[] => {
+      const { permit } = permitFor(policies, nobody)
+      return [permit.parts.isCached, permit.disconnectsRefused311]
+    }
+    expect([parts([silent]), parts([off]), parts([silent, off])]).toEqual([
+      [true, false],
+      [false, true],
+      [false, true],
+    ])
+  })
+
+  test('a key that cannot be decided is denied, whether the pattern allows or denies', () => {
+    const keys = [`*${'a'.repeat(2_000)}?b*`]
+    const key = Buffer.from('a'.repeat(60_000))
+    const all: AuthorizationRule = {
+      principals: { clientIds: ['c'] },
+      brokerResources: [],
+      stateStoreResources: [{ method: 'Read', keys: ['*'] }],
+    }
+    const costly: AuthorizationRule = { ...all, stateStoreResources: [{ method: 'Read', keys }] }
+    const may = (...each: AuthorizationRule[]): boolean =>
+      permitFor([compilePolicy('p', { rules: each })], nobody).permit.mayAccessKey(key, 'read')
+    expect([may(all), may(costly), may(all, { ...costly, effect: 'Deny' })]).toEqual([true, false, false])
+  })
+})
 
 describe('the bytes of a permit', () => {
   test('come back as they were', () => {
