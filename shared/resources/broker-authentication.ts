@@ -118,8 +118,7 @@ export function readBrokerAuthentication(findings: Findings): BrokerAuthenticati
   for (const [index, method] of found.spec.authenticationMethods.entries()) {
     const path = ['spec', 'authenticationMethods', index]
     checkSettings(findings, path, method)
-    if (method.x509Settings !== undefined)
-      checkAttributes(findings, [...path, 'x509Settings', 'authorizationAttributes'], method.x509Settings)
+    if (method.x509Settings !== undefined) checkX509(findings, [...path, 'x509Settings'], method.x509Settings)
     if (method.jwtSettings !== undefined) checkKeys(findings, [...path, 'jwtSettings'], method.jwtSettings)
     if (method.customSettings?.auth?.x509.namespace !== undefined)
       findings.warn([...path, 'customSettings', 'auth', 'x509', 'namespace'], 'has no effect: the secret is looked up beside the resource')
@@ -132,6 +131,19 @@ function checkSettings(findings: Findings, path: FieldPath, method: Authenticati
     if (name === method.method && method[field] === undefined) findings.fault([...path, field], `is missing: method ${name} needs it`)
     if (name !== method.method && method[field] !== undefined) findings.fault([...path, field], `belongs to method ${name}`)
   }
+}
+
+function checkX509(findings: Findings, path: FieldPath, settings: X509Settings): void {
+  const { additionalValidation, deviceRegistryConfigMap } = settings
+  const isAsked = additionalValidation === 'AzureDeviceRegistry'
+  if (isAsked && deviceRegistryConfigMap === undefined)
+    findings.warn(
+      [...path, 'additionalValidation'],
+      'needs deviceRegistryConfigMap: there is no other registry here, and ports stay closed',
+    )
+  if (!isAsked && deviceRegistryConfigMap !== undefined)
+    findings.fault([...path, 'deviceRegistryConfigMap'], 'needs additionalValidation AzureDeviceRegistry')
+  checkAttributes(findings, [...path, 'authorizationAttributes'], settings)
 }
 
 function checkAttributes(findings: Findings, path: FieldPath, { authorizationAttributes }: X509Settings): void {

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
+import { limitSettings } from '../config/broker-settings.ts'
 import { customResourceDefinitions } from './custom-resource-definition.ts'
 
 type Json = Record<string, unknown>
@@ -16,12 +17,12 @@ interface Version {
   readonly schema: { readonly openAPIV3Schema: Json }
 }
 
-function definitions(): readonly { readonly kind: string; readonly versions: readonly Version[] }[] {
-  return [...customResourceDefinitions().values()].map(text => {
-    const { spec } = parse(text) as { readonly spec: { readonly names: { readonly kind: string }; readonly versions: readonly Version[] } }
-    return { kind: spec.names.kind, versions: spec.versions }
-  })
-}
+const DEFINITIONS: readonly { readonly kind: string; readonly versions: readonly Version[] }[] = [
+  ...customResourceDefinitions().values(),
+].map(text => {
+  const { spec } = parse(text) as { readonly spec: { readonly names: { readonly kind: string }; readonly versions: readonly Version[] } }
+  return { kind: spec.names.kind, versions: spec.versions }
+})
 
 test('deploy/crds is up to date: node scripts/custom-resource-definitions.ts', () => {
   const files = customResourceDefinitions()
@@ -30,8 +31,8 @@ test('deploy/crds is up to date: node scripts/custom-resource-definitions.ts', (
 })
 
 test('v1 is stored, v1beta1 is served; both have a status of their own', () => {
-  expect(definitions().map(({ kind }) => kind)).toEqual(['Broker', 'BrokerListener', 'BrokerAuthentication', 'BrokerAuthorization'])
-  for (const { versions } of definitions()) {
+  expect(DEFINITIONS.map(({ kind }) => kind)).toEqual(['Broker', 'BrokerListener', 'BrokerAuthentication', 'BrokerAuthorization'])
+  for (const { versions } of DEFINITIONS) {
     expect(versions.map(({ name, served, storage, subresources }) => [name, served, storage, subresources])).toEqual([
       ['v1', true, true, { status: {} }],
       ['v1beta1', true, false, { status: {} }],
@@ -58,8 +59,39 @@ function structureFaults(schema: Json, path: string): string[] {
 }
 
 test('every schema is structural', () => {
-  for (const { kind, versions } of definitions())
+  for (const { kind, versions } of DEFINITIONS)
     for (const { name, schema } of versions) expect(structureFaults(schema.openAPIV3Schema, `${kind} ${name}`)).toEqual([])
+})
+
+function fieldNames(schema: Json): readonly string[] {
+  const properties = Object.entries((schema['properties'] as Json | undefined) ?? {})
+  const deeper = [...properties.map(([, field]) => field), schema['items'], schema['additionalProperties']]
+  return [...properties.map(([name]) => name), ...deeper.flatMap(field => (field === undefined ? [] : fieldNames(field as Json)))]
+}
+
+test('docs/resources.md speaks of every field', () => {
+  const page = readFileSync(new URL('../../docs/resources.md', import.meta.url), 'utf8')
+  const limits = Object.keys(limitSettings)
+  const volumeClaim = new Set([
+    'apiGroup',
+    'kind',
+    'name',
+    'namespace',
+    'limits',
+    'requests',
+    'claims',
+    'matchExpressions',
+    'matchLabels',
+    'key',
+    'operator',
+    'values',
+  ])
+  for (const { kind, versions } of DEFINITIONS) {
+    const { spec } = versions[0]!.schema.openAPIV3Schema['properties'] as { readonly spec: Json }
+    const names = fieldNames(spec).filter(name => !limits.includes(name) && !volumeClaim.has(name))
+    expect(names.length).toBeGreaterThan(10)
+    expect(names.filter(name => !new RegExp(`\\b${name}\\b`).test(page)).map(name => `${kind} ${name}`)).toEqual([])
+  }
 })
 
 /** As far as these schemas go: type, required fields, ranges, patterns. */
@@ -93,7 +125,7 @@ test('an API server takes the examples: those of today as v1, those with old nam
     for (const file of readdirSync(new URL(`${folder}/`, EXAMPLES))) {
       for (const document of parseAllDocuments(readFileSync(new URL(`${folder}/${file}`, EXAMPLES), 'utf8'))) {
         const value = document.toJS() as Json
-        const definition = definitions().find(({ kind }) => kind === value['kind'])
+        const definition = DEFINITIONS.find(({ kind }) => kind === value['kind'])
         const schema = definition?.versions.find(({ name }) => name === version)?.schema.openAPIV3Schema
         if (schema === undefined) continue
         found++
@@ -105,7 +137,7 @@ test('an API server takes the examples: those of today as v1, those with old nam
 })
 
 test('an API server refuses what has the wrong type, is out of range or lacks a field', () => {
-  const schema = definitions()[1]!.versions[0]!.schema.openAPIV3Schema
+  const schema = DEFINITIONS[1]!.versions[0]!.schema.openAPIV3Schema
   const faults = (spec: unknown): readonly string[] => valueFaults(schema, { spec }, '')
   expect(faults({ ports: [{ port: 'x' }] })).toEqual(['.spec.ports[0].port: string instead of integer'])
   expect(faults({ ports: [{ port: 65_536 }] })).toEqual(['.spec.ports[0].port: 65536'])

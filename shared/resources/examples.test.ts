@@ -86,7 +86,7 @@ spec:
 spec:
   authenticationMethods:
   - {method: serviceAccountToken, serviceAccountTokenSettings: {audiences: [aio-internal]}}
-  - {method: x509, x509Settings: {trustedClientCaCert: client-ca, additionalValidation: azureDeviceRegistry}}`,
+  - {method: x509, x509Settings: {trustedClientCaCert: client-ca, additionalValidation: azureDeviceRegistry, deviceRegistryConfigMap: devices}}`,
     },
   })
   expect([snapshot.faults, snapshot.warnings]).toEqual([[], []])

@@ -17,7 +17,7 @@ const authentication = `${HEAD}BrokerAuthentication
 metadata: {name: who}
 spec:
   authenticationMethods:
-  - {method: X509, x509Settings: {revocationListConfigMap: crl, deviceRegistryConfigMap: devices}}
+  - {method: X509, x509Settings: {revocationListConfigMap: crl, additionalValidation: AzureDeviceRegistry, deviceRegistryConfigMap: devices}}
   - {method: Custom, customSettings: {endpoint: 'https://a', caCertConfigMap: ca, auth: {x509: {secretRef: client}}}}
   - {method: Jwt, jwtSettings: {issuer: i, audiences: [a], jwksConfigMap: jwks}}
   - {method: Scram, scramSettings: {secretRef: users}}

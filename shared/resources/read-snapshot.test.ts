@@ -414,6 +414,11 @@ describe('faults of a BrokerAuthentication', () => {
       '0.yaml:11: spec.authenticationMethods[0].x509Settings.authorizationAttributes.b.subject: a has the same subject; its attributes alone would count',
     ],
     [
+      'a registry that is not asked',
+      authentication('method: X509\n  x509Settings: {deviceRegistryConfigMap: d}'),
+      '0.yaml:8: spec.authenticationMethods[0].x509Settings.deviceRegistryConfigMap: needs additionalValidation AzureDeviceRegistry',
+    ],
+    [
       'a subject that is no name',
       authentication('method: X509\n  x509Settings:\n    authorizationAttributes:\n      a: {subject: smart-fan, attributes: {}}'),
       '0.yaml:10: spec.authenticationMethods[0].x509Settings.authorizationAttributes.a.subject: is no distinguished name: ',
@@ -575,6 +580,11 @@ describe('warnings', () => {
       'a secret of another namespace',
       authentication('method: Custom\n  customSettings: {endpoint: "https://a", auth: {x509: {secretRef: s, namespace: n}}}'),
       '0.yaml:8: spec.authenticationMethods[0].customSettings.auth.x509.namespace: has no effect: the secret is looked up beside the resource',
+    ],
+    [
+      'a registry that is not here',
+      authentication('method: X509\n  x509Settings: {additionalValidation: AzureDeviceRegistry}'),
+      '0.yaml:8: spec.authenticationMethods[0].x509Settings.additionalValidation: needs deviceRegistryConfigMap: there is no other registry here, and ports stay closed',
     ],
     [
       '* in a topic',
