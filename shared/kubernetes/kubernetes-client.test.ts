@@ -8,6 +8,7 @@ import { KubernetesApi } from '../testing/kubernetes-api.ts'
 import { until } from '../testing/redis-server.ts'
 import type { TokenReview } from './kubernetes-access.ts'
 import { KubernetesUnavailable } from './kubernetes-access.ts'
+import { KubernetesClient } from './kubernetes-client.ts'
 import { type KubernetesConnection, openKubernetes, type OpenKubernetesOptions } from './open-kubernetes.ts'
 
 let api: KubernetesApi
@@ -96,6 +97,24 @@ describe('a token review', () => {
     await expect(asked).rejects.toThrow(/POST \/apis\/authentication.k8s.io\/v1\/tokenreviews: no answer within 5000 ms/)
     await until(() => api.connectionCount === 0, 'the connection is closed')
     expect(timers.pendingCount).toBe(0)
+  })
+
+  test('does not believe a server that does not check audiences, and takes the token out of what a server says', async () => {
+    const secret = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0xxxx.c2lnbmF0dXJl'
+    const answering = (status: object): KubernetesClient =>
+      new KubernetesClient({ send: async () => await Promise.resolve({ status: 201, body: { status } }) })
+    const user = { username: 'system:serviceaccount:ns:device', uid: '1' }
+    expect(await answering({ authenticated: true, user }).reviewToken(secret, ['a'])).toMatchObject({ is: 'refused' })
+    expect(await answering({ authenticated: true, user, audiences: ['a'] }).reviewToken(secret, ['a'])).toMatchObject({
+      is: 'authenticated',
+    })
+    expect(await answering({ authenticated: true, audiences: ['a'] }).reviewToken(secret, ['a'])).toMatchObject({ is: 'refused' })
+    expect(await answering({ authenticated: 'true', user, audiences: ['a'] }).reviewToken(secret, ['a'])).toMatchObject({ is: 'refused' })
+    const error = `cannot take ${secret}, nor ${secret.split('.')[1]} ${'x'.repeat(1_000)}`
+    expect(await answering({ authenticated: false, error }).reviewToken(secret, ['a'])).toEqual({
+      is: 'refused',
+      error: `cannot take …, nor … ${'x'.repeat(1_000)}`.slice(0, 256),
+    })
   })
 
   test('has a place in flight, or waits for one', async () => {

@@ -11,9 +11,9 @@ const TELLING_LENGTH = 8
 
 /** What the authentication of service account tokens asks, over HTTPS. */
 export class KubernetesClient implements KubernetesAccess {
-  readonly #requests: ApiRequests
+  readonly #requests: Pick<ApiRequests, 'send'>
 
-  constructor(requests: ApiRequests) {
+  constructor(requests: Pick<ApiRequests, 'send'>) {
     this.#requests = requests
   }
 

@@ -86,6 +86,14 @@ test('sees each change, in order and once', async () => {
   expect(requests('list')).toHaveLength(1)
 })
 
+test('does not take an object that it has for news when the server repeats it', async () => {
+  await started()
+  api.watches[0]!.writeRaw(`${JSON.stringify({ type: 'ADDED', object: api.get('Secret', 'a') })}\n`)
+  put('b', '2')
+  await untilSeen('a=1 b=2')
+  expect(seen).toEqual(['a=1', 'a=1 b=2'])
+})
+
 test('of one name asks for that alone', async () => {
   watch = watchOf('a')
   await started()
