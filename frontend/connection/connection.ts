@@ -239,6 +239,11 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     this.frontend.backend.restrict(this.session, this.id, ticket, rights)
   }
 
+  /** Its session does not go by its newest rights yet. */
+  get isRestricting(): boolean {
+    return this.#restricted !== null && this.#restricted.size > 0
+  }
+
   /** Nothing more is read until the answer that a publish waits for has come. */
   get isHolding(): boolean {
     return this.#held !== null

@@ -111,7 +111,7 @@ export class Inquiries {
     const rights = rightsOf(connection.clientId, grant, permitBytes)
     // A session that may do everything keeps what it has. Its Will is judged by the guard that it was left with.
     if (rights === null) return { is: 'granted' }
-    connection.restrict(rights, () => this.#onAnswered(duty, { is: 'granted' }))
+    connection.restrict(rights, () => this.#frontend.liveChange.onGranted(connection))
     return null
   }
 

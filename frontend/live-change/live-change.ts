@@ -9,7 +9,7 @@ import { type Duty, isDue } from './duty.ts'
 import { hold, release } from './holding.ts'
 import { Inquiries, type Answered } from './inquiries.ts'
 import { Paced } from './paced.ts'
-import { dutyOf, type DutyKind, type Standing } from './policies.ts'
+import { dutyOf, type DutyKind, isSamePolicy, type Standing } from './policies.ts'
 
 const TICK_MS = 100
 /** Connections that are ended in one turn; the rest follows in the next ones. */
@@ -120,18 +120,27 @@ export class LiveChange {
 
   /** Null: nothing new is to be done. */
   #assign(connection: Connection): Duty | null {
-    const { duty: before, port } = connection
+    const { duty: before } = connection
     const is = this.#kindFor(connection)
-    // Its time to go has been set; it is not put off by another change.
-    if (is !== null && is === before?.is && (is === 'disconnect' || is === 'remove')) return null
+    if (before !== null && before.is === is && isUnderWay(before)) return null
     if (before !== null) this.#reevaluating.delete(before)
     connection.duty = null
+    const sinceMs = before?.is === 'reevaluate' ? before.sinceMs : this.#nowMs
+    if ((is === null || is === 'recheck') && connection.phase === 'held' && connection.isRestricting) {
+      // Its rights are the right ones, but its session does not go by them yet: then it is looked at again.
+      this.#reevaluating.add(this.#give(connection, 'reevaluate', sinceMs))
+      return null
+    }
     if (is === null || is === 'recheck') release(connection)
     else if (is !== 'remove') hold(connection)
     // Going on may have ended it.
     if (is === null || !connection.isAttached) return null
-    const sinceMs = before?.is === 'reevaluate' && is === 'reevaluate' ? before.sinceMs : this.#nowMs
-    const duty: Duty = { is, connection, policy: port.rules.policy, sinceMs, retryMs: RETRY_MS }
+    return this.#give(connection, is, sinceMs)
+  }
+
+  #give(connection: Connection, is: DutyKind, sinceMs: number): Duty {
+    const { grant, port } = connection
+    const duty: Duty = { is, connection, grant, policy: port.rules.policy, sinceMs, retryMs: RETRY_MS }
     connection.duty = duty
     return duty
   }
@@ -240,4 +249,12 @@ export class LiveChange {
   get #nowMs(): number {
     return this.#frontend.deadlines.clockMs
   }
+}
+
+/** Nothing new is to be done for a duty of the same kind. */
+function isUnderWay({ is, connection, grant, policy }: Duty): boolean {
+  // Its time to go has been set; it is not put off by another change.
+  if (is === 'disconnect' || is === 'remove') return true
+  // What a recheck looks at may have changed since it was begun, without a trace in the policy.
+  return is === 'reevaluate' && grant === connection.grant && isSamePolicy(policy, connection.port.rules.policy)
 }
