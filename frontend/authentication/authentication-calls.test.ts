@@ -228,6 +228,17 @@ describe('a service that fails', () => {
     expect(timers.pendingCount).toBe(0)
   })
 
+  test('all are slow: few requests are asked of two, so that slowness does not double what there is to do', async () => {
+    const { all, ask, timers, calls, settled } = setUp(2, { answerMs: 1_000, slowMax: 2 })
+    for (let i = 0; i < 32; i++) void ask(String(i))
+    timers.advance(1_000)
+    expect([all[0]!.clients.length + all[1]!.clients.length, calls.counters.resent]).toEqual([38, 6])
+    timers.advance(5_000)
+    expect(calls.counters.resent).toBe(6)
+    for (const service of all) service.answer('slow')
+    expect([(await settled()).length, timers.pendingCount]).toEqual([32, 0])
+  })
+
   test('it is slow and there is no other: it is waited for up to the deadline', async () => {
     const { all, ask, settled, timers } = setUp(1, { answerMs: 3_000, deadlineMs: 8_000 })
     void ask('a')

@@ -21,6 +21,11 @@ export interface AuthenticationCallsLimits {
   readonly asksPerLinkMax: number
   /** A service that has not answered after this is not waited for alone: another one is asked as well. */
   readonly answerMs: number
+  /**
+   * Requests that may be with two services at a time for that reason: when all of them are slow, asking each other one as well would only
+   * give them twice as much to do. Besides these, one in eight of those without an answer.
+   */
+  readonly slowMax: number
   /** From the first to the last attempt; then `unavailable`. */
   readonly deadlineMs: number
   /** So long a request waits for a service that it can be sent to. */
@@ -35,11 +40,15 @@ export const AUTHENTICATION_CALLS_LIMITS: AuthenticationCallsLimits = {
   asksMax: 10_000,
   asksPerLinkMax: 2_000,
   answerMs: 3_000,
+  slowMax: 16,
   deadlineMs: 8_000,
   waitMs: 1_000,
   sendsMax: 4,
   mergeMs: 200,
 }
+
+/** See `slowMax`. */
+const SLOW_SHARE = 8
 
 /** Plain numbers, read by whoever wants to show them. */
 export class AuthenticationCallsCounters {
@@ -67,6 +76,8 @@ export class AuthenticationCalls implements AuthenticationPort {
   readonly #asks = new Set<Ask>()
   /** Those of them that no service can be asked for at this moment, in order. */
   readonly #waiting = new Set<Ask>()
+  /** Those that another service was asked as well, because the first one is slow. */
+  readonly #slow = new Set<Ask>()
   readonly #changes: Changes
   #nextNumber = 0
   /** Where to begin to look for a link, so that services with equally little to do take turns. */
@@ -178,9 +189,12 @@ export class AuthenticationCalls implements AuthenticationPort {
 
   /** Whoever was asked may still answer. Where there is nobody else to ask it is waited for up to the deadline. */
   #onSlow(ask: Ask): void {
-    const other = ask.sends < this.#limits.sendsMax ? this.#pick(ask) : null
-    if (other !== null && !ask.tried.has(other)) this.#send(ask, other)
-    else ask.setTimer(this.#timers.after(this.#limits.answerMs, () => this.#onSlow(ask)))
+    const { sendsMax, slowMax, answerMs } = this.#limits
+    const mayAsk = ask.sends < sendsMax && this.#slow.size < slowMax + this.#asks.size / SLOW_SHARE
+    const other = mayAsk ? this.#pick(ask) : null
+    if (other === null || ask.tried.has(other)) return ask.setTimer(this.#timers.after(answerMs, () => this.#onSlow(ask)))
+    this.#slow.add(ask)
+    this.#send(ask, other)
   }
 
   /** One that was not tried before one that was, then the one with least to do. */
@@ -225,6 +239,7 @@ export class AuthenticationCalls implements AuthenticationPort {
   #settle(ask: Ask, answer: Answer): void {
     this.#asks.delete(ask)
     this.#waiting.delete(ask)
+    this.#slow.delete(ask)
     ask.settle(answer)
   }
 }
