@@ -53,6 +53,26 @@ function registerStore(metrics: MetricsRegistry, engine: Engine): void {
   metrics.gauge('aio_broker_store_will_messages', 'Will Messages', () => counters.willMessages)
   metrics.gauge('aio_broker_store_will_bytes', 'Bytes of Will Messages', () => counters.willBytes)
   metrics.counterFrom('aio_broker_store_expired_messages', 'Messages that expired', () => counters.expiredMessages)
+  metrics.counterFrom(
+    'millrace_withdrawn_subscriptions_total',
+    'Subscriptions that ended because their client may not have them any more',
+    () => counters.withdrawnSubscriptions,
+  )
+  metrics.counterFrom(
+    'millrace_withdrawn_messages_total',
+    'Messages dropped from sessions because their client may not have them any more',
+    () => counters.withdrawnMessages,
+  )
+  metrics.counterFrom(
+    'millrace_wills_refused_total',
+    'Wills that were due and that their client may not publish',
+    () => counters.willsRefused,
+  )
+  metrics.counterFrom(
+    'millrace_not_persisted_messages_total',
+    'Messages dropped at the start because the persistence policy does not choose them',
+    () => counters.notPersisted,
+  )
   metrics.gauge('aio_broker_store_total_sessions', 'Sessions', () => counters.sessionsTotal)
   metrics.gauge('aio_broker_store_connected_sessions', 'Sessions with a connection', () => counters.sessionsConnected)
   metrics.gauge('aio_broker_store_subscriptions', 'Subscriptions, of offline sessions too', () => index.subscriptionCount)

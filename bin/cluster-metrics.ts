@@ -33,5 +33,10 @@ export function registerRouterMetrics(metrics: MetricsRegistry, router: Router):
     { labels: [['reason', 'congestion']], value: counters.qos0DroppedCongested },
   ])
   metrics.counterFrom('millrace_router_sessions_resumed_total', 'Sessions that went on with another link', () => counters.sessionsResumed)
+  metrics.counterFrom(
+    'millrace_router_rights_not_understood_total',
+    'Connections refused or ended as a backend of an older version cannot be told what they may do',
+    () => counters.rightsNotUnderstood,
+  )
   metrics.counterFrom('millrace_router_sessions_given_up_total', 'Connections ended for want of a session', () => counters.sessionsGivenUp)
 }
