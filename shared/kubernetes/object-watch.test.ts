@@ -1,8 +1,10 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemRandom } from '../base/random.ts'
 import { fastTimers } from '../testing/fast-timers.ts'
 import { KubernetesApi } from '../testing/kubernetes-api.ts'
 import { until } from '../testing/redis-server.ts'
+import { SeededRandom } from '../testing/seeded-random.ts'
 import { ObjectWatch } from './object-watch.ts'
 import { type KubernetesConnection, openKubernetes } from './open-kubernetes.ts'
 
@@ -224,6 +226,42 @@ describe('trouble', () => {
     await until(() => watch.trouble !== null, 'trouble')
     expect(watch.trouble!.text).toContain('does not answer')
   })
+})
+
+test.each([1, 2, 3])('has in the end what the server has, whatever happens on the way (seed %i)', async seed => {
+  const random = new SeededRandom(seed)
+  await started()
+  const disturbances = [
+    () => api.dropWatches(),
+    () => api.dropConnections(),
+    () => api.freezeWatches(),
+    () => api.compact(),
+    () => api.bookmark(),
+    () => void (api.mood = 503),
+    () => void (api.mood = 'dropping'),
+    () => void (api.mood = 'serving'),
+    () => void (api.goneAs = api.goneAs === 'event' ? 'status' : 'event'),
+    () => void (api.splitsEvents = !api.splitsEvents),
+  ]
+  watch.stop()
+  watch = watchOf(null, 1)
+  watch.start()
+  for (let step = 0; step < 150; step++) {
+    const name = `s${random.int(0, 9)}`
+    if (random.chance(0.3) && api.get('Secret', name) !== null) api.delete('Secret', name)
+    else put(name, String(step))
+    if (random.chance(0.2)) random.pick(disturbances)()
+    if (random.chance(0.5)) await nextTurn()
+    if (random.chance(0.05)) await until(() => api.mood !== 'serving' || api.watches.length > 0, 'a watch')
+  }
+  api.mood = 'serving'
+  const all = api.objects.list('v1/secrets', api.namespace, null)
+  const expected = all.map(each => `${each.metadata.name} ${each.metadata.resourceVersion}`)
+  await until(() => {
+    const found = [...watch.objects.values()].map(each => `${each.metadata.name} ${each.metadata.resourceVersion}`)
+    return found.sort().join() === expected.join()
+  }, 'everything is there')
+  await until(() => watch.trouble === null && api.watches.length > 0, 'a watch without trouble')
 })
 
 test('that is stopped asks for nothing more', async () => {
