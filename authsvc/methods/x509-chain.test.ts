@@ -83,6 +83,14 @@ describe('a chain', () => {
     expect([verdictUnder(7), verdictUnder(8)]).toEqual(['trusted', 'unchained'])
   })
 
+  test('of a weak authority is refused without a look at the signature', () => {
+    const weak = lab.authority('/CN=weak', { key: 'RSA1024' })
+    const leaf = lab.issue({ subject: '/CN=leaf', issuer: weak, key: 'RSA' })
+    const never: Signatures = { has: () => expect.fail('looked'), hasList: () => expect.fail('looked') }
+    const verdict = verifyChain([decodeCertificate(leaf.der)], makeTrust([decodeCertificate(weak.der)], []), never, NOW_MS)
+    expect(verdict).toEqual({ is: 'refused', cause: 'CN = weak: an RSA key of 1024 bits, under 2048' })
+  })
+
   test('of many cross-signed certificates costs a bounded number of signatures', () => {
     const key = lab.authority('/CN=maze')
     const maze = Array.from({ length: 12 }, () => lab.authority('/CN=maze', { keyOf: key, issuer: key }))

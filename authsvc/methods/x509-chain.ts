@@ -109,6 +109,12 @@ class PathSearch {
     if (path.length === PATH_LENGTH_MAX) return null
     for (const issuer of this.#issuersOf(last)) {
       if (path.some(each => each.fingerprint === issuer.fingerprint)) continue
+      const { weakness } = issuer.publicKeyInfo
+      // Nothing that such a key has signed would count, and to check it may cost much.
+      if (weakness !== null) {
+        this.breach ??= `${labelOf(issuer)}: ${weakness}`
+        continue
+      }
       if (++this.#checked > SIGNATURES_MAX) return null
       const found = this.#signatures.has(last, issuer) ? this.from([...path, issuer]) : null
       if (found !== null) return found

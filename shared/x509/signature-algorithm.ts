@@ -84,6 +84,8 @@ const EC_CURVES = new Set(['1.2.840.10045.3.1.7', '1.3.132.0.34', '1.3.132.0.35'
 const RSA_BITS_MIN = 2_048
 /** Larger moduli make each signature cost us more than it can cost a client to present them. */
 const RSA_BITS_MAX = 8_192
+/** 65537 has 17. A check costs in proportion: with an exponent as long as the modulus milliseconds. */
+const EXPONENT_BITS_MAX = 32
 
 /** @param content of a SubjectPublicKeyInfo (RFC 5280 4.1) @throws {DerError} */
 export function decodePublicKeyInfo(content: Uint8Array): PublicKeyInfo {
@@ -113,9 +115,15 @@ function namedCurve(algorithm: DerReader): string {
 
 function rsaWeakness(key: Uint8Array): string | null {
   if (key[0] !== 0) throw new DerError('a key in broken octets')
-  const modulus = DerReader.only(key.subarray(1)).content(Tag.Integer)
-  const digits = modulus[0] === 0 ? modulus.subarray(1) : modulus
-  const bits = digits.length * 8 - Math.clz32(digits[0] ?? 0) + 24
-  if (bits < RSA_BITS_MIN) return `an RSA key of ${bits} bits, under ${RSA_BITS_MIN}`
-  return bits > RSA_BITS_MAX ? `an RSA key of ${bits} bits, over ${RSA_BITS_MAX}` : null
+  const reader = DerReader.only(key.subarray(1))
+  const [modulus, exponent] = [bitsOf(reader.content(Tag.Integer)), bitsOf(reader.content(Tag.Integer))]
+  reader.finish()
+  if (modulus < RSA_BITS_MIN) return `an RSA key of ${modulus} bits, under ${RSA_BITS_MIN}`
+  if (modulus > RSA_BITS_MAX) return `an RSA key of ${modulus} bits, over ${RSA_BITS_MAX}`
+  return exponent > EXPONENT_BITS_MAX ? `an RSA key with an exponent of ${exponent} bits` : null
+}
+
+function bitsOf(integer: Uint8Array): number {
+  const digits = integer[0] === 0 ? integer.subarray(1) : integer
+  return digits.length * 8 - Math.clz32(digits[0] ?? 0) + 24
 }
