@@ -147,6 +147,8 @@ function checkX509(findings: Findings, path: FieldPath, settings: X509Settings):
 }
 
 function checkAttributes(findings: Findings, path: FieldPath, { authorizationAttributes }: X509Settings): void {
+  // zod leaves such a label out without a word, and with it what a Deny may be about.
+  if (findings.document.has([...path, '__proto__'])) findings.fault([...path, '__proto__'], 'is no label that can be used')
   const labels = new Map<string, string>()
   for (const [label, { subject }] of Object.entries(authorizationAttributes ?? {})) {
     const key = subjectKey(subject)

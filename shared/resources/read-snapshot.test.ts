@@ -419,6 +419,18 @@ describe('faults of a BrokerAuthentication', () => {
       '0.yaml:8: spec.authenticationMethods[0].x509Settings.deviceRegistryConfigMap: needs additionalValidation AzureDeviceRegistry',
     ],
     [
+      'a label that JavaScript keeps for itself',
+      authentication('method: X509\n  x509Settings:\n    authorizationAttributes:\n      __proto__: {subject: CN=x, attributes: {}}'),
+      '0.yaml:10: spec.authenticationMethods[0].x509Settings.authorizationAttributes.__proto__: is no label that can be used',
+    ],
+    [
+      'a mistyped field behind a label',
+      authentication(
+        'method: X509\n  x509Settings:\n    authorizationAttributes:\n      a: {subject: CN=x, atributes: {}, attributes: {}}',
+      ),
+      '0.yaml:10: spec.authenticationMethods[0].x509Settings.authorizationAttributes.a.atributes: there is no such field; did you mean attributes?',
+    ],
+    [
       'a subject that is no name',
       authentication('method: X509\n  x509Settings:\n    authorizationAttributes:\n      a: {subject: smart-fan, attributes: {}}'),
       '0.yaml:10: spec.authenticationMethods[0].x509Settings.authorizationAttributes.a.subject: is no distinguished name: ',

@@ -21,6 +21,16 @@ export abstract class ResourceDocument {
     return `${this.whereOf(path)}: ${field === '' ? '' : `${field}: `}${message}`
   }
 
+  /** Whether the value has the field, whatever is in it. */
+  has(path: FieldPath): boolean {
+    let at = this.value
+    for (const part of path) {
+      if (typeof at !== 'object' || at === null || !Object.hasOwn(at, part)) return false
+      at = (at as Record<PropertyKey, unknown>)[part]
+    }
+    return true
+  }
+
   /** The value as `schema` reads it, or null with a fault for everything that is wrong. */
   check<T>(schema: z.ZodType<T>, faults: string[]): T | null {
     const result = schema.safeParse(this.value)
@@ -80,6 +90,7 @@ function fieldsAt(schema: z.ZodType, path: FieldPath): readonly string[] {
     at = bare(at)
     if (at instanceof z.ZodObject) at = (at.shape as Record<PropertyKey, unknown>)[part]
     else if (at instanceof z.ZodArray) at = at.element
+    else if (at instanceof z.ZodRecord) at = at.valueType
     else return []
   }
   at = bare(at)
