@@ -4,7 +4,7 @@ import type { BrokerAuthenticationSpec } from '#shared/resources/broker-authenti
 import type { Resource, ResourceSnapshot } from '#shared/resources/resource-snapshot.ts'
 import type { ResourceRef } from '#shared/rpc/authentication.ts'
 import type { Log } from '#shared/telemetry/log.ts'
-import { AskedContent, type EntryPlan, makeEntry, MethodEntry, planEntries, type SharedParts } from './method-entry.ts'
+import { AskedContent, type EntryPlan, makeEntry, type MethodEntry, planEntries, type SharedParts } from './method-entry.ts'
 import { MethodFault } from './methods/authentication-method.ts'
 import type { MethodMakers } from './methods/makers.ts'
 
@@ -98,8 +98,8 @@ export class Authentications {
   }
 
   close(): void {
-    for (const name of [...this.#current.keys()]) this.#replace(name, null)
-    for (const all of this.#previous.values()) for (const each of [...all]) this.#drop(all, each)
+    for (const name of this.#current.keys()) this.#replace(name, null)
+    for (const all of this.#previous.values()) while (all.length > 0) this.#drop(all, all[0]!)
   }
 
   #makeVersion(resource: Resource<BrokerAuthenticationSpec>, snapshot: ResourceSnapshot): Version {
