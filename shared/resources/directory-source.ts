@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto'
 import { assert } from '../base/assert.ts'
 import { systemTimers, type Timers } from '../base/timers.ts'
 import { SettingsError } from '../config/settings-error.ts'
+import { MountedFiles } from './mounted-files.ts'
 import { readSnapshot } from './read-snapshot.ts'
 import type { ResourceListener, ResourceSnapshot, ResourceSource } from './resource-snapshot.ts'
-import { DirectoryFault, type DirectoryScan, type MountKind, readScanned, scanDirectory } from './source-directory-scan.ts'
+import { DirectoryFault, type DirectoryScan, readScanned, scanDirectory } from './source-directory-scan.ts'
 import { SourceListeners } from './source-listeners.ts'
 import { updateFaults } from './update-faults.ts'
 import { readYaml, type YamlDocument } from './yaml-document.ts'
@@ -170,7 +171,7 @@ export class DirectorySource implements ResourceSource {
   async #contentOf(scan: DirectoryScan): Promise<Content> {
     const read = new Map<string, { readonly fingerprint: string; readonly bytes: Uint8Array }>()
     const documents: YamlDocument[] = []
-    const mounts = { secrets: new Map<string, Map<string, Uint8Array>>(), configmaps: new Map<string, Map<string, Uint8Array>>() }
+    const mounted = new MountedFiles()
     const faults: string[] = []
     const digest = createHash('sha256')
     for (const file of scan.files) {
@@ -179,7 +180,7 @@ export class DirectorySource implements ResourceSource {
       const bytes = known?.fingerprint === fingerprint ? known.bytes : await readScanned(file)
       read.set(path, { fingerprint, bytes })
       if (mount !== null) {
-        addKey(mounts, mount, bytes)
+        mounted.add(mount, bytes)
         digest.update(`${JSON.stringify([mount.kind, mount.name, mount.key, bytes.length])}\n`).update(bytes)
         continue
       }
@@ -188,11 +189,10 @@ export class DirectorySource implements ResourceSource {
       documents.push(...found)
     }
     this.#read = read
-    const configMaps = textsOf(mounts.configmaps)
     const input = {
       documents,
-      mountedSecret: (name: string) => mounts.secrets.get(name) ?? null,
-      mountedConfigMap: (name: string) => configMaps.get(name) ?? null,
+      mountedSecret: (name: string) => mounted.secret(name),
+      mountedConfigMap: (name: string) => mounted.configMap(name),
     }
     return { snapshot: readSnapshot(input, faults), faults, digest: digest.digest('hex') }
   }
@@ -205,20 +205,4 @@ function meaningOf(documents: readonly YamlDocument[]): string | null {
   } catch {
     return null
   }
-}
-
-function addKey(
-  mounts: Readonly<Record<MountKind, Map<string, Map<string, Uint8Array>>>>,
-  { kind, name, key }: { readonly kind: MountKind; readonly name: string; readonly key: string },
-  bytes: Uint8Array,
-): void {
-  const keys = mounts[kind].get(name)
-  if (keys === undefined) mounts[kind].set(name, new Map([[key, bytes]]))
-  else keys.set(key, bytes)
-}
-
-function textsOf(mounts: ReadonlyMap<string, ReadonlyMap<string, Uint8Array>>): ReadonlyMap<string, ReadonlyMap<string, string>> {
-  return new Map(
-    [...mounts].map(([name, keys]) => [name, new Map([...keys].map(([key, bytes]) => [key, Buffer.from(bytes).toString('utf8')]))]),
-  )
 }
