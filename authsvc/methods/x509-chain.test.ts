@@ -11,7 +11,7 @@ import type { ChainCase } from '#shared/testing/certificates-chains.ts'
 import { decodeCertificate, isSignedBy, publicKeyOf } from '#shared/x509/certificate.ts'
 import { pemBlocks } from '#shared/x509/pem.ts'
 import { decodeRevocationList, isListSignedBy } from '#shared/x509/revocation-list.ts'
-import { trustAnchorsPem } from '#shared/x509/trust-anchors.ts'
+import { trustedForClients } from '#shared/x509/trust-anchors.ts'
 import { openWorkers } from '../worker/piscina-workers.ts'
 import { ask, makeRig, NOW_MS } from './x509-rig.contract.ts'
 import { makeTrust, verifyChain } from './x509-chain.ts'
@@ -114,7 +114,7 @@ async function tlsVerdict({ presented, anchors }: ChainCase): Promise<string> {
     key: server.key,
     requestCert: true,
     rejectUnauthorized: false,
-    ca: trustAnchorsPem('client-ca', new Map(anchors.map(each => [each.name, each.certificate]))).join(''),
+    ca: trustedForClients(anchors.map(each => each.certificate).join('')),
   })
   tlsServer.on('tlsClientError', () => undefined)
   const [leaf] = presented

@@ -7,6 +7,7 @@ import type { ConnectionOptions, TLSSocket } from 'node:tls'
 import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { ManualTimers } from '#shared/base/timers.ts'
+import { CertificateLab } from '#shared/testing/certificates.ts'
 import { createTestPki } from '#shared/testing/pki.ts'
 import { connectClient, httpAnswer } from './contract/client.ts'
 import { listen } from './listen.ts'
@@ -235,6 +236,17 @@ describe('TLS', () => {
     await once(tls(port, { cert: pki.serverCert, key: pki.serverKey }), 'close')
     expect(await refused.next()).toMatchObject({ reason: 'clientCertificate' })
     expect(accepted.count).toBe(0)
+  })
+
+  test('an intermediate is trusted by itself, and a text without a certificate opens no port', async () => {
+    const lab = new CertificateLab()
+    onTestFinished(() => lab.close())
+    const middle = lab.authority('/CN=middle', { issuer: lab.authority('/CN=root') })
+    const { certificate: cert, key } = lab.issue({ subject: '/CN=leaf', issuer: middle })
+    const { port, accepted } = await open({ tls: { ...TLS, clientCa: middle.certificate, clientCertificate: 'require' } })
+    tls(port, { cert, key })
+    expect(presented((await accepted.next()).transport)).toEqual([der(Buffer.from(cert))])
+    await expect(open({ tls: { ...TLS, clientCa: 'words', clientCertificate: 'require' } })).rejects.toThrow(ListenError)
   })
 
   test('request without a CA: whatever chain comes is handed on as it is', async () => {

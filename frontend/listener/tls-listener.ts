@@ -2,6 +2,7 @@ import { constants, createHash } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { createServer } from 'node:tls'
 import type { Server, TLSSocket } from 'node:tls'
+import { trustedForClients } from '#shared/x509/trust-anchors.ts'
 import type { Arrival } from './arrival.ts'
 import { errorText } from './arrival.ts'
 import { ListenError } from './listener.ts'
@@ -103,7 +104,7 @@ function createTlsServer(settings: ListenerSettings, tls: TlsSettings, ticketKey
       requestCert: asksCertificate,
       rejectUnauthorized: false, // `objectionTo` does: Node would close without a word of why
       // An anchor may be an intermediate, and clients need not send what stands above it.
-      ...(tls.clientCa !== null && { ca: tls.clientCa, allowPartialTrustChain: true }),
+      ...(tls.clientCa !== null && { ca: trustedForClients(tls.clientCa) }),
       // The default is made from the command line, which differs between the frontends that share tickets.
       sessionIdContext: createHash('sha256').update(settings.name).digest('hex').slice(0, SESSION_CONTEXT_LENGTH),
       ...(ticketKeys !== undefined && { ticketKeys }),

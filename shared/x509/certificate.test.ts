@@ -6,7 +6,7 @@ import { CERTIFICATE_BYTES_MAX, CLIENT_AUTH, decodeCertificate, isSignedBy, KeyU
 import { DerError } from './der.ts'
 import { PemError, pemBlocks, pemOf } from './pem.ts'
 import { decodeRevocationList, isListSignedBy } from './revocation-list.ts'
-import { readTrustAnchors, TrustAnchorsError, trustAnchorsPem } from './trust-anchors.ts'
+import { readTrustAnchors, TrustAnchorsError, trustedForClients } from './trust-anchors.ts'
 
 const lab = new CertificateLab()
 const root = lab.authority('/CN=root')
@@ -201,7 +201,11 @@ describe('trust anchors', () => {
     expect(readTrustAnchors('client-ca', configMap).map(anchor => anchor.fingerprint)).toEqual(
       [root, rich].map(each => decodeCertificate(each.der).fingerprint),
     )
-    expect(trustAnchorsPem('client-ca', configMap)).toHaveLength(2)
+  })
+
+  test('for TLS are never nothing, which would be everybody', () => {
+    expect(trustedForClients(`${root.certificate}words\n${rich.certificate}`).match(/BEGIN TRUSTED CERTIFICATE/g)).toHaveLength(2)
+    for (const text of ['', 'words', root.key]) expect(() => trustedForClients(text)).toThrow(PemError)
   })
 
   test.each([

@@ -10,6 +10,7 @@ export class TrustAnchorsError extends Error {
 
 /** Anchors of one ConfigMap at most: with it the memory of a verification is bounded, and a ConfigMap holds no more. */
 const ANCHORS_MAX = 1_024
+const LABELS = ['CERTIFICATE', 'X509 CERTIFICATE']
 
 /**
  * Every certificate under every key of the ConfigMap that `trustedClientCaCert` names, each once, in order.
@@ -29,7 +30,7 @@ export function readTrustAnchors(name: string, configMap: ReadonlyMap<string, st
 
 function certificatesUnder(where: string, text: string): readonly Certificate[] {
   try {
-    return pemBlocks(text, ['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE']).map(der => decodeCertificate(der))
+    return pemBlocks(text, LABELS).map(der => decodeCertificate(der))
   } catch (error) {
     if (error instanceof DerError || error instanceof PemError) throw new TrustAnchorsError(`${where}: ${error.message}`)
     throw error
@@ -42,7 +43,12 @@ function certificatesUnder(where: string, text: string): readonly Certificate[] 
  */
 const TRUSTED_FOR_CLIENTS = Buffer.from('300c300a06082b06010505070302', 'hex')
 
-/** The same in PEM as OpenSSL writes it with its trust, one text each, for `ca` of a TLS server. @throws {TrustAnchorsError} */
-export function trustAnchorsPem(name: string, configMap: ReadonlyMap<string, string> | null): string[] {
-  return readTrustAnchors(name, configMap).map(({ raw }) => pemOf('TRUSTED CERTIFICATE', Buffer.concat([raw, TRUSTED_FOR_CLIENTS])))
+/**
+ * All certificates of a text in PEM as anchors for clients, for `ca` of a TLS server: PEM with the trust that OpenSSL keeps with them.
+ * @throws {PemError} a broken block, or no certificate: with nothing in `ca` Node would trust every public authority
+ */
+export function trustedForClients(text: string): string {
+  const trusted = pemBlocks(text, LABELS).map(der => pemOf('TRUSTED CERTIFICATE', Buffer.concat([der, TRUSTED_FOR_CLIENTS])))
+  if (trusted.length === 0) throw new PemError('no certificate of a client authority')
+  return trusted.join('')
 }
