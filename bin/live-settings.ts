@@ -23,7 +23,7 @@ export class LiveSettings<S> {
   #certificates: CertificateKeeper | null = null
   #settings: S
   #snapshot: ResourceSnapshot | null
-  /** Of the update that was refused last, until a later one is taken. */
+  /** Why the newest snapshot was not taken: its resources are sound, and this process cannot do what they say. */
   #refusal: readonly string[] = []
   #warned = new Set<string>()
   readonly #listeners = new Set<(settings: S, snapshot: ResourceSnapshot) => void>()
@@ -43,7 +43,7 @@ export class LiveSettings<S> {
     const { settings, warnings } = load(this.#snapshot)
     this.#settings = settings
     this.#warn(warnings)
-    source?.listen({ onSnapshot: changed => this.#change(changed), onRefused: faults => this.#refuse(faults) })
+    source?.listen({ onSnapshot: changed => this.#change(changed), onRefused: faults => this.#tell(faults) })
   }
 
   get settings(): S {
@@ -87,7 +87,8 @@ export class LiveSettings<S> {
       loaded = this.#load(snapshot)
     } catch (error) {
       if (!(error instanceof SettingsError)) throw error
-      return this.#refuse(error.faults)
+      this.#refusal = error.faults
+      return this.#tell(error.faults)
     }
     this.#refusal = []
     this.#settings = loaded.settings
@@ -97,8 +98,7 @@ export class LiveSettings<S> {
     for (const onChange of this.#listeners) onChange(loaded.settings, snapshot)
   }
 
-  #refuse(faults: readonly string[]): void {
-    this.#refusal = faults
+  #tell(faults: readonly string[]): void {
     for (const fault of faults) this.#log.error('resources_refused', { fault })
   }
 
