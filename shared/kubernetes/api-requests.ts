@@ -152,7 +152,7 @@ export class ApiRequests {
       if (deadline.isOver) return reject(this.#unavailable(asked, 'is too late'))
       const sent = this.#request(asked, credentials)
       deadline.request = sent
-      sent.once('error', reject)
+      sent.on('error', reject)
       sent.once('response', (response: IncomingMessage) => void readAnswer(response).then(resolve, reject))
       sent.end(asked.body === undefined ? undefined : JSON.stringify(asked.body))
     })
@@ -164,7 +164,7 @@ export class ApiRequests {
     const sent = this.#request(asked, credentials)
     watch.request = sent
     const onFault = (error: Error): void => watch.end(this.#unavailable(asked, error.message))
-    sent.once('error', onFault)
+    sent.on('error', onFault)
     sent.once('socket', socket => socket.setKeepAlive(true, KEEP_ALIVE_MS))
     sent.once('response', (response: IncomingMessage) => {
       if (response.statusCode !== 200) {
@@ -228,7 +228,7 @@ class Watching {
         onFault(error as Error)
       }
     })
-    response.once('error', onFault)
+    response.on('error', onFault)
     response.once('aborted', () => onFault(new Error('the connection broke')))
     response.once('end', () => this.end(null))
   }

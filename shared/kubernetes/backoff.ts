@@ -37,9 +37,14 @@ export class Backoff {
     this.#nextMs = FIRST_MS
   }
 
-  /** Ends the present pause. */
+  /** Ends the present pause: what was waited for may be different now. */
+  wake(): void {
+    this.#end?.()
+  }
+
+  /** Ends the present pause, and there is no further one. */
   stop(): void {
     this.#isStopped = true
-    this.#end?.()
+    this.wake()
   }
 }

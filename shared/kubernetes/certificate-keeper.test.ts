@@ -20,7 +20,7 @@ const log = new RecordingLog()
 
 beforeEach(async () => {
   api = await KubernetesApi.open()
-  connection = (await openKubernetes(api.environment))!
+  connection = (await openKubernetes(api.pod.environment, api.pod))!
   const parts = { connection, log, timers: fastTimers(10) }
   source = new KubernetesSource(parts)
   keeper = new CertificateKeeper(parts)

@@ -55,7 +55,8 @@ export class CertificateKeeper {
     this.#listeners = listeners
     this.#cancelLook?.()
     this.#cancelLook = null
-    if (!this.#isRunning && !this.#isStopped) void this.#run()
+    if (this.#isRunning) this.#backoff.wake()
+    else if (!this.#isStopped) void this.#run()
   }
 
   /** What is in the way of certificates, for `/readyz`. */

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemRandom } from '../base/random.ts'
+import { systemTimers, type Timers } from '../base/timers.ts'
 import { fastTimers } from '../testing/fast-timers.ts'
 import { KubernetesApi } from '../testing/kubernetes-api.ts'
 import { until } from '../testing/redis-server.ts'
@@ -16,7 +17,7 @@ let seen: string[]
 
 beforeEach(async () => {
   api = await KubernetesApi.open()
-  connection = (await openKubernetes(api.environment))!
+  connection = (await openKubernetes(api.pod.environment, api.pod))!
   seen = []
   watch = watchOf(null)
 })
@@ -27,11 +28,11 @@ afterEach(async () => {
   await api.close()
 })
 
-function watchOf(name: string | null, watchSeconds = 60): ObjectWatch {
+function watchOf(name: string | null, watchSeconds = 60, timers: Timers = fastTimers(10)): ObjectWatch {
   const collection = { apiVersion: 'v1', kind: 'Secret', resource: 'secrets', namespace: api.namespace, name }
   return new ObjectWatch(collection, {
     requests: connection.requests,
-    timers: fastTimers(20),
+    timers,
     random: systemRandom,
     watchSeconds,
     onChange: () => seen.push(watch.trouble === null ? values() : '?'),
@@ -131,7 +132,7 @@ describe('resumes', () => {
 
   test('when the server ends it in time', async () => {
     watch.stop()
-    watch = watchOf(null, 1)
+    watch = watchOf(null, 1, systemTimers)
     await started()
     await until(() => requests('watch').length === 2, 'a second watch')
     put('b', '2')
@@ -172,7 +173,7 @@ describe('resumes', () => {
 
   test('when the connection is there and nothing comes: the server would have ended the watch', async () => {
     watch.stop()
-    watch = watchOf(null, 1)
+    watch = watchOf(null, 1, fastTimers(5))
     await started()
     api.freezeWatches()
     put('b', '2')

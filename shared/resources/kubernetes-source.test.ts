@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { ManualTimers } from '../base/timers.ts'
 import { SettingsError } from '../config/settings-error.ts'
 import { type KubernetesConnection, openKubernetes } from '../kubernetes/open-kubernetes.ts'
 import { RecordingLog } from '../telemetry/log.ts'
@@ -36,7 +37,7 @@ afterEach(async () => {
 })
 
 async function open(options: Partial<KubernetesSourceOptions> = {}): Promise<KubernetesSource> {
-  const connection = (await openKubernetes(api.environment))!
+  const connection = (await openKubernetes(api.pod.environment, api.pod))!
   connections.push(connection)
   return new KubernetesSource({ connection, log, timers: fastTimers(10), ...options })
 }
@@ -136,8 +137,12 @@ describe('start', () => {
 
   test('gives up at last', async () => {
     api.mood = 503
-    source = await open({ startTimeoutMs: 1_000 })
-    await expect(source.start()).rejects.toThrow(/cannot list brokers .*503/)
+    const timers = new ManualTimers()
+    source = await open({ timers })
+    const started = source.start()
+    await until(() => source.impaired().length === 4, 'the server is missed')
+    timers.advance(60_000)
+    await expect(started).rejects.toThrow(/cannot list brokers .*503/)
   })
 })
 

@@ -37,7 +37,6 @@ export interface KubernetesSourceOptions {
   readonly clock?: Clock
   readonly timers?: Timers
   readonly random?: Fractions
-  readonly startTimeoutMs?: number
   readonly watchSeconds?: number
 }
 
@@ -53,7 +52,6 @@ export class KubernetesSource implements ResourceSource {
   readonly #namespace: string
   readonly #timers: Timers
   readonly #log: Log
-  readonly #startTimeoutMs: number
   readonly #watchParts: ObjectWatchParts
   readonly #status: StatusWriter
   readonly #listeners = new SourceListeners()
@@ -74,7 +72,6 @@ export class KubernetesSource implements ResourceSource {
     this.#namespace = namespace
     this.#timers = timers
     this.#log = log
-    this.#startTimeoutMs = options.startTimeoutMs ?? START_TIMEOUT_MS
     this.#watchParts = {
       requests,
       timers,
@@ -104,7 +101,7 @@ export class KubernetesSource implements ResourceSource {
     try {
       await new Promise<void>((resolve, reject) => {
         this.#start = { resolve, reject }
-        cancelTimeout = this.#timers.after(this.#startTimeoutMs, () => {
+        cancelTimeout = this.#timers.after(START_TIMEOUT_MS, () => {
           const troubles = this.#troubles()
           reject(new SettingsError(troubles.length > 0 ? troubles : ['Kubernetes API: does not answer']))
         })

@@ -75,6 +75,7 @@ export class KubernetesApi {
     const api = new KubernetesApi(directory, await pki)
     await api.#listen()
     api.writeKubeconfig(directory)
+    api.writePod(directory)
     return api
   }
 
@@ -121,6 +122,12 @@ export class KubernetesApi {
     return { KUBECONFIG: join(this.#directory, 'kubeconfig') }
   }
 
+  /** For a process inside the cluster: its environment, and what is mounted into it, which ends with `close`. */
+  get pod(): { readonly environment: Readonly<Record<string, string>>; readonly podDirectory: string } {
+    const environment = { KUBERNETES_SERVICE_HOST: '127.0.0.1', KUBERNETES_SERVICE_PORT: String(this.port) }
+    return { environment, podDirectory: this.#directory }
+  }
+
   /** @returns the file */
   writeKubeconfig(directory: string): string {
     const cluster = { server: this.url, 'certificate-authority-data': this.ca.toString('base64') }
@@ -142,7 +149,7 @@ export class KubernetesApi {
     writeFileSync(join(directory, 'token'), this.#bearer)
     writeFileSync(join(directory, 'ca.crt'), this.ca)
     writeFileSync(join(directory, 'namespace'), NAMESPACE)
-    return { KUBERNETES_SERVICE_HOST: '127.0.0.1', KUBERNETES_SERVICE_PORT: String(this.port) }
+    return this.pod.environment
   }
 
   /** The token that was good so far is refused with 401 from now on. */
