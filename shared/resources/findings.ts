@@ -1,4 +1,4 @@
-import type { FieldPath, ResourceDocument } from './resource-document.ts'
+import { type FieldPath, FINDINGS_MAX, type ResourceDocument } from './resource-document.ts'
 
 /** What is found out about one document. */
 export class Findings {
@@ -11,10 +11,10 @@ export class Findings {
   }
 
   fault(path: FieldPath, message: string): void {
-    this.faults.push(this.document.fault(path, message))
+    if (this.faults.length < FINDINGS_MAX) this.faults.push(this.document.fault(path, message))
   }
 
   warn(path: FieldPath, message: string): void {
-    this.warnings.push(this.document.fault(path, message))
+    if (this.warnings.length < FINDINGS_MAX) this.warnings.push(this.document.fault(path, message))
   }
 }

@@ -95,3 +95,12 @@ test('twenty thousand wrong entries cost no more than they must', () => {
   const listener = `apiVersion: mqttbroker.iotoperations.azure.com/v1\nkind: BrokerAuthentication\nmetadata: {name: own}\nspec: {authenticationMethods: [{method: X509, x509Settings: {authorizationAttributes: {a: {subject: "${subject}", attributes: {}}}}}]}`
   expect(faultsOf(listener)[0]).toContain('is no distinguished name: a name of more than 8192 characters')
 })
+
+test('a hundred warnings of one document are enough, however many old names it has', () => {
+  const rules = '    - {principals: {clientids: [a]}, brokerResources: []}\n'.repeat(500)
+  const text = `apiVersion: mqttbroker.iotoperations.azure.com/v1\nkind: BrokerAuthorization\nmetadata: {name: own}\nspec:\n  authorizationPolicies:\n    rules:\n${rules}`
+  const faults: string[] = []
+  const snapshot = readSnapshot({ documents: readYaml('a.yaml', text, faults), ...NOTHING_MOUNTED }, faults)
+  expect([faults, snapshot.warnings.length]).toEqual([[], 100])
+  expect(snapshot.authorizations.get('own')?.spec.authorizationPolicies.rules?.at(-1)?.principals.clientIds).toEqual(['a'])
+})

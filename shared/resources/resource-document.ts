@@ -4,8 +4,8 @@ import { suggestion } from '../config/nearest.ts'
 /** Names and indices from the document's root to a field. */
 export type FieldPath = readonly PropertyKey[]
 
-/** Faults of one check that are told; whoever has that many has the wrong file. Each is sought in it, so that all of them could take long. */
-const FAULTS_MAX = 100
+/** Faults, and warnings, of one document that are told; whoever has that many has the wrong file. Each is sought in it, so that all of them could take long. */
+export const FINDINGS_MAX = 100
 
 /** A resource as somebody wrote it: its plain value, and the words for where each field of it stands. */
 export abstract class ResourceDocument {
@@ -37,7 +37,7 @@ export abstract class ResourceDocument {
     if (result.success) return result.data
     const found: string[] = []
     for (const issue of result.error.issues) {
-      if (found.length >= FAULTS_MAX) break
+      if (found.length >= FINDINGS_MAX) break
       found.push(...this.#issueFaults(schema, issue))
     }
     faults.push(...found)
@@ -47,7 +47,7 @@ export abstract class ResourceDocument {
   #issueFaults(schema: z.ZodType, issue: z.core.$ZodIssue): readonly string[] {
     if (issue.code !== 'unrecognized_keys') return [this.fault(issue.path, messageOf(issue))]
     const names = fieldsAt(schema, issue.path)
-    return issue.keys.slice(0, FAULTS_MAX).map(key => {
+    return issue.keys.slice(0, FINDINGS_MAX).map(key => {
       const hint = suggestion(key, names)
       return this.fault([...issue.path, key], `there is no such field${hint === '' ? `; allowed: ${names.join(', ')}` : hint}`)
     })

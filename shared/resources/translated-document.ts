@@ -1,4 +1,4 @@
-import { type FieldPath, ResourceDocument } from './resource-document.ts'
+import { type FieldPath, FINDINGS_MAX, ResourceDocument } from './resource-document.ts'
 
 type Fields = Record<string, unknown>
 
@@ -6,9 +6,9 @@ type Fields = Record<string, unknown>
 class TranslatedDocument extends ResourceDocument {
   readonly value: unknown
   readonly #original: ResourceDocument
-  readonly #moves: readonly Move[]
+  readonly #moves: Moves
 
-  constructor(value: unknown, original: ResourceDocument, moves: readonly Move[]) {
+  constructor(value: unknown, original: ResourceDocument, moves: Moves) {
     super()
     this.value = value
     this.#original = original
@@ -24,17 +24,21 @@ class TranslatedDocument extends ResourceDocument {
   }
 }
 
-/** A field that stands at `to` now and was written at `from`. */
-interface Move {
-  readonly from: FieldPath
-  readonly to: FieldPath
+/** Where fields were written that stand elsewhere now, by `keyOf` their present place. */
+type Moves = ReadonlyMap<string, FieldPath>
+
+function keyOf(path: FieldPath): string {
+  return path.map(String).join('\0')
 }
 
-/** Where a field was written that stands at `path` now. */
-function writtenAt(moves: readonly Move[], path: FieldPath): FieldPath {
-  let best: Move | undefined
-  for (const move of moves) if (move.to.length > (best?.to.length ?? 0) && move.to.every((part, index) => part === path[index])) best = move
-  return best === undefined ? path : [...best.from, ...path.slice(best.to.length)]
+/** Where a field was written that stands at `path` now: as the longest part of its path says that was moved. */
+function writtenAt(moves: Moves, path: FieldPath): FieldPath {
+  if (moves.size === 0) return path
+  for (let length = path.length; length > 0; length--) {
+    const from = moves.get(keyOf(path.slice(0, length)))
+    if (from !== undefined) return [...from, ...path.slice(length)]
+  }
+  return path
 }
 
 /** What is renamed, moved and dropped in one document. The document itself stays as it is: only what leads to a change is copied. */
@@ -42,7 +46,7 @@ export class Translation {
   readonly warnings: string[] = []
   readonly faults: string[] = []
   readonly #original: ResourceDocument
-  readonly #moves: Move[] = []
+  readonly #moves = new Map<string, FieldPath>()
   readonly #root: Fields
   /** Of `spec`; null when the document has none. */
   readonly spec: TranslatedFields | null
@@ -55,20 +59,20 @@ export class Translation {
 
   /** Today's document; the same one when nothing was changed. */
   get document(): ResourceDocument {
-    const isChanged = this.#moves.length + this.warnings.length > 0
+    const isChanged = this.#moves.size + this.warnings.length > 0
     return isChanged ? new TranslatedDocument(this.#root, this.#original, this.#moves) : this.#original
   }
 
   warn(writtenAt: FieldPath, message: string): void {
-    this.warnings.push(this.#original.fault(writtenAt, message))
+    if (this.warnings.length < FINDINGS_MAX) this.warnings.push(this.#original.fault(writtenAt, message))
   }
 
   fault(writtenAt: FieldPath, message: string): void {
-    this.faults.push(this.#original.fault(writtenAt, message))
+    if (this.faults.length < FINDINGS_MAX) this.faults.push(this.#original.fault(writtenAt, message))
   }
 
   moved(from: FieldPath, to: FieldPath): void {
-    this.#moves.push({ from, to })
+    this.#moves.set(keyOf(to), from)
   }
 
   writtenAt(path: FieldPath): FieldPath {
