@@ -19,7 +19,7 @@ import type {
   RecheckVerdict,
   Verdict,
 } from '#shared/rpc/authentication.ts'
-import type { AttachReply, AttachRequest, BackendPort, ConnectionEnd } from '#shared/rpc/backend-port.ts'
+import type { AttachReply, AttachRequest, BackendPort, ConnectionEnd, SessionRights } from '#shared/rpc/backend-port.ts'
 import { RecordingLog } from '#shared/telemetry/log.ts'
 import type { Refusal } from './audit.ts'
 import type { FrontendSettings } from './config.ts'
@@ -193,7 +193,7 @@ export class FakeBackend implements BackendPort {
     this.calls.push(['subscribe', ticket, packetId, subscriptions])
   }
 
-  restrict(_session: number, _connection: number, ticket: number, rights: unknown): void {
+  restrict(_session: number, _connection: number, ticket: number, rights: SessionRights): void {
     this.calls.push(['restrict', ticket, rights])
   }
 

@@ -3,6 +3,7 @@ import { encodeAuth } from '#shared/mqtt/auth-codec.ts'
 import { encodeClientDisconnect, encodeConnect } from '#shared/mqtt/client-codec.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { AuthenticationRequest, Verdict } from '#shared/rpc/authentication.ts'
+import { decide, type Question } from '../connection/verdicts.ts'
 import { type FakeClient, publishPacket, rulesOf, Surroundings } from '../surroundings.contract.ts'
 
 const METHOD = 'STEPS'
@@ -78,19 +79,29 @@ describe('an exchange before CONNACK', () => {
     expect(world.backend.published).toHaveLength(1)
   })
 
-  test('no secret stays with the connection once it is decided', async () => {
+  test('secrets are let go as soon as there is a verdict, and not before', async () => {
     const world = new Surroundings()
-    const held: AuthenticationRequest[] = []
-    world.authentication.verdict = request => {
-      held.push(request)
+    let asked = 0
+    world.authentication.verdict = () => {
+      if (asked++ === 0) world.frontend.changeRules(world.port, rulesOf('1', '2'))
       return Promise.resolve(world.authentication.accepted())
     }
-    const client = await world.connect(5, { userName: 'u', password: 'secret', ...CONNECT })
-    expect(Buffer.from(held[0]!.password!).toString()).toBe('secret')
-    expect(
-      JSON.stringify(Object.values(client.connection).filter(value => Buffer.isBuffer(value) || typeof value === 'string')),
-    ).not.toContain('secret')
-    expect(client.connection.grant).not.toHaveProperty('password')
+    const { connection } = world.open()
+    const question = {
+      purpose: 'connect',
+      userName: 'u',
+      password: Buffer.from('secret'),
+      authenticationMethod: METHOD,
+      authenticationData: Buffer.from('secret'),
+      sealedState: null,
+      proof: null,
+    } as const
+    const given: Question = { ...question }
+    expect((await decide(connection, given)).verdict.is).toBe('accepted')
+    expect(world.authentication.requests).toMatchObject(
+      [question, question].map(({ password, authenticationData }) => ({ password, authenticationData })),
+    )
+    expect([given.password, given.authenticationData]).toEqual([null, null])
   })
 })
 
