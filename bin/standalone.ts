@@ -26,6 +26,7 @@ import { ClientPorts } from './client-ports.ts'
 import type { LiveSettings } from './live-settings.ts'
 import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
 import { closedByFault } from './closed-by-fault.ts'
+import { persistencePolicyOf } from './persistence-policy.ts'
 import type { RunningRole } from './running-role.ts'
 import { listenerStatus, reportAuthentications } from './status-reports.ts'
 import { registerBrokerMetrics, registerListenerMetrics } from './broker-metrics.ts'
@@ -126,6 +127,7 @@ class Standalone implements RunningRole {
       log: clientLog,
       onFailure: error => log.error('store_failed', { error }),
       willJudge: willJudgeOf(live),
+      persistence: persistencePolicyOf(live.snapshot),
     }).catch(async (error: unknown) => {
       await store.close()
       throw error
