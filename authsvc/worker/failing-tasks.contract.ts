@@ -17,6 +17,6 @@ export async function runTask(task: string): Promise<string> {
 }
 
 function eatMemory(): string {
-  const kept: number[][] = []
-  for (;;) kept.push(Array.from({ length: 100_000 }, (_, index) => index))
+  const kept: unknown[] = []
+  for (;;) kept.push(Array<number>(1_000_000).fill(0))
 }
