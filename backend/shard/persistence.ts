@@ -1,15 +1,12 @@
 import { Glob, type GlobPart, literalPart } from '#shared/authorization/glob.ts'
 import { type Message, userProperty } from '#shared/mqtt/message.ts'
+import { PERSISTENCE_NAME, PERSISTENCE_VALUE } from '#shared/mqtt/persistence-request.ts'
 import type { Engine } from '../engine.ts'
 import { forgetRetained } from '../queue/retained-store.ts'
 import { finish } from '../session/finish.ts'
 import { takeOut } from '../session/queue-limits.ts'
 import type { Session } from '../session/session.ts'
 import { FilterSet } from '../subscription/filter-set.ts'
-
-/** The User Property by which a client asks for what the policy would not keep, and its value. */
-const ASKS_NAME = 'aio-persistence'
-const ASKS_VALUE = 'true'
 
 /** What outlives a stop of the process (`spec.persistence` of the Broker resource); null: all of that kind does. */
 export interface PersistencePolicy {
@@ -61,7 +58,7 @@ function chooserOfTopics({ mode, topics, dynamic }: NonNullable<PersistencePolic
   if (mode === 'None') return () => false
   const chosen = new FilterSet()
   for (const filter of topics) chosen.add(filter)
-  return message => chosen.matches(message.topic.name) || (dynamic && userProperty(message, ASKS_NAME) === ASKS_VALUE)
+  return message => chosen.matches(message.topic.name) || (dynamic && userProperty(message, PERSISTENCE_NAME) === PERSISTENCE_VALUE)
 }
 
 function chooserOfSessions({ mode, clientIds, dynamic }: NonNullable<PersistencePolicy['subscriberQueue']>): (session: Session) => boolean {

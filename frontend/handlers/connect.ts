@@ -2,6 +2,7 @@ import type { Auth } from '#shared/mqtt/auth-codec.ts'
 import { encodeConnack, type ConnackProperties } from '#shared/mqtt/connack-codec.ts'
 import { ConnectRefusal, decodeConnect, type Connect } from '#shared/mqtt/connect-codec.ts'
 import { newMessage } from '#shared/mqtt/message.ts'
+import { asksForPersistence } from '#shared/mqtt/persistence-request.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Grant, Verdict } from '#shared/rpc/authentication.ts'
@@ -120,6 +121,7 @@ async function accept(connection: Connection, packet: Connecting, question: Ques
     receiveMaximum: packet.receiveMaximum,
     will: willOf(connection, packet),
     rights: rightsOf(connection.clientId, connection.grant, grant.permit),
+    isPersistenceRequested: asksForPersistence(packet.userProperties),
   })
   // CONNACK has no code for a session that another connection has taken over meanwhile (§3.2.2.2): the client learns it by the end alone.
   if (reply.is === 'refused') return refuse(connection, { ...reply, canAnswer: reply.reason !== ReasonCode.SessionTakenOver })
