@@ -1,12 +1,13 @@
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { missingReferences } from './missing-references.ts'
 import { readDirectory } from './read-directory.ts'
 import { snapshotOf } from './snapshot-of.contract.ts'
 
-const EXAMPLES = new URL('../../docs/examples/', import.meta.url).pathname
+const EXAMPLES = join(import.meta.dirname, '../../docs/examples')
 
 test('docs/examples/resources: today’s manifests, without a fault and without a warning', async () => {
-  const { snapshot, faults, documents } = await readDirectory(`${EXAMPLES}resources`)
+  const { snapshot, faults, documents } = await readDirectory(join(EXAMPLES, 'resources'))
   expect([faults, snapshot.warnings, documents]).toEqual([[], [], 11])
   const names = [snapshot.listeners, snapshot.authentications, snapshot.authorizations].map(resources => [...resources.keys()])
   expect(names).toEqual([
@@ -25,7 +26,7 @@ test('docs/examples/resources: today’s manifests, without a fault and without 
 })
 
 test('docs/examples/old-names: read as what they stand for', async () => {
-  const { snapshot, faults } = await readDirectory(`${EXAMPLES}old-names`)
+  const { snapshot, faults } = await readDirectory(join(EXAMPLES, 'old-names'))
   expect(faults).toEqual([])
   expect(snapshot.warnings.length).toBeGreaterThan(20)
   expect(snapshot.listeners.get('legacy')?.spec).toEqual({

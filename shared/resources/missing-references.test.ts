@@ -10,7 +10,8 @@ metadata: {name: plant}
 spec:
   ports:
   - {port: 1, authenticationRef: who, authorizationRef: [what, more], tls: {mode: Manual, manual: {secretRef: cert}}}
-  - {port: 2, authorizationRef: what}`,
+  - {port: 2, authorizationRef: what}
+  - {port: 3, tls: {mode: Automatic, certManagerCertificateSpec: {issuerRef: {kind: Issuer, name: i}}}}`,
 }
 
 const authentication = `${HEAD}BrokerAuthentication
@@ -31,6 +32,7 @@ test('everything that is referred to and is not there', () => {
     'l.yaml:1: spec.ports[0].authorizationRef: there is no BrokerAuthorization what; port 1 stays closed until there is one',
     'l.yaml:1: spec.ports[0].authorizationRef: there is no BrokerAuthorization more; port 1 stays closed until there is one',
     'l.yaml:1: spec.ports[0].tls.manual.secretRef: there is no Secret cert; port 1 stays closed until there is one',
+    'l.yaml:1: spec.ports[2].tls: there is no Secret plant-3-tls; port 3 stays closed until there is one',
   ])
   const missing = missingReferences(snapshotOf({ yaml: { 'a.yaml': authentication } }))
   expect(missing.map(text => text.replace(/^a\.yaml:1: spec\.authenticationMethods/, '').replace(/; ports that.*/, ''))).toEqual([
@@ -48,7 +50,7 @@ test('everything that is referred to and is not there', () => {
 test('nothing when all is there', () => {
   const snapshot = snapshotOf({
     yaml: { ...yaml, 'a.yaml': authentication, 'b.yaml': authorization('what'), 'c.yaml': authorization('more') },
-    secrets: { 'cert/tls.crt': 'x', 'client/tls.crt': 'x', 'users/a': 'x' },
+    secrets: { 'cert/tls.crt': 'x', 'plant-3-tls/tls.crt': 'x', 'client/tls.crt': 'x', 'users/a': 'x' },
     configMaps: { 'client-ca/a': 'x', 'crl/a': 'x', 'devices/a': 'x', 'ca/a': 'x', 'jwks/a': 'x' },
   })
   expect(missingReferences(snapshot)).toEqual([])

@@ -1,6 +1,7 @@
 import type { BrokerAuthenticationSpec } from './broker-authentication.ts'
 import type { BrokerListenerSpec } from './broker-listener.ts'
 import type { Resource, ResourceSnapshot } from './resource-snapshot.ts'
+import { portSecret } from './source-references.ts'
 
 /** ConfigMap of trust anchors where an X509 entry names none. */
 const CLIENT_CA = 'client-ca'
@@ -15,19 +16,20 @@ export function missingReferences(snapshot: ResourceSnapshot): readonly string[]
   return [...listeners, ...authentications]
 }
 
-function ofListener(snapshot: ResourceSnapshot, { where, spec }: Resource<BrokerListenerSpec>): readonly string[] {
+function ofListener(snapshot: ResourceSnapshot, { name, where, spec }: Resource<BrokerListenerSpec>): readonly string[] {
   return spec.ports.flatMap((port, index) => {
     const missing: string[] = []
     const note = (field: string, what: string): void => {
       missing.push(`${where}: spec.ports[${index}].${field}: there is no ${what}; port ${port.port} stays closed until there is one`)
     }
     const { authenticationRef, authorizationRef, tls } = port
+    const secret = portSecret(name, port)
     if (authenticationRef !== undefined && !snapshot.authentications.has(authenticationRef))
       note('authenticationRef', `BrokerAuthentication ${authenticationRef}`)
-    for (const name of authenticationRef === undefined ? [] : (authorizationRef ?? []))
-      if (!snapshot.authorizations.has(name)) note('authorizationRef', `BrokerAuthorization ${name}`)
-    const secret = tls?.manual?.secretRef
-    if (secret !== undefined && snapshot.secret(secret) === null) note('tls.manual.secretRef', `Secret ${secret}`)
+    for (const authorization of authenticationRef === undefined ? [] : (authorizationRef ?? []))
+      if (!snapshot.authorizations.has(authorization)) note('authorizationRef', `BrokerAuthorization ${authorization}`)
+    if (secret !== null && snapshot.secret(secret) === null)
+      note(tls?.mode === 'Manual' ? 'tls.manual.secretRef' : 'tls', `Secret ${secret}`)
     return missing
   })
 }

@@ -79,7 +79,7 @@ function messageOf(issue: z.core.$ZodIssue): string {
 }
 
 /** `spec.ports[0].tls` */
-export function fieldText(path: FieldPath): string {
+function fieldText(path: FieldPath): string {
   return path.map((part, index) => (typeof part === 'number' ? `[${part}]` : `${index === 0 ? '' : '.'}${String(part)}`)).join('')
 }
 
