@@ -21,7 +21,7 @@ import type {
 } from '#shared/rpc/authentication.ts'
 import type { AttachReply, AttachRequest, BackendPort, ConnectionEnd, SessionRights } from '#shared/rpc/backend-port.ts'
 import { RecordingLog } from '#shared/telemetry/log.ts'
-import type { Refusal } from './audit.ts'
+import type { AuditedRefusal } from '#shared/telemetry/audit.ts'
 import type { FrontendSettings } from './config.ts'
 import type { Connection } from './connection/connection.ts'
 import { OPEN_TO_ALL, type PortRules } from '#shared/rpc/port-rules.ts'
@@ -364,7 +364,7 @@ export class Surroundings {
   readonly authentication = new FakeAuthentication()
   readonly port = new ClientPort('test', rulesOf('1', '1'))
   /** What the audit was told. */
-  readonly refusals: Refusal[] = []
+  readonly refusals: AuditedRefusal[] = []
   readonly log = new RecordingLog()
   readonly topics: TopicCache
   readonly frontend: Frontend
