@@ -1,6 +1,7 @@
 import type { BrokerAuthenticationSpec } from '../resources/broker-authentication.ts'
 import type { BrokerListenerSpec } from '../resources/broker-listener.ts'
 import type { Resource, ResourceSnapshot } from '../resources/resource-snapshot.ts'
+import { portSecret } from '../resources/source-references.ts'
 import type { PortPolicy, ResourceRef } from '../rpc/authentication.ts'
 import { OPEN_TO_ALL, type PortRules } from '../rpc/port-rules.ts'
 import type { PlannedPort, PortClosed, TlsSettings } from './port-settings.ts'
@@ -90,7 +91,8 @@ function refOf({ name, version }: Resource<unknown>): ResourceRef {
 
 /** @throws {Closed} */
 function tlsOf(snapshot: ResourceSnapshot, listener: string, port: ListenerPort): TlsSettings {
-  const secretName = secretOf(listener, port)
+  const secretName = portSecret(listener, port)
+  if (secretName === null) throw new Closed('certificate', 'tls names no secret')
   const secret = snapshot.secret(secretName)
   const [cert, key] = ['tls.crt', 'tls.key'].map(file => {
     const bytes = secret?.get(file)
@@ -102,14 +104,6 @@ function tlsOf(snapshot: ResourceSnapshot, listener: string, port: ListenerPort)
   const fault = tlsFault(tls)
   if (fault !== null) throw new Closed('certificate', `secret ${secretName}: ${fault}`)
   return tls
-}
-
-/** The secret that holds the certificate: the one given, or the one that cert-manager writes. */
-function secretOf(listener: string, port: ListenerPort): string {
-  const { tls } = port
-  if (tls?.mode === 'Manual' && tls.manual !== undefined) return tls.manual.secretRef
-  const issued: unknown = tls?.certManagerCertificateSpec?.secretName
-  return typeof issued === 'string' ? issued : `${listener}-${port.port}-tls`
 }
 
 function issuedHint({ tls }: ListenerPort): string {
