@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { readWillGuard } from '#shared/authorization/will-guard.ts'
 import { type ConnectOptions, encodeConnect, encodeSubscribe } from '#shared/mqtt/client-codec.ts'
 import { newMessage } from '#shared/mqtt/message.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { AuthorizationVerdict, RecheckVerdict } from '#shared/rpc/authentication.ts'
-import type { AttachReply } from '#shared/rpc/backend-port.ts'
+import type { AttachReply, SessionRights } from '#shared/rpc/backend-port.ts'
 import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
 import { Recipients } from '#shared/rpc/recipients.ts'
 import { type FakeClient, permitOf, publishPacket, rulesOf, Surroundings } from '../surroundings.contract.ts'
@@ -137,6 +138,34 @@ describe('other authorizations, mode Disconnect', () => {
     world.frontend.acknowledged(client.connection.id, 0, ReasonCode.Success)
     world.turn.run()
     expect(client.packets.map(({ cmd }) => cmd)).toEqual(['pingresp', 'puback', 'disconnect'])
+  })
+})
+
+describe('a Will that was left before the change', () => {
+  const will = { topic: 'w', payload: 'x' }
+
+  test('goes out with DISCONNECT 0x98: whether it may, its guard says, which names the policies and not their versions', async () => {
+    const world = new Surroundings()
+    world.authentication.permit = permitOf(['w'])
+    const client = await connected(world, { will })
+    const guard = readWillGuard(world.backend.attached[0]!.rights!.willGuard)
+    expect(guard).toMatchObject({ authorizations: ['default'], clientId: client.connection.clientId })
+    world.frontend.changeRules(world.port, rulesOf('1', '2'))
+    world.pass(200)
+    expect(world.backend.detached).toEqual([{ connection: client.connection.id, end: { discardWill: false, sessionExpirySeconds: null } }])
+  })
+
+  test('has another guard when the port has other policies', async () => {
+    const world = new Surroundings()
+    world.authentication.permit = permitOf(['w'])
+    const client = await connected(world, { will })
+    const decide = byHand(world)
+    const authorizations = ['default', 'other'].map(name => ({ name, version: '1' }))
+    const policy = { authentication: { name: 'default', version: '1' }, authorizations }
+    world.frontend.changeRules(world.port, { ...world.port.rules, ...reevaluate, policy })
+    await decide(world.authentication.allowed(permitOf(['z'])))
+    const { willGuard } = restricts(world)[0]![2] as SessionRights
+    expect(readWillGuard(willGuard)).toMatchObject({ authorizations: ['default', 'other'], clientId: client.connection.clientId })
   })
 })
 
