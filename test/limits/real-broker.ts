@@ -18,6 +18,9 @@ export interface Ended {
   readonly signal: NodeJS.Signals | null
 }
 
+/** Added to that of this process. */
+type Environment = Readonly<Record<string, string>>
+
 type Child = ChildProcessByStdio<null, Readable, Readable>
 
 /** A broker process of its own, on ports that the operating system chose. */
@@ -123,18 +126,20 @@ class Scope {
     return directory
   }
 
-  async launch(flags: readonly string[]): Promise<RealBroker> {
+  async launch(flags: readonly string[], environment: Environment = {}): Promise<RealBroker> {
     const logLevel = flags.includes('--log-level') ? [] : ['--log-level', 'warn']
     const args = [join(ROOT, 'bin/millrace.js'), 'start', ...EPHEMERAL, ...logLevel, ...flags]
-    const child = spawn(join(ROOT, 'node_modules/.bin/node'), args, { cwd: await this.directory(), stdio: ['ignore', 'pipe', 'pipe'] })
+    const cwd = await this.directory()
+    const env = { ...process.env, ...environment }
+    const child = spawn(join(ROOT, 'node_modules/.bin/node'), args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
     const broker = new RealBroker(child)
     this.#brokers.push(broker)
     return broker
   }
 
-  async start(flags: readonly string[]): Promise<RealBroker> {
+  async start(flags: readonly string[], environment?: Environment): Promise<RealBroker> {
     const store = flags.includes('--store') ? [] : ['--store', 'memory']
-    return (await this.launch([...store, ...flags])).serving()
+    return (await this.launch([...store, ...flags], environment)).serving()
   }
 
   async end(): Promise<void> {
@@ -164,6 +169,9 @@ export function startBroker(...flags: readonly string[]): Promise<RealBroker> {
 }
 
 /** One that all tests of the file share, made with what `flags` answers: it gets a directory that lives as long. */
-export async function startBrokerForFile(flags: (directory: string) => Promise<readonly string[]>): Promise<RealBroker> {
-  return ofFile.start(await flags(await ofFile.directory()))
+export async function startBrokerForFile(
+  flags: (directory: string) => Promise<readonly string[]>,
+  environment?: Environment,
+): Promise<RealBroker> {
+  return ofFile.start(await flags(await ofFile.directory()), environment)
 }
