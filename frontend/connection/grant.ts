@@ -1,4 +1,5 @@
 import type { Grant, Identity, PortPolicy } from '#shared/rpc/authentication.ts'
+import { isSamePolicy } from '../live-change/policies.ts'
 import type { Connection } from './connection.ts'
 
 /** What a connection was granted, and by which rules. */
@@ -31,7 +32,9 @@ export function adopt(connection: Connection, grant: ConnectionGrant, permitByte
   connection.permit = permitBytes === null ? null : connection.frontend.permits.get(permitBytes)
   connection.grant = grant
   connection.permittedTopic = null
-  return connection.permit !== permitBefore || grantBefore === null || !isSameIdentity(grantBefore.identity, grant.identity)
+  if (connection.permit !== permitBefore || grantBefore === null) return true
+  // Who judges its Will by what.
+  return !isSameIdentity(grantBefore.identity, grant.identity) || !isSamePolicy(grantBefore.policy, grant.policy)
 }
 
 function isSameIdentity(one: Identity, other: Identity): boolean {
