@@ -64,7 +64,7 @@ export class RoleProcess {
   async unready(): Promise<string | null> {
     if (!this.isRunning) return `${this.name} does not run`
     try {
-      const response = await fetch(`http://127.0.0.1:${this.#metricsPort}/readyz`, { signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) })
+      const response = await this.#get('readyz')
       const text = await response.text()
       return response.ok ? null : `${this.name}: ${text.trim()}`
     } catch (error) {
@@ -72,10 +72,16 @@ export class RoleProcess {
     }
   }
 
+  /** What is impaired while the rest serves. @throws it does not answer */
+  async impaired(): Promise<readonly string[]> {
+    const { impaired } = (await (await this.#get('readyz')).json()) as { readonly impaired: readonly string[] }
+    return impaired
+  }
+
   /** Samples of one metric, added up; 0 when there is none or the process does not answer. */
   async metric(name: string): Promise<number> {
     try {
-      const response = await fetch(`http://127.0.0.1:${this.#metricsPort}/metrics`, { signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) })
+      const response = await this.#get('metrics')
       const lines = (await response.text()).split('\n').filter(line => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
       return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
     } catch {
@@ -104,6 +110,10 @@ export class RoleProcess {
 
   resume(): void {
     this.#child?.kill('SIGCONT')
+  }
+
+  #get(path: string): Promise<Response> {
+    return fetch(`http://127.0.0.1:${this.#metricsPort}/${path}`, { signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) })
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {

@@ -28,6 +28,8 @@ export class RawClient {
   connack!: Connack
   /** Packets sent by the broker so far, in order, also those that a test has already taken. */
   readonly received: Packet[] = []
+  /** How long it waits for what must come. */
+  patienceMs = PATIENCE_MS
   readonly #stream: Duplex
   readonly #queue: Packet[] = []
   readonly #aliases = new Map<number, string>()
@@ -118,7 +120,7 @@ export class RawClient {
 
   /** Waits until `find` answers something else than undefined, asked anew after each arrival. */
   async #until<T>(what: string, find: () => T | undefined): Promise<T> {
-    const deadline = performance.now() + PATIENCE_MS
+    const deadline = performance.now() + this.patienceMs
     for (;;) {
       if (this.#fault && !this.#opaque) throw this.#fault
       const found = find()

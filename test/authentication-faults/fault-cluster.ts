@@ -1,0 +1,310 @@
+import { scryptSync } from 'node:crypto'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { connect as connectTls } from 'node:tls'
+import { makeScramKey } from '../../authsvc/credentials/scram-key.ts'
+import { CuttingProxy } from '#shared/testing/cutting-proxy.ts'
+import { CustomServer } from '#shared/testing/custom-server.ts'
+import { KubernetesApi } from '#shared/testing/kubernetes-api.ts'
+import { createTestPki, type TestPki } from '#shared/testing/pki.ts'
+import { type RedisServer, startRedis, until } from '#shared/testing/redis-server.ts'
+import { freePorts } from '../cast/free-ports.ts'
+import { RoleProcess } from '../chaos/role-process.ts'
+import * as packets from '../conformance/packets.ts'
+import { RawClient } from '../conformance/raw-client.ts'
+import { ScramExchange } from '../clients/scram.ts'
+import { ResourceDirectory } from './directory.ts'
+
+/** Waits end long before this on an idle machine; this one has much else to do. */
+export const PATIENCE_MS = 90_000
+const HOST = '127.0.0.1'
+const CLUSTER_KEY = 'a key that only tests have: authentication faults'
+export const AUDIENCE = 'millrace'
+const ACCOUNT = 'sensor'
+/** Of that account. */
+const ATTRIBUTES = { role: 'sensor' }
+/** Common Name of the test certificate. */
+const CERTIFIED = 'millrace-client'
+const DRAIN_TIMEOUT_MS = 60_000
+/** Users whose password takes a fraction of a second to check, so that something can happen meanwhile. */
+export const SLOW_USERS = 32
+
+/** Ports of the one BrokerListener, by the BrokerAuthentication of each. */
+const AUTHENTICATIONS = {
+  password: [{ method: 'Password', passwordSettings: { secretRef: 'users' } }],
+  scram: [{ method: 'Scram', scramSettings: { secretRef: 'users' } }],
+  x509: [{ method: 'X509', x509Settings: { trustedClientCaCert: 'client-ca' } }],
+  sat: [{ method: 'ServiceAccountToken', serviceAccountTokenSettings: { audiences: [AUDIENCE] } }],
+  custom: [{ method: 'Custom', customSettings: {} }],
+  customThenPassword: [
+    { method: 'Custom', customSettings: {} },
+    { method: 'Password', passwordSettings: { secretRef: 'users' } },
+  ],
+} as const
+export type Port = keyof typeof AUTHENTICATIONS
+
+/** One `millrace authsvc` process behind a proxy, whose port is what it advertises. */
+export interface Service {
+  readonly process: RoleProcess
+  readonly proxy: CuttingProxy
+}
+
+/** Users who can come in by Password and by Scram, their password being their name. */
+export function userEntries(): { readonly name: string }[] {
+  const quick = ['alice', 'bob', 'background'].map(name => ({
+    name,
+    password: scryptText(name, 10),
+    scram: [makeScramKey('SCRAM-SHA-256', name)],
+  }))
+  // One hash for all: what is remembered of a password is kept by user.
+  const password = scryptText('slow', 16)
+  const slow = Array.from({ length: SLOW_USERS }, (_, at) => ({ name: `slow-${at}`, password }))
+  return [...quick, ...slow]
+}
+
+/** @param costLog2 binary logarithm of N: 10 takes a few milliseconds, 16 a quarter of a second */
+function scryptText(password: string, costLog2: number): string {
+  const salt = Buffer.from('salt of the tests')
+  const hash = scryptSync(password, salt, 32, { N: 2 ** costLog2, r: 8, p: 1, maxmem: 2 ** 28 })
+  const [saltText, hashText] = [salt, hash].map(bytes => bytes.toString('base64').replace(/=+$/, ''))
+  return `$scrypt$ln=${costLog2},r=8,p=1$${saltText}$${hashText}`
+}
+
+/** Redis, a backend, a frontend and two authentication services as processes, with all that they ask of others: on loopback, behind proxies. */
+export class FaultCluster {
+  readonly resources: ResourceDirectory
+  readonly services: Service[] = []
+  readonly deaths: string[] = []
+  pki!: TestPki
+  redis!: RedisServer
+  api!: KubernetesApi
+  custom!: CustomServer
+  apiProxy!: CuttingProxy
+  customProxy!: CuttingProxy
+  frontend!: RoleProcess
+  readonly #folder: string
+  readonly #ports = new Map<Port, number>()
+  readonly #clients: RawClient[] = []
+  #backend!: RoleProcess
+  #clientCount = 0
+
+  static async start(): Promise<FaultCluster> {
+    const cluster = new FaultCluster(await mkdtemp(join(tmpdir(), 'millrace-faults-')))
+    try {
+      await cluster.#start()
+      return cluster
+    } catch (error) {
+      await cluster.close()
+      throw error
+    }
+  }
+
+  private constructor(folder: string) {
+    this.#folder = folder
+    this.resources = new ResourceDirectory(join(folder, 'config'))
+  }
+
+  async #start(): Promise<void> {
+    await mkdir(this.resources.path)
+    this.pki = await createTestPki()
+    ;[this.redis, this.api, this.custom] = await Promise.all([startRedis(), KubernetesApi.open(), CustomServer.start({ tls: this.pki })])
+    const annotations = Object.fromEntries(Object.entries(ATTRIBUTES).map(([name, value]) => [`aio-broker-auth/${name}`, value]))
+    this.api.createServiceAccount(this.api.namespace, ACCOUNT, annotations)
+    this.apiProxy = await CuttingProxy.open({ host: HOST, port: this.api.port })
+    this.customProxy = await CuttingProxy.open({ host: HOST, port: this.custom.port })
+    await this.#writeResources()
+    this.#backend = this.#process('b0')
+    this.frontend = this.#process('f0')
+    for (const name of ['a0', 'a1']) {
+      this.services.push({ process: this.#process(name), proxy: await CuttingProxy.open({ host: HOST, port: 1 }) })
+    }
+    const [rpc] = await freePorts(1)
+    await this.#launch(this.#backend, 'backend', ['--rpc', `${HOST}:${rpc}`])
+    for (const service of this.services) await this.launch(service)
+    await this.#launch(this.frontend, 'frontend', [])
+    await this.healthy()
+    await until(async () => (await this.frontend.unready()) === null, 'the frontend serves', PATIENCE_MS)
+  }
+
+  #process(name: string): RoleProcess {
+    return new RoleProcess(name, this.#folder, what => this.deaths.push(what))
+  }
+
+  async #launch(process: RoleProcess, role: string, flags: readonly string[]): Promise<void> {
+    const all = ['--id', process.name, '--redis', this.redis.url, '--cluster-name', 'faults', '--shards', '4', '--log-level', 'info']
+    const environment = { MILLRACE_CLUSTER_KEY: CLUSTER_KEY, KUBECONFIG: await this.#kubeconfig() }
+    await process.launch([role, ...all, ...(role === 'backend' ? [] : ['--config', this.resources.path]), ...flags], environment)
+  }
+
+  /** Of the API server behind its proxy. */
+  async #kubeconfig(): Promise<string> {
+    const file = join(this.#folder, 'kubeconfig')
+    const text = await readFile(this.api.environment['KUBECONFIG']!, 'utf8')
+    await writeFile(file, text.replaceAll(`:${this.api.port}`, `:${this.apiProxy.port}`))
+    return file
+  }
+
+  async #writeResources(): Promise<void> {
+    const { resources, pki } = this
+    const names = Object.keys(AUTHENTICATIONS) as Port[]
+    const numbers = await freePorts(names.length)
+    for (const [at, name] of names.entries()) this.#ports.set(name, numbers[at]!)
+    await resources.write('secrets/server-tls/tls.crt', pki.serverCert)
+    await resources.write('secrets/server-tls/tls.key', pki.serverKey)
+    await resources.write('configmaps/client-ca/ca.crt', pki.ca)
+    await resources.write('configmaps/server-ca/ca.crt', pki.ca)
+    await resources.users('users', userEntries())
+    const customSettings = { endpoint: `https://${HOST}:${this.customProxy.port}`, caCertConfigMap: 'server-ca' }
+    for (const name of names) {
+      const methods = AUTHENTICATIONS[name].map(each => (each.method === 'Custom' ? { ...each, customSettings } : each))
+      await resources.resource('BrokerAuthentication', name.toLowerCase(), { authenticationMethods: methods })
+    }
+    const brokerResources = [
+      { method: 'Connect' },
+      { method: 'Publish', topics: ['background/#'] },
+      { method: 'Subscribe', topics: ['background/#'] },
+    ]
+    const usernames = [...userEntries().map(({ name }) => name), CERTIFIED]
+    const rules = [{ usernames }, { attributes: [ATTRIBUTES] }].map(principals => ({ principals, brokerResources }))
+    await resources.resource('BrokerAuthorization', 'everything', { authorizationPolicies: { rules } })
+    const ports = names.map(name => ({
+      port: this.#ports.get(name),
+      host: HOST,
+      authenticationRef: name.toLowerCase(),
+      authorizationRef: 'everything',
+      ...(name === 'x509' && { tls: { mode: 'Manual', manual: { secretRef: 'server-tls' } } }),
+    }))
+    await resources.resource('BrokerListener', 'all', { ports })
+  }
+
+  portOf(port: Port): number {
+    return this.#ports.get(port)!
+  }
+
+  /** Started (again), with its link open to frontends. Returns before it serves. */
+  async launch({ process, proxy }: Service, ...flags: readonly string[]): Promise<void> {
+    const [rpc] = await freePorts(1)
+    proxy.target = { host: HOST, port: rpc! }
+    await proxy.accept()
+    await this.#launch(process, 'authsvc', ['--rpc', `${HOST}:${rpc}`, '--advertise', `${HOST}:${proxy.port}`, ...flags])
+  }
+
+  /** SIGKILL; its port refuses from then on, as that of a dead process does. */
+  async kill({ process, proxy }: Service): Promise<void> {
+    const gone = process.kill()
+    await proxy.refuse()
+    await gone
+  }
+
+  /** SIGTERM; returns when it has ended. */
+  async drain({ process, proxy }: Service): Promise<void> {
+    await process.drain(DRAIN_TIMEOUT_MS)
+    await proxy.refuse()
+  }
+
+  /** The frontend can ask so many services. */
+  async linked(count: number): Promise<void> {
+    await until(
+      async () => (await this.frontend.metric('millrace_authentication_services')) === count,
+      `${count} services are linked`,
+      PATIENCE_MS,
+    )
+  }
+
+  /** Both services run and can be asked. */
+  async healthy(): Promise<void> {
+    for (const service of this.services) if (!service.process.isRunning) await this.launch(service)
+    await this.linked(this.services.length)
+  }
+
+  /** Requests of the frontend without an answer. */
+  async openCalls(): Promise<number> {
+    return await this.frontend.metric('millrace_authentication_calls_open')
+  }
+
+  /** Sum over both services. */
+  async serviceMetric(name: string): Promise<number> {
+    const values = await Promise.all(this.services.map(({ process }) => process.metric(name)))
+    return values.reduce((sum, each) => sum + each, 0)
+  }
+
+  async logOf({ process }: Service): Promise<string> {
+    return await readFile(join(this.#folder, `${process.name}.log`), 'utf8')
+  }
+
+  /** What the frontend and both services say is impaired. */
+  async impaired(): Promise<string> {
+    const all = await Promise.all([this.frontend, ...this.services.map(({ process }) => process)].map(each => each.impaired()))
+    return all.flat().join('\n')
+  }
+
+  /** A connection without any MQTT on it; dropped when the cluster is closed. */
+  async open(port: Port, version: packets.Version = 5): Promise<RawClient> {
+    const client = port === 'x509' ? await this.#openTls(version) : await RawClient.open(HOST, this.portOf(port), version)
+    client.patienceMs = PATIENCE_MS
+    this.#clients.push(client)
+    return client
+  }
+
+  async #openTls(version: packets.Version): Promise<RawClient> {
+    const { ca, clientCert: cert, clientKey: key } = this.pki
+    const socket = connectTls({ host: HOST, port: this.portOf('x509'), ca, cert, key })
+    await new Promise<void>((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject))
+    return new RawClient(socket, version)
+  }
+
+  token(): string {
+    return this.api.mintToken({ namespace: this.api.namespace, serviceAccount: ACCOUNT, audiences: [AUDIENCE] })
+  }
+
+  uniqueId(): string {
+    return `client-${this.#clientCount++}`
+  }
+
+  /** Code of CONNACK, of a client that sends `connect` and no more. */
+  async codeOf(port: Port, { version = 5, ...connect }: packets.Connect): Promise<number> {
+    const client = await this.open(port, version)
+    client.sendConnect({ clientId: this.uniqueId(), ...connect })
+    const { reason } = await client.expect('connack')
+    client.drop()
+    return reason
+  }
+
+  /** Code of CONNACK of a user whose password is its name. */
+  async passwordCode(user = 'alice', version: packets.Version = 5, password = user.startsWith('slow') ? 'slow' : user): Promise<number> {
+    return await this.codeOf('password', { version, userName: user, password })
+  }
+
+  /** The same of many users whose passwords take their time. */
+  slowCodes(from: number, to: number): Promise<number>[] {
+    return Array.from({ length: to - from }, (_, at) => this.passwordCode(`slow-${from + at}`))
+  }
+
+  async satCode(token = this.token()): Promise<number> {
+    return await this.codeOf('sat', { properties: { authenticationMethod: 'K8S-SAT', authenticationData: Buffer.from(token) } })
+  }
+
+  /** Code of CONNACK of a SCRAM client; `between` runs after the challenge, before its answer. */
+  async scramCode(between: () => Promise<void> = () => Promise.resolve()): Promise<number> {
+    const client = await this.open('scram')
+    const exchange = new ScramExchange('alice', 'alice')
+    client.sendConnect({ clientId: this.uniqueId(), properties: exchange.first })
+    const final = await exchange.challenged(client)
+    await between()
+    client.send(final)
+    const { reason } = await client.expect('connack')
+    client.drop()
+    return reason
+  }
+
+  async close(): Promise<void> {
+    for (const client of this.#clients) client.drop()
+    const processes = [this.#backend, this.frontend, ...this.services.map(({ process }) => process)]
+    await Promise.all(processes.map(each => each?.kill()))
+    const proxies = [this.apiProxy, this.customProxy, ...this.services.map(({ proxy }) => proxy)]
+    await Promise.all(proxies.map(each => each?.close()))
+    await Promise.all([this.api?.close(), this.custom?.close(), this.redis?.dispose()])
+    await rm(this.#folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,241 @@
+import { expect, test } from 'vitest'
+import { until } from '#shared/testing/redis-server.ts'
+import { PASSING } from '#shared/testing/cutting-proxy.ts'
+import type { Auth } from '../conformance/decode.ts'
+import * as packets from '../conformance/packets.ts'
+import type { RawClient } from '../conformance/raw-client.ts'
+import { ScramExchange } from '../clients/scram.ts'
+import { type FaultCluster, PATIENCE_MS, type Service } from './fault-cluster.ts'
+import { useFaultCluster } from './stage.ts'
+
+const ACCEPTED = 0
+const NOT_AUTHORIZED = 0x87
+const UNAVAILABLE = 0x88
+/** The same in MQTT 3.1.1. */
+const UNAVAILABLE_311 = 3
+
+// Each case begins with both services up (`healthy` starts those that the one before has killed), whatever it leaves behind.
+const stage = useFaultCluster()
+
+async function healthyCluster(): Promise<{ readonly cluster: FaultCluster; readonly first: Service; readonly second: Service }> {
+  const { cluster } = stage
+  await cluster.healthy()
+  const [first, second] = cluster.services as [Service, Service]
+  return { cluster, first, second }
+}
+
+async function killAll(cluster: FaultCluster): Promise<void> {
+  await Promise.all(cluster.services.map(each => cluster.kill(each)))
+}
+
+/** Calls that were sent again by now, to be compared. */
+async function resent({ frontend }: FaultCluster): Promise<number> {
+  return await frontend.metric('millrace_authentication_calls_resent_total')
+}
+
+/** A client that came in with SCRAM and authenticates itself again. */
+class Scrammer {
+  readonly client: RawClient
+  #exchange = new ScramExchange('bob', 'bob')
+
+  private constructor(client: RawClient) {
+    this.client = client
+  }
+
+  static async connect(cluster: FaultCluster): Promise<Scrammer> {
+    const scrammer = new Scrammer(await cluster.open('scram'))
+    const { client } = scrammer
+    client.sendConnect({ clientId: cluster.uniqueId(), properties: scrammer.#exchange.first })
+    client.send(await scrammer.#exchange.challenged(client))
+    expect((await client.expect('connack')).reason).toBe(ACCEPTED)
+    return scrammer
+  }
+
+  begin(reason: 0x18 | 0x19 = 0x19): void {
+    this.client.send(packets.auth(reason, this.#exchange.first))
+  }
+
+  /** Takes the challenge; what comes back sends the answer and takes what ends it. */
+  async challenged(): Promise<() => Promise<Auth>> {
+    const final = await this.#exchange.challenged(this.client)
+    return async () => {
+      this.client.send(final)
+      return await this.client.expect('auth')
+    }
+  }
+
+  /** What it had, it may still do. */
+  async stillMay(): Promise<void> {
+    expect((await this.client.publish({ topic: 'background/scrammer', qos: 1 }))?.reason).toBe(0)
+  }
+}
+
+test('1: one of two is killed while CONNECTs run: the other one answers all of them', async () => {
+  const { cluster, first } = await healthyCluster()
+  const codes = cluster.slowCodes(0, 12)
+  await until(async () => (await cluster.openCalls()) >= 6, 'they run', PATIENCE_MS)
+  await cluster.kill(first)
+  expect(new Set(await Promise.all(codes))).toEqual(new Set([ACCEPTED]))
+  expect(await cluster.passwordCode('alice', 5, 'wrong')).toBe(NOT_AUTHORIZED)
+})
+
+test('2: both are killed: 0x88, in MQTT 3.1.1 code 3, right or wrong, by any method; the frontend says so', async () => {
+  const { cluster } = stage
+  await killAll(cluster)
+  await cluster.linked(0)
+  const codes = [
+    cluster.passwordCode(),
+    cluster.passwordCode('alice', 5, 'wrong'),
+    cluster.passwordCode('alice', 4),
+    cluster.satCode(),
+    cluster.codeOf('x509', {}),
+    cluster.codeOf('custom', {}),
+  ]
+  expect(await Promise.all(codes)).toEqual([UNAVAILABLE, UNAVAILABLE, UNAVAILABLE_311, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE])
+  expect(await cluster.frontend.impaired()).toEqual(['authentication: no service is in reach'])
+})
+
+test('3: both are started again: all is as before', async () => {
+  const { cluster } = await healthyCluster()
+  const codes = [
+    cluster.passwordCode(),
+    cluster.passwordCode('alice', 4, 'wrong'),
+    cluster.scramCode(),
+    cluster.satCode(),
+    cluster.codeOf('x509', {}),
+    cluster.codeOf('custom', { userName: 'alice' }),
+  ]
+  expect(await Promise.all(codes)).toEqual([0, 5, 0, 0, 0, 0])
+  expect(await cluster.impaired()).toBe('')
+})
+
+test('4: one stands still: what it does not answer goes to the other one', async () => {
+  const { cluster, first } = await healthyCluster()
+  const before = await resent(cluster)
+  first.process.pause()
+  expect(new Set(await Promise.all(Array.from({ length: 6 }, () => cluster.passwordCode())))).toEqual(new Set([ACCEPTED]))
+  expect(await resent(cluster)).toBeGreaterThan(before)
+})
+
+test('5: both stand still: 0x88, and nobody hangs', async () => {
+  const { cluster } = stage
+  for (const { process } of cluster.services) process.pause()
+  const codes = await Promise.all([cluster.passwordCode(), cluster.passwordCode('alice', 4), cluster.satCode()])
+  expect(codes).toEqual([UNAVAILABLE, UNAVAILABLE_311, UNAVAILABLE])
+  expect(await cluster.openCalls()).toBe(0)
+})
+
+test('6: they go on: all is as before', async () => {
+  const { cluster } = stage
+  for (const { process } of cluster.services) process.resume()
+  await cluster.linked(2)
+  expect(await Promise.all([cluster.passwordCode(), cluster.scramCode(), cluster.satCode()])).toEqual([0, 0, 0])
+  await until(async () => (await cluster.impaired()) === '', 'nothing is impaired', PATIENCE_MS)
+})
+
+test('7: killed between the rounds of SCRAM: the other one ends the exchange, of a CONNECT and of a re-authentication', async () => {
+  const { cluster, first, second } = await healthyCluster()
+  const connected = await Scrammer.connect(cluster)
+  await cluster.kill(second)
+  await cluster.linked(1)
+  connected.begin()
+  const answer = await connected.challenged()
+  const code = cluster.scramCode(async () => {
+    await cluster.healthy()
+    await cluster.kill(first)
+  })
+  expect(await code).toBe(ACCEPTED)
+  expect((await answer()).reason).toBe(0)
+  await connected.stillMay()
+})
+
+test('8: all are killed between the rounds: 0x88', async () => {
+  const { cluster } = await healthyCluster()
+  expect(await cluster.scramCode(() => killAll(cluster))).toBe(UNAVAILABLE)
+})
+
+test('9: all are started again between the rounds: the exchange ends well, as what they seal with follows from the cluster key', async () => {
+  const { cluster } = await healthyCluster()
+  const code = cluster.scramCode(async () => {
+    await killAll(cluster)
+    await cluster.linked(0)
+    await cluster.healthy()
+  })
+  expect(await code).toBe(ACCEPTED)
+})
+
+test('10: one is killed while a re-authentication is with it or the other: it succeeds', async () => {
+  const { cluster, first, second } = await healthyCluster()
+  const connected = await Scrammer.connect(cluster)
+  for (const each of [first, second]) {
+    await cluster.healthy()
+    connected.begin()
+    await cluster.kill(each)
+    const answer = await connected.challenged()
+    expect((await answer()).reason).toBe(0)
+    await connected.stillMay()
+  }
+})
+
+test('11: all are away during a re-authentication: AUTH 0x18 says so, the old credential stays, a later attempt succeeds', async () => {
+  const { cluster } = await healthyCluster()
+  const connected = await Scrammer.connect(cluster)
+  await killAll(cluster)
+  await cluster.linked(0)
+  connected.begin()
+  expect(await connected.client.expect('auth')).toMatchObject({
+    reason: 0x18,
+    properties: { authenticationMethod: 'SCRAM-SHA-256', reasonString: 'transient, retry later' },
+  })
+  await connected.stillMay()
+  await cluster.healthy()
+  // By the book AUTH 0x18 is answered with AUTH 0x18.
+  connected.begin(0x18)
+  const answer = await connected.challenged()
+  expect((await answer()).reason).toBe(0)
+  await connected.stillMay()
+})
+
+test('12: slow links: CONNECT succeeds, late', async () => {
+  const { cluster } = await healthyCluster()
+  const before = await resent(cluster)
+  // There and back takes longer than a service is waited for alone, and not as long as is waited for any.
+  for (const { proxy } of cluster.services) proxy.flow({ is: 'delayed', delayMs: 1_600 })
+  expect(await cluster.passwordCode()).toBe(ACCEPTED)
+  for (const { proxy } of cluster.services) proxy.flow(PASSING)
+  expect(await resent(cluster)).toBeGreaterThan(before)
+})
+
+test('13: a half-open link: what was sent over it is sent over another one; it is used again when it is whole', async () => {
+  const { cluster, first } = await healthyCluster()
+  const before = await resent(cluster)
+  first.proxy.flow({ is: 'halfOpen', stopped: ['toServer', 'toClient'] })
+  expect(new Set(await Promise.all(Array.from({ length: 6 }, () => cluster.passwordCode())))).toEqual(new Set([ACCEPTED]))
+  expect(await resent(cluster)).toBeGreaterThan(before)
+  first.proxy.flow(PASSING)
+  await cluster.linked(2)
+  expect(await cluster.passwordCode()).toBe(ACCEPTED)
+})
+
+test('14: a link that is cut under calls: another one takes them, and it is dialed again', async () => {
+  const { cluster, first } = await healthyCluster()
+  first.proxy.flow({ is: 'delayed', delayMs: 60_000 })
+  const codes = Array.from({ length: 6 }, () => cluster.passwordCode())
+  await until(async () => (await cluster.openCalls()) > 0, 'calls are under way', PATIENCE_MS)
+  // What is delayed is lost with the connection.
+  first.proxy.cut()
+  first.proxy.flow(PASSING)
+  expect(new Set(await Promise.all(codes))).toEqual(new Set([ACCEPTED]))
+  await cluster.linked(2)
+})
+
+test('22: one is told to stop (SIGTERM) under load: every CONNECT is answered, and it ends in order', async () => {
+  const { cluster, first } = await healthyCluster()
+  const codes = cluster.slowCodes(12, 24)
+  await until(async () => (await cluster.openCalls()) >= 6, 'they run', PATIENCE_MS)
+  let isGone = false
+  const drained = cluster.drain(first).then(() => (isGone = true))
+  while (!isGone) codes.push(Promise.resolve(await cluster.passwordCode()))
+  await drained
+  expect(new Set(await Promise.all(codes))).toEqual(new Set([ACCEPTED]))
+})
