@@ -1,4 +1,5 @@
 import { AuthenticationCalls } from '../frontend/authentication/authentication-calls.ts'
+import { AuditedAuthenticationPort } from '../frontend/authentication/audited-authentication.ts'
 import { drainConnections } from '../frontend/draining.ts'
 import { Frontend } from '../frontend/frontend.ts'
 import { Router } from '../frontend/routing/router.ts'
@@ -12,6 +13,7 @@ import { TopicCache } from '#shared/mqtt/topic.ts'
 import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
 import { LinkHub } from '#shared/rpc/link-hub.ts'
 import { METHOD_NAMES } from '#shared/rpc/methods.ts'
+import type { Audit } from '#shared/telemetry/audit.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
@@ -25,6 +27,7 @@ import { registerRouterMetrics } from './cluster-metrics.ts'
 import { linkDialers } from './member-dialers.ts'
 import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
 import type { LiveSettings } from './live-settings.ts'
+import { auditChanges, openAudit } from './open-audit.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
 import { listenerStatus } from './status-reports.ts'
 import { TicketKeys } from './ticket-keys.ts'
@@ -57,6 +60,7 @@ class FrontendRole implements RunningRole {
   readonly #dialers: BackendDialers
   readonly #authentication = new AuthenticationCalls(systemTimers)
   readonly #authDialers: AuthDialers
+  readonly #audit: Audit
   readonly #ticketKeys: TicketKeys
   readonly #secret: ClusterSecret | null
   #ticker: Ticker | null = null
@@ -70,6 +74,8 @@ class FrontendRole implements RunningRole {
     this.#live = live
     this.#settings = settings
     this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
+    this.#audit = openAudit(log, settings.logLinesPerSecond)
+    live.listen((_, changed, before) => auditChanges(this.#audit, before, changed))
     const steps: (() => void)[] = []
     const turn = new ImmediateTurn(steps)
     const topics = new TopicCache({ topicsMax: TOPICS_CACHED_MAX, levelsMax: limits.topicLevelsMax })
@@ -78,7 +84,8 @@ class FrontendRole implements RunningRole {
     this.#frontend = new Frontend({
       settings: limits,
       backend: this.#router,
-      authentication: this.#authentication,
+      authentication: new AuditedAuthenticationPort(this.#authentication, this.#audit),
+      audit: this.#audit,
       clock: systemClock,
       random: systemRandom,
       turn,
@@ -188,6 +195,7 @@ class FrontendRole implements RunningRole {
     this.#hub.closeAll('this process stops')
     this.#ticker?.stop()
     await this.#member.leave()
+    this.#audit.flush()
     this.#log.flush()
   }
 

@@ -13,6 +13,9 @@ export interface LoadedSettings<S> {
   readonly warnings: readonly string[]
 }
 
+/** Told of the newest state, and of the resources before it. */
+type OnChange<S> = (settings: S, snapshot: ResourceSnapshot, before: ResourceSnapshot | null) => void
+
 /** Settings of a process that follow its resources: an update that cannot be used is refused as a whole, and what was in force stays. */
 export class LiveSettings<S> {
   /** The API server of this process. */
@@ -26,7 +29,7 @@ export class LiveSettings<S> {
   /** Why the newest snapshot was not taken: its resources are sound, and this process cannot do what they say. */
   #refusal: readonly string[] = []
   #warned = new Set<string>()
-  readonly #listeners = new Set<(settings: S, snapshot: ResourceSnapshot) => void>()
+  readonly #listeners = new Set<OnChange<S>>()
 
   /** @throws {SettingsError} what the process is told cannot be used */
   constructor(
@@ -56,7 +59,7 @@ export class LiveSettings<S> {
   }
 
   /** Calls with every later state of both, in the order of listening. */
-  listen(onChange: (settings: S, snapshot: ResourceSnapshot) => void): void {
+  listen(onChange: OnChange<S>): void {
     this.#listeners.add(onChange)
   }
 
@@ -82,6 +85,7 @@ export class LiveSettings<S> {
   }
 
   #change(snapshot: ResourceSnapshot): void {
+    const before = this.#snapshot
     let loaded: LoadedSettings<S>
     try {
       loaded = this.#load(snapshot)
@@ -95,7 +99,7 @@ export class LiveSettings<S> {
     this.#snapshot = snapshot
     this.#warn(loaded.warnings)
     this.#log.info('resources_changed')
-    for (const onChange of this.#listeners) onChange(loaded.settings, snapshot)
+    for (const onChange of this.#listeners) onChange(loaded.settings, snapshot, before)
   }
 
   #tell(faults: readonly string[]): void {

@@ -6,6 +6,7 @@ import { engineFigures, publishSysTopics } from '../backend/sys-topics.ts'
 import { openLmdbStore } from '../backend/store/lmdb/lmdb-store.ts'
 import { openMemoryStore } from '../backend/store/memory/memory-store.ts'
 import type { ShardStore } from '../backend/store/shard-store.ts'
+import { AuditedAuthenticationPort } from '../frontend/authentication/audited-authentication.ts'
 import { drainConnections } from '../frontend/draining.ts'
 import { Frontend } from '../frontend/frontend.ts'
 import { systemClock } from '#shared/base/clock.ts'
@@ -16,6 +17,7 @@ import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BrokerSettings } from '#shared/config/broker-settings.ts'
 import { TopicCache } from '#shared/mqtt/topic.ts'
 import type { ResourceSnapshot } from '#shared/resources/resource-snapshot.ts'
+import type { Audit } from '#shared/telemetry/audit.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import { MemoryWatch, processMemory, type WatchedMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
@@ -25,6 +27,7 @@ import { registerAuthenticationMetrics } from './auth-metrics.ts'
 import { ClientPorts } from './client-ports.ts'
 import type { LiveSettings } from './live-settings.ts'
 import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
+import { auditChanges, openAudit } from './open-audit.ts'
 import { closedByFault } from './closed-by-fault.ts'
 import { persistencePolicyOf } from './persistence-policy.ts'
 import type { RunningRole } from './running-role.ts'
@@ -68,6 +71,7 @@ async function openStore(settings: BrokerSettings): Promise<ShardStore> {
 interface Parts {
   readonly live: LiveSettings<BrokerSettings>
   readonly log: RateLimitedLog
+  readonly audit: Audit
   readonly backend: Backend
   readonly frontend: Frontend
   /** Null without resources: nothing could ask for it. */
@@ -83,6 +87,7 @@ class Standalone implements RunningRole {
   readonly #live: LiveSettings<BrokerSettings>
   readonly #settings: BrokerSettings
   readonly #log: RateLimitedLog
+  readonly #audit: Audit
   readonly #authentication: OwnAuthentication | null
   readonly #ports: ClientPorts
   readonly #startedMs = systemClock.wallMs()
@@ -90,7 +95,8 @@ class Standalone implements RunningRole {
   readonly #ticker: Ticker
   #sinceSysTopicsSeconds = 0
 
-  private constructor({ live, log, backend, frontend, authentication, memory }: Parts) {
+  private constructor({ live, log, audit, backend, frontend, authentication, memory }: Parts) {
+    this.#audit = audit
     this.#live = live
     this.#settings = live.settings
     this.#log = log
@@ -134,10 +140,13 @@ class Standalone implements RunningRole {
     })
     const authentication =
       live.snapshot === null ? null : openAuthentication(settings.limits, randomBytes(SEALING_SECRET_BYTES), live.kubernetes, clientLog)
+    const audit = openAudit(log, settings.logLinesPerSecond)
+    live.listen((_, changed, before) => auditChanges(audit, before, changed))
     const frontend = new Frontend({
       settings: settings.limits,
       backend,
-      authentication: authentication?.service ?? noAuthentication,
+      authentication: new AuditedAuthenticationPort(authentication?.service ?? noAuthentication, audit),
+      audit,
       clock: systemClock,
       random: systemRandom,
       turn,
@@ -145,7 +154,7 @@ class Standalone implements RunningRole {
       log: clientLog,
     })
     steps.push(backend.endTurn, frontend.endTurn)
-    return new Standalone({ live, log: clientLog, backend, frontend, authentication, memory })
+    return new Standalone({ live, log: clientLog, audit, backend, frontend, authentication, memory })
   }
 
   async listen(): Promise<void> {
@@ -195,6 +204,7 @@ class Standalone implements RunningRole {
     await this.#ports.close()
     await this.#authentication?.close()
     await this.backend.close()
+    this.#audit.flush()
     this.#log.flush()
   }
 
