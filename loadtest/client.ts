@@ -12,7 +12,13 @@ export interface Target {
   readonly port: number
   readonly protocol: ProtocolVersion
   /** PEM texts; null: plain TCP. Without `ca` the server's certificate is not checked. */
-  readonly tls: { readonly ca?: string | undefined; readonly cert?: string | undefined; readonly key?: string | undefined } | null
+  readonly tls: {
+    readonly ca?: string | undefined
+    readonly cert?: string | undefined
+    readonly key?: string | undefined
+    /** Instead of the texts: what was made of them before. */
+    readonly secureContext?: tls.SecureContext | undefined
+  } | null
 }
 
 /** Who wants the PUBLISH packets of a client. `bytes` is valid only during the call. */
@@ -102,12 +108,13 @@ export class LoadClient implements FrameSink, Flushable {
   #dial(onConnect: () => void): net.Socket {
     const { host, port } = this.#target
     if (this.#target.tls) {
-      const { ca, cert, key } = this.#target.tls
+      const { ca, cert, key, secureContext } = this.#target.tls
       const socket = tls.connect({
         host,
         port,
         ...(ca ? { ca } : {}),
         ...(cert && key ? { cert, key } : {}),
+        ...(secureContext ? { secureContext } : {}),
         rejectUnauthorized: ca !== undefined,
       })
       socket.setNoDelay(true)

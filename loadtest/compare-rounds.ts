@@ -22,6 +22,10 @@ export interface ScenarioRow {
   readonly fresh?: boolean
   /** Each round finds out the full rate in a closed loop first; what counts is an open loop at half of it. */
   readonly atHalfRate?: boolean
+  /** Measured seconds of a round, whatever is asked for. */
+  readonly durationS?: number
+  /** Rounds at most: for rows that take long, or whose figure is no ratio. */
+  readonly roundsMax?: number
 }
 
 /** All rounds of one broker in one row; or why there are none. */
@@ -52,7 +56,7 @@ export async function measureRow<Row extends ScenarioRow>(
   const failures = new Map<string, string>()
   const brokers = new Map<string, RunningBroker>()
   const able = peers.filter(peer => takesPart(row, peer))
-  for (let round = 0; round < options.rounds; round++) {
+  for (let round = 0; round < Math.min(options.rounds, row.roundsMax ?? Number.POSITIVE_INFINITY); round++) {
     for (const peer of rotated(able, round)) {
       if (failures.has(peer.name) || round >= peer.roundsMax) continue
       try {
@@ -107,11 +111,12 @@ async function measureOnce(row: ScenarioRow, broker: RunningBroker, round: Round
     ...scenario.defaults,
     ...row.set,
     ...row.setFor?.[broker.name],
+    ...broker.set,
     port: broker.port,
     pids: broker.parts.flatMap(part => part.pids),
     parts: broker.parts,
     redisPort: broker.redisPort,
-    durationS: round.durationS,
+    durationS: row.durationS ?? round.durationS,
     warmupS: round.warmupS,
     processes: round.processes,
   }

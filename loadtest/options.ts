@@ -13,7 +13,13 @@ export interface LoadOptions {
   readonly port: number
   readonly protocol: ProtocolVersion
   /** PEM texts; null: plain TCP. */
-  readonly tls: { readonly ca?: string | undefined; readonly cert?: string | undefined; readonly key?: string | undefined } | null
+  readonly tls: {
+    readonly ca?: string | undefined
+    readonly cert?: string | undefined
+    readonly key?: string | undefined
+    /** Scenario `connect`: `cert` is what the clients' own certificates are made like, and this key signs them. */
+    readonly issuerKey?: string | undefined
+  } | null
   readonly username: string | undefined
   readonly password: string | undefined
   /** Generator processes; 0 runs the load inside this process. By default the broker keeps a core for itself. */
@@ -31,6 +37,8 @@ export interface LoadOptions {
   readonly window: number
   readonly publishers: number
   readonly subscribers: number
+  /** Topics of each publisher, in turn; only scenario `topics` has several. */
+  readonly topics: number
   /** Messages in all; 0: as many as fit into the duration. */
   readonly count: number
   /** Messages per second in all, open loop; 0: closed loop. */
@@ -49,8 +57,10 @@ export interface LoadOptions {
   readonly readers: number
   /** Soak: where the samples go; null: nowhere. */
   readonly csv: string | null
-  /** Soak: a Prometheus page to read the broker's heap from. */
+  /** A Prometheus page of the broker: soak reads its heap from there, `connect` and `policies` the delay of its event loop. */
   readonly metricsUrl: string | null
+  /** Scenario `policies`: the directory of resources that the broker reads. */
+  readonly resources: string | null
 }
 
 export const generalDefaults: LoadOptions = {
@@ -70,6 +80,7 @@ export const generalDefaults: LoadOptions = {
   window: 20,
   publishers: 1,
   subscribers: 1,
+  topics: 1,
   count: 0,
   ratePerS: 0,
   warmupS: 1,
@@ -84,4 +95,5 @@ export const generalDefaults: LoadOptions = {
   readers: 4,
   csv: null,
   metricsUrl: null,
+  resources: null,
 }

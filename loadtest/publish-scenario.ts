@@ -1,6 +1,7 @@
 /** What fan-out, pairs and the shared group have in common: subscribers, publishers with a window, a warm-up and a measured phase. */
 import type { LoadClient } from './client.ts'
 import type { Fleet, MeasuredReport } from './fleet.ts'
+import type { PublishTemplate } from './frames.ts'
 import { filler, publishTemplate } from './frames.ts'
 import { LinkMesh } from './link.ts'
 import { MESSAGE_HEADER_BYTES, SLOTS_MAX } from './message.ts'
@@ -15,7 +16,8 @@ import { cpuSeconds, rssOf } from './usage.ts'
 /** Who subscribes to what, who publishes where. */
 export interface Layout {
   readonly subscriptionFilter: (prefix: string, subscriber: number) => string
-  readonly publishTopic: (prefix: string, publisher: number) => string
+  /** @param topic 0 to `topics` - 1 */
+  readonly publishTopic: (prefix: string, publisher: number, topic: number) => string
   /** Copies of each message over all processes: all subscribers get it, or one does. */
   readonly copies: 'all' | 'one'
 }
@@ -70,22 +72,38 @@ async function openPublishers(generator: Generator, layout: Layout, traffic: Tra
   const { options } = generator
   const numbers = ownNumbers(generator, options.publishers)
   const opened = await openClients(generator, { kind: 'p', numbers })
+  const turns = new Map<WindowPublisher, TopicTurn>()
   for (const [at, client] of opened.entries()) {
     const id = numbers[at]!
-    const template = publishTemplate(options.protocol, {
-      topic: layout.publishTopic(options.prefix, id),
-      qos: options.qos,
-      payload: filler(Math.max(MESSAGE_HEADER_BYTES, options.sizeBytes)),
-    })
-    const window = Math.min(options.window, SLOTS_MAX - 1)
-    traffic.add(
-      new WindowPublisher(
-        { id, runId: generator.runId, client, template, window, qos: options.qos, shares: sharesOf(generator, layout) },
-        traffic,
-      ),
+    const templates = Array.from({ length: options.topics }, (_, topic) =>
+      publishTemplate(options.protocol, {
+        topic: layout.publishTopic(options.prefix, id, topic),
+        qos: options.qos,
+        payload: filler(Math.max(MESSAGE_HEADER_BYTES, options.sizeBytes)),
+      }),
     )
+    const window = Math.min(options.window, SLOTS_MAX - 1)
+    const [template] = templates
+    const publisher = new WindowPublisher(
+      { id, runId: generator.runId, client, template: template!, window, qos: options.qos, shares: sharesOf(generator, layout) },
+      traffic,
+    )
+    traffic.add(publisher)
+    if (templates.length > 1) turns.set(publisher, { templates, next: 0 })
   }
+  if (turns.size > 0) traffic.beforePublish = publisher => takeTurn(publisher, turns.get(publisher)!)
   return opened
+}
+
+/** The topics of one publisher. */
+interface TopicTurn {
+  readonly templates: readonly PublishTemplate[]
+  next: number
+}
+
+function takeTurn(publisher: WindowPublisher, turn: TopicTurn): void {
+  publisher.template = turn.templates[turn.next]!
+  turn.next = (turn.next + 1) % turn.templates.length
 }
 
 /** Local copies, plus one report from every other process that has subscribers. */

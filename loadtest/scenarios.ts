@@ -1,14 +1,16 @@
 import type { Scenario } from './scenario.ts'
+import { connect } from './scenarios/connect.ts'
 import { fanout } from './scenarios/fanout.ts'
 import { idle } from './scenarios/idle.ts'
 import { offline } from './scenarios/offline.ts'
-import { durable, pairs } from './scenarios/pairs.ts'
+import { durable, pairs, topics } from './scenarios/pairs.ts'
+import { policies } from './scenarios/policies.ts'
 import { retained } from './scenarios/retained.ts'
 import { shared } from './scenarios/shared.ts'
 import { soak } from './scenarios/soak.ts'
 import { subscribe } from './scenarios/subscribe.ts'
 
-export const scenarios: readonly Scenario[] = [fanout, pairs, shared, durable, retained, offline, subscribe, idle, soak]
+export const scenarios: readonly Scenario[] = [fanout, pairs, topics, shared, durable, retained, offline, subscribe, idle, connect, policies, soak]
 
 /** @throws {Error} no scenario has that name */
 export function findScenario(name: string): Scenario {

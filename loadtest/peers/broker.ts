@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import type { BrokerPart } from '../options.ts'
+import type { BrokerPart, LoadOptions } from '../options.ts'
 import { accepts, freePort, ServerProcess } from './server-process.ts'
 
 /** A broker that the benchmark can start. */
@@ -24,6 +24,8 @@ export interface RunningBroker {
   readonly parts: readonly BrokerPart[]
   /** Port of the Redis that keeps its state, if there is one. */
   readonly redisPort: number | null
+  /** What else a load must be told of this broker: TLS, user name, where its figures are. */
+  readonly set?: Partial<LoadOptions>
   /** Ends its processes and all that descend from them, and removes its files. */
   stop(): Promise<void>
 }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { sleep } from '../monotonic.ts'
+import type { LoadOptions } from '../options.ts'
 import { redisInfo } from '../redis-commands.ts'
 import type { Peer, RunningBroker } from './broker.ts'
 import { temporaryDirectory } from './broker.ts'
@@ -10,8 +11,6 @@ import { missingMillrace, PROGRAM } from './millrace.ts'
 import { accepts, freePort, ServerProcess } from './server-process.ts'
 
 const HOST = '127.0.0.1'
-const FRONTENDS = 2
-const BACKENDS = 2
 /** They hold nothing that is needed afterwards; who does not end in time is killed. */
 const STOP_TIMEOUT_MS = 3_000
 /** Shards may still change hands when the last process is ready. */
@@ -21,6 +20,7 @@ const DURABLE = { save: '', appendonly: 'yes', appendfsync: 'everysec', 'repl-di
 
 /** Parts of a cluster in the reports. */
 export const FRONTENDS_PART = 'frontends'
+export const AUTHSVCS_PART = 'authsvcs'
 export const BACKENDS_PART = 'backends'
 export const REDIS_PART = 'Redis'
 export const REPLICA_PART = 'replica'
@@ -30,14 +30,28 @@ interface Level {
   readonly redundancyFactor: 1 | 2
 }
 
+/** How many processes of each role there are, and what they read. */
+interface Layout {
+  readonly frontends: number
+  readonly backends: number
+  readonly authsvcs: number
+  /**
+   * Writes a directory of resources that opens `port`, somewhere in `directory`.
+   * @returns its path, and what a load must be told
+   */
+  readonly resources?: (directory: string, port: number) => { readonly path: string; readonly set: Partial<LoadOptions> }
+}
+
+const PAIR: Layout = { frontends: 2, backends: 2, authsvcs: 0 }
+
 /** Acknowledgements wait for the backend alone. */
 export const clusterMemory = clusterPeer('cluster-memory', { persistence: 'memory', redundancyFactor: 1 })
 /** Acknowledgements wait for Redis and one replica. */
 export const clusterReplicated = clusterPeer('cluster-replicated', { persistence: 'replicated', redundancyFactor: 2 })
 
 /** Frontends that share one port, backends, and Redis: processes of this machine, linked over TCP as `millrace cluster` links them. */
-function clusterPeer(name: string, level: Level): Peer {
-  return { name, lacks: [], roundsMax: Number.POSITIVE_INFINITY, missing: missingParts, start: () => startCluster(name, level) }
+export function clusterPeer(name: string, level: Level, layout: Layout = PAIR): Peer {
+  return { name, lacks: [], roundsMax: Number.POSITIVE_INFINITY, missing: missingParts, start: () => startCluster(name, level, layout) }
 }
 
 function missingParts(): string | null {
@@ -46,8 +60,8 @@ function missingParts(): string | null {
 }
 
 /** @throws {Error} a process did not become ready; what it wrote is in the message, and all are stopped */
-async function startCluster(name: string, level: Level): Promise<RunningBroker> {
-  const cluster = new LocalCluster(name, level)
+async function startCluster(name: string, level: Level, layout: Layout): Promise<RunningBroker> {
+  const cluster = new LocalCluster(name, level, layout)
   try {
     return await cluster.start()
   } catch (error) {
@@ -56,18 +70,26 @@ async function startCluster(name: string, level: Level): Promise<RunningBroker> 
   }
 }
 
+interface RoleProcess {
+  readonly server: ServerProcess
+  /** `HOST:PORT` */
+  readonly metrics: string
+}
+
 class LocalCluster {
   readonly #name: string
   readonly #level: Level
+  readonly #layout: Layout
   readonly #directory: string
   readonly #processes: ServerProcess[] = []
   readonly #keyFile: string
   #redisPort = 0
   readonly #removeAtExit = (): void => rmSync(this.#directory, { recursive: true, force: true })
 
-  constructor(name: string, level: Level) {
+  constructor(name: string, level: Level, layout: Layout) {
     this.#name = name
     this.#level = level
+    this.#layout = layout
     this.#directory = temporaryDirectory(name)
     this.#keyFile = path.join(this.#directory, 'cluster-key')
     writeFileSync(this.#keyFile, randomBytes(32).toString('hex'), { mode: 0o600 })
@@ -79,26 +101,35 @@ class LocalCluster {
     const redis = await this.#startRedis('redis', this.#redisPort, {})
     const replicas = this.#level.redundancyFactor > 1 ? [await this.#startReplica()] : []
     const port = await freePort()
-    const backends = await this.#startRoles('backend', BACKENDS, [
+    const resources = this.#layout.resources?.(this.#directory, port)
+    const config = resources === undefined ? [] : [`--config=${resources.path}`]
+    const backends = await this.#startRoles('backend', this.#layout.backends, [
+      ...config,
       `--rpc=${HOST}:0`,
       `--persistence=${this.#level.persistence}`,
       `--redundancy-factor=${this.#level.redundancyFactor}`,
     ])
-    const frontends = await this.#startRoles('frontend', FRONTENDS, [`--mqtt=${HOST}:${port}`, '--reuse-port', '--ws=off', '--admin=off'])
-    await Promise.all([...backends, ...frontends].map(server => server.ready()))
+    const authsvcs = await this.#startRoles('authsvc', this.#layout.authsvcs, [`--rpc=${HOST}:0`, ...config])
+    // With resources the port comes from there.
+    const ports = resources === undefined ? [`--mqtt=${HOST}:${port}`, '--ws=off'] : config
+    const frontends = await this.#startRoles('frontend', this.#layout.frontends, [...ports, '--reuse-port', '--admin=off'])
+    await Promise.all([...backends, ...authsvcs, ...frontends].map(({ server }) => server.ready()))
     await sleep(SETTLE_MS)
     const part = (partName: string, servers: readonly ServerProcess[]): RunningBroker['parts'] =>
       servers.length > 0 ? [{ name: partName, pids: servers.map(server => server.pid) }] : []
+    const serversOf = (roles: readonly RoleProcess[]): readonly ServerProcess[] => roles.map(({ server }) => server)
     return {
       name: this.#name,
       port,
       parts: [
-        ...part(FRONTENDS_PART, frontends),
-        ...part(BACKENDS_PART, backends),
+        ...part(FRONTENDS_PART, serversOf(frontends)),
+        ...part(AUTHSVCS_PART, serversOf(authsvcs)),
+        ...part(BACKENDS_PART, serversOf(backends)),
         ...part(REDIS_PART, [redis]),
         ...part(REPLICA_PART, replicas),
       ],
       redisPort: this.#redisPort,
+      set: { ...resources?.set, metricsUrl: `http://${frontends[0]!.metrics}/metrics` },
       stop: () => this.stop(),
     }
   }
@@ -136,20 +167,19 @@ class LocalCluster {
     return replica
   }
 
-  async #startRoles(role: string, count: number, flags: readonly string[]): Promise<ServerProcess[]> {
+  async #startRoles(role: string, count: number, flags: readonly string[]): Promise<RoleProcess[]> {
     const shared = [`--redis=redis://${HOST}:${this.#redisPort}`, `--cluster-key-file=${this.#keyFile}`]
-    const servers: ServerProcess[] = []
+    const servers: RoleProcess[] = []
     for (let index = 0; index < count; index++) {
       const metrics = `${HOST}:${await freePort()}`
       const id = `${role}-${index}`
-      servers.push(
-        this.#spawn({
-          name: id,
-          directory: this.#directory,
-          command: [process.execPath, PROGRAM, role, '--id', id, '--metrics', metrics, ...shared, ...flags],
-          isReady: () => answersReady(`http://${metrics}/readyz`),
-        }),
-      )
+      const server = this.#spawn({
+        name: id,
+        directory: this.#directory,
+        command: [process.execPath, PROGRAM, role, '--id', id, '--metrics', metrics, ...shared, ...flags],
+        isReady: () => answersReady(`http://${metrics}/readyz`),
+      })
+      servers.push({ server, metrics })
     }
     return servers
   }
@@ -165,7 +195,7 @@ function redisFlags(directives: Readonly<Record<string, string>>): string[] {
   return Object.entries(directives).flatMap(([name, value]) => [`--${name}`, value])
 }
 
-async function answersReady(url: string): Promise<boolean> {
+export async function answersReady(url: string): Promise<boolean> {
   try {
     return (await fetch(url)).ok
   } catch {

@@ -22,6 +22,20 @@ export const pairs: Scenario = {
   conduct: (fleet, options) => conductPublishing(fleet, options, 'pairs'),
 }
 
+/** Pairs whose publishers have several topics, used in turn, each with the publisher's Client Identifier in it. */
+export const topics: Scenario = {
+  name: 'topics',
+  help: 'pairs whose publishers use --topics (8) topics in turn',
+  defaults: { publishers: 100, subscribers: 100, topics: 8, qos: 0, sizeBytes: 64, window: 20 },
+  join: generator =>
+    joinPublishing(paired(generator), {
+      subscriptionFilter: (prefix, subscriber) => `${prefix}/data/${prefix}-p${subscriber}/+`,
+      publishTopic: (prefix, publisher, topic) => `${prefix}/data/${prefix}-p${publisher}/t${topic}`,
+      copies: 'one',
+    }),
+  conduct: (fleet, options) => conductPublishing(fleet, options, 'topics'),
+}
+
 /** Pairs whose subscribers have sessions that outlive the connection, so that the broker must store each message. */
 export const durable: Scenario = {
   name: 'durable',
