@@ -3,6 +3,8 @@ import type { UserProperty } from '#shared/mqtt/strict-properties.ts'
 
 /** Categories that are counted apart; the clients of any further one are counted together. Each is a series of every metric that has them. */
 const CATEGORIES_MAX = 20
+/** Characters. A metric's label holds no more: of two longer names it would show the same beginning, and nobody can read two series of one name. */
+const NAME_LENGTH_MAX = 128
 
 /** The User Property of CONNECT by which a client says what it belongs to. */
 const PROPERTY = 'metriccategory'
@@ -34,9 +36,10 @@ export class Categories {
     const name = userProperties.find(([property]) => property === PROPERTY)?.[1] ?? UNCATEGORIZED
     const known = this.#byName.get(name)
     if (known !== undefined) return known
+    if (name.length > NAME_LENGTH_MAX) return this.#other
     // Neither what has no category nor `other` takes a place.
     const places = CATEGORIES_MAX + 1 + (this.#byName.has(OTHER) ? 1 : 0)
-    return this.#byName.size < places ? this.#add(name) : (this.#byName.get(OTHER) ?? this.#add(OTHER))
+    return this.#byName.size < places ? this.#add(name) : this.#other
   }
 
   total(counted: CountedByCategory): number {
@@ -47,6 +50,10 @@ export class Categories {
 
   *samples(counted: CountedByCategory): Iterable<Sample> {
     for (const [name, counts] of this.#byName) yield { labels: [['category', name]], value: counts[counted] }
+  }
+
+  get #other(): CategoryCounts {
+    return this.#byName.get(OTHER) ?? this.#add(OTHER)
   }
 
   #add(name: string): CategoryCounts {
