@@ -197,8 +197,10 @@ function open(connection: Connection, packet: Connecting, grant: Grant, reply: A
     listener: connection.port.name,
     remote: connection.transport.remoteAddress,
   })
-  frontend.backend.writable(connection.session, connection.id, true)
+  // Before anything flows: the rules may have changed since they were asked about, and whoever is to be held gets nothing by the old ones.
   frontend.liveChange.onOpened(connection)
+  if (!isOpen(connection)) return
+  frontend.backend.writable(connection.session, connection.id, true)
   connection.resumeInput()
 }
 

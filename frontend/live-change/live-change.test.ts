@@ -613,3 +613,22 @@ describe('a port that is gone', () => {
     expect(ended(clients)).toBe(10)
   })
 })
+
+describe('rules that change while the backend attaches a session', () => {
+  test('nothing that waits for the client flows by the old ones, not even for a moment', async () => {
+    const world = new Surroundings()
+    const answer = byHand(world)
+    const attached = Promise.withResolvers<AttachReply>()
+    world.backend.attach = () => attached.promise
+    const client = await world.connect()
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    attached.resolve({ is: 'attached', session: 1, sessionPresent: true })
+    await world.settled()
+    expect([client.connection.phase, client.packets.map(({ cmd }) => cmd)]).toEqual(['held', ['connack']])
+    expect(world.backend.writableCalls.filter(({ isWritable }) => isWritable)).toEqual([])
+    await answer(world.authentication.allowed(permitOf(['a'])))
+    await restricted(world, client)
+    expect(client.connection.phase).toBe('open')
+    expect(world.backend.writableCalls.at(-1)).toMatchObject({ isWritable: true })
+  })
+})
