@@ -190,6 +190,30 @@ describe('principals are literals', () => {
   })
 })
 
+describe.each(PLACES)('$token at the first level', ({ token, subject }) => {
+  const authorized = (value: string, effect: 'Allow' | 'Deny'): Permit => {
+    const all = [
+      { principals: { attributes: [{ site: 'north' }] }, brokerResources: [{ method: 'Subscribe' as const, topics: ['$SYS/#', '#'] }] },
+    ]
+    const own = {
+      effect,
+      principals: { attributes: [{ site: 'north' }] },
+      brokerResources: ['Publish' as const, 'Subscribe' as const].map(method => ({ method, topics: [`${token}/#`] })),
+    }
+    return permitFor([compilePolicy('p', { rules: effect === 'Deny' ? [...all, own] : [own] })], subject(value)).permit
+  }
+
+  test.each(['$SYS', '$services', '$share', '$'])('%s opens no topics of the broker itself; what it denies stays denied', value => {
+    const permit = authorized(value, 'Allow')
+    expect([permit.maySubscribe(`${value}/#`), permit.mayPublish(`${value}/statestore/_any_/command/invoke/request`)]).toEqual([
+      false,
+      false,
+    ])
+    expect([...permit.parts.publish, ...permit.parts.subscribe]).toEqual([])
+    if (value === '$SYS') expect(authorized(value, 'Deny').maySubscribe('$SYS/broker')).toBe(false)
+  })
+})
+
 test('a client whose values would make thousands of long patterns is not let in', () => {
   const topics = Array.from({ length: 100 }, (_, i) => `${i}/{principal.clientId}`)
   const policy = compilePolicy('p', {

@@ -32,8 +32,9 @@ function faultOfFilter(filter: string): PatternFault | null {
 
 /**
  * The Topic Filter of this client, or why it has none. A value that is missing, empty or no text of one level must not widen the
- * pattern, so the pattern then matches nothing. In a Deny, a value with slashes stands for as many levels instead: otherwise a client
- * that chooses its own Client Identifier could choose one that no Deny applies to.
+ * pattern, so the pattern then matches nothing. The same for one at the first level that begins with `$`, which wildcards there do not
+ * match either [MQTT-4.7.2-1]: `{principal.clientId}/#` must not open `$SYS/#` to whoever calls himself so. In a Deny, a value with slashes
+ * stands for as many levels instead: otherwise a client that chooses its own Client Identifier could choose one that no Deny applies to.
  */
 export function fillTopic(template: Template, subject: Subject, isDenied: boolean): string | PatternFault {
   let filter = ''
@@ -46,6 +47,9 @@ export function fillTopic(template: Template, subject: Subject, isDenied: boolea
     if (value === null) return new PatternFault(`the client has no ${tokenText(part)}`)
     if ((isDenied ? NOT_IN_A_TOPIC : NOT_IN_A_LEVEL).test(value)) {
       return new PatternFault(`the client's ${tokenText(part)} holds a character that no level of a topic may hold (/ + # or NUL)`)
+    }
+    if (filter === '' && !isDenied && value.startsWith('$')) {
+      return new PatternFault(`the client's ${tokenText(part)} begins with $: topics of the broker itself are opened by name alone`)
     }
     filter += value
   }
