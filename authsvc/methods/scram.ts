@@ -47,6 +47,8 @@ class Scram implements AuthenticationMethod {
   readonly #parts: MethodParts
   /** Makes the salts of unknown users: the same each time and in every process, and not to be told from others. */
   readonly #unknownKey: Buffer
+  /** What somebody unknown seems to have, by mechanism: found once, as looking for it would take longer the more users there are. */
+  readonly #iterations = new Map<ScramMechanism, number>()
 
   constructor(users: ReadonlyMap<string, UserEntry>, mechanisms: readonly ScramMechanism[], parts: MethodParts) {
     this.#mechanisms = mechanisms
@@ -56,6 +58,7 @@ class Scram implements AuthenticationMethod {
       for (const key of user.scram) {
         this.#known.set(`${key.mechanism} ${prepared(user.name) ?? user.name}`, { user, key })
         secrets.update(key.storedKey)
+        if (!this.#iterations.has(key.mechanism)) this.#iterations.set(key.mechanism, key.iterations)
       }
     }
     this.#unknownKey = secrets.digest()
@@ -91,7 +94,7 @@ class Scram implements AuthenticationMethod {
   #first(mechanism: ScramMechanism, data: Uint8Array): MethodVerdict {
     const message = parseClientFirst(data)
     if (typeof message === 'string') return invalid(message)
-    const { salt, iterations } = this.#known.get(`${mechanism} ${message.userName}`)?.key ?? this.#seeming(mechanism, message.userName)
+    const { salt, iterations } = this.#keyFor(mechanism, message.userName)
     const nonce = `${message.nonce}${this.#parts.random.uuid()}`
     const serverFirst = `r=${nonce},s=${Buffer.from(salt).toString('base64')},i=${iterations}`
     return { is: 'challenge', data: Buffer.from(serverFirst, 'utf8'), state: writeState(message, serverFirst, nonce) }
@@ -104,7 +107,7 @@ class Scram implements AuthenticationMethod {
     if (typeof message === 'string') return invalid(message)
     const known = this.#known.get(`${mechanism} ${begun.first.userName}`)
     const { hash } = SCRAM_HASHES[mechanism]
-    const key = known?.key ?? this.#seeming(mechanism, begun.first.userName)
+    const key = this.#keyFor(mechanism, begun.first.userName)
     const authMessage = `${begun.first.bare},${begun.serverFirst},${message.withoutProof}`
     const isProven = isProofOf(key, message.proof, authMessage)
     if (message.nonce !== begun.nonce) return invalid('another nonce')
@@ -119,11 +122,17 @@ class Scram implements AuthenticationMethod {
     return { is: 'valid', userName: name, attributes, expiresMs: null, data: Buffer.from(`v=${signature}`), evidence: shown }
   }
 
+  /** Takes as long for somebody known as for somebody unknown. */
+  #keyFor(mechanism: ScramMechanism, userName: string): ScramKey {
+    const seeming = this.#seeming(mechanism, userName)
+    return this.#known.get(`${mechanism} ${userName}`)?.key ?? seeming
+  }
+
   /** The key of somebody who is not there: no proof fits it. */
   #seeming(mechanism: ScramMechanism, userName: string): ScramKey {
     const { hash, bytes } = SCRAM_HASHES[mechanism]
     const make = (what: string): Buffer => createHmac('sha512', this.#unknownKey).update(`${what} ${mechanism} ${userName}`).digest()
-    const iterations = [...this.#known.values()].find(({ key }) => key.mechanism === mechanism)?.key.iterations ?? UNKNOWN_ITERATIONS
+    const iterations = this.#iterations.get(mechanism) ?? UNKNOWN_ITERATIONS
     const storedKey = createHash(hash).update(make('stored')).digest().subarray(0, bytes)
     return { mechanism, iterations, salt: make('salt').subarray(0, UNKNOWN_SALT_BYTES), storedKey, serverKey: make('server') }
   }
