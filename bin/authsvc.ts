@@ -4,9 +4,9 @@ import { AUTHSVC_SETTINGS, loadAuthsvcSettings } from '#shared/config/load-role-
 import { flagsHelp } from '#shared/config/settings-page.ts'
 import { openLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
-import { startAuthsvcRole } from './authsvc-role.ts'
+import { startAuthsvcRole } from './roles/authsvc-role.ts'
 import type { Command } from './command.ts'
-import { openLiveSettings } from './live-settings.ts'
+import { openLiveSettings } from './open-live-settings.ts'
 import { runProgram } from './program.ts'
 
 /** `millrace authsvc` */

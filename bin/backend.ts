@@ -4,9 +4,9 @@ import { BACKEND_SETTINGS, loadBackendSettings } from '#shared/config/load-role-
 import { flagsHelp } from '#shared/config/settings-page.ts'
 import { openLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
-import { startBackendRole } from './backend-role.ts'
+import { startBackendRole } from './roles/backend-role.ts'
 import type { Command } from './command.ts'
-import { openLiveSettings } from './live-settings.ts'
+import { openLiveSettings } from './open-live-settings.ts'
 import { runProgram } from './program.ts'
 
 /** `millrace backend` */

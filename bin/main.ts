@@ -4,7 +4,7 @@ import packageJson from '../package.json' with { type: 'json' }
 import { suggestion } from '#shared/config/nearest.ts'
 import { SettingsError } from '#shared/config/settings-error.ts'
 import { type Command, ExitCode, print } from './command.ts'
-import { acceptSupervision } from './supervision.ts'
+import { acceptSupervision } from './processes/supervision.ts'
 
 interface Entry {
   /** One line for the list of commands. */

@@ -11,9 +11,9 @@ import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { registerProcessMetrics } from '#shared/telemetry/process-metrics.ts'
 import { ExitCode } from './command.ts'
-import { NO_STATUS, type RunningRole } from './running-role.ts'
+import { NO_STATUS, type RunningRole } from './roles/running-role.ts'
 import { onStopSignal } from './signals.ts'
-import { type Channel, openChannel } from './supervision.ts'
+import { type Channel, openChannel } from './processes/supervision.ts'
 
 /** A process that serves, as one of the commands makes it. */
 export interface ProgramParts {

@@ -8,10 +8,10 @@ import { openLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { logOpenFilesLimit, openFilesMax } from '#shared/telemetry/open-files.ts'
 import { type Command, print } from './command.ts'
-import { openLiveSettings } from './live-settings.ts'
+import { openLiveSettings } from './open-live-settings.ts'
 import { type OwnPorts, runProgram } from './program.ts'
-import type { RunningRole } from './running-role.ts'
-import { startStandalone } from './standalone.ts'
+import type { RunningRole } from './roles/running-role.ts'
+import { startStandalone } from './roles/standalone.ts'
 
 /** `millrace start` */
 export const start: Command = {

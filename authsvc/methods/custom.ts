@@ -1,4 +1,5 @@
 import type { Agent } from 'node:https'
+import { Gate } from '../gate.ts'
 import { ReasonCode, reasonName } from '#shared/mqtt/reason-code.ts'
 import type { CustomSettings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
@@ -10,7 +11,6 @@ import { customEndpoint } from './custom/endpoint.ts'
 import type { Endpoint } from './custom/endpoint.ts'
 import { BODY_BYTES_MAX, exchange, openAgent } from './custom/exchange.ts'
 import type { Exchange } from './custom/exchange.ts'
-import { Gate } from './custom/gate.ts'
 import { questionOf } from './custom/question.ts'
 import { retryWhileUnreachable } from './transient-retry.ts'
 

@@ -1,6 +1,6 @@
-import type { LiveSettings } from './live-settings.ts'
-import type { OwnAuthentication } from './own-authentication.ts'
+import type { LiveSettings } from '#shared/config/live-settings.ts'
 import type { ResourceStatus } from '#shared/resources/resource-snapshot.ts'
+import type { OwnAuthentication } from './own-authentication.ts'
 
 /** The condition Ready of a BrokerListener, from what is wrong with its ports. */
 export function listenerStatus(name: string, faults: readonly string[]): ResourceStatus {

@@ -1,8 +1,8 @@
-import type { AuthenticationCalls } from '../frontend/authentication/authentication-calls.ts'
 import { AuthServiceCalls } from '#shared/rpc/auth-calls.ts'
 import { AuthAskerDispatch } from '#shared/rpc/auth-dispatch.ts'
 import type { Link, LinkHandler } from '#shared/rpc/link.ts'
-import { MemberDialers, type MemberDialersParts } from './member-dialers.ts'
+import { MemberDialers, type MemberDialersParts } from '#shared/cluster/member-dialers.ts'
+import type { AuthenticationCalls } from './authentication-calls.ts'
 
 export interface AuthDialersParts extends Pick<MemberDialersParts, 'membership' | 'dialerTo' | 'log'> {
   readonly calls: AuthenticationCalls

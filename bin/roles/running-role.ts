@@ -1,4 +1,4 @@
-import type { BrokerStatus, ListenerStatus } from '../frontend/admin/broker-status.ts'
+import type { BrokerStatus, ListenerStatus } from '../../frontend/admin/broker-status.ts'
 
 /** What a process does besides being watched and stopped: a standalone broker or one role of a cluster. */
 export interface RunningRole {

@@ -1,8 +1,14 @@
-import { AuthenticationCalls } from '../frontend/authentication/authentication-calls.ts'
-import { AuditedAuthenticationPort } from '../frontend/authentication/audited-authentication.ts'
-import { drainConnections } from '../frontend/draining.ts'
-import { Frontend } from '../frontend/frontend.ts'
-import { Router } from '../frontend/routing/router.ts'
+import { AuthenticationCalls } from '../../frontend/authentication/authentication-calls.ts'
+import { AuditedAuthenticationPort } from '../../frontend/authentication/audited-authentication.ts'
+import { drainConnections } from '../../frontend/draining.ts'
+import { Frontend } from '../../frontend/frontend.ts'
+import { Router } from '../../frontend/routing/router.ts'
+import { AuthDialers } from '../../frontend/authentication/auth-dialers.ts'
+import { registerAuthenticationCallsMetrics } from '../metrics/auth-metrics.ts'
+import { registerFrontendMetrics, registerListenerMetrics } from '../metrics/broker-metrics.ts'
+import { ClientPorts } from '../../frontend/client-ports.ts'
+import { registerRouterMetrics } from '../metrics/cluster-metrics.ts'
+import { TicketKeys } from '../../frontend/listener/ticket-keys.ts'
 import { systemClock } from '#shared/base/clock.ts'
 import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
@@ -17,20 +23,14 @@ import type { Audit } from '#shared/telemetry/audit.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
-import { adoptLimits } from './adopt-limits.ts'
-import { AuthDialers } from './auth-dialers.ts'
-import { registerAuthenticationCallsMetrics } from './auth-metrics.ts'
-import { BackendDialers } from './backend-dialers.ts'
-import { registerFrontendMetrics, registerListenerMetrics } from './broker-metrics.ts'
-import { ClientPorts } from './client-ports.ts'
-import { registerRouterMetrics } from './cluster-metrics.ts'
-import { linkDialers } from './member-dialers.ts'
+import { adoptLimits } from '#shared/config/adopt-limits.ts'
+import { BackendDialers } from '#shared/cluster/backend-dialers.ts'
+import { linkDialers } from '#shared/cluster/member-dialers.ts'
+import type { LiveSettings } from '#shared/config/live-settings.ts'
 import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
-import type { LiveSettings } from './live-settings.ts'
 import { auditChanges, openAudit } from './open-audit.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
 import { listenerStatus } from './status-reports.ts'
-import { TicketKeys } from './ticket-keys.ts'
 import { Ticker } from './ticker.ts'
 
 /** Topics whose bytes are known in this process, so that a message makes no string. */
@@ -98,6 +98,7 @@ class FrontendRole implements RunningRole {
     this.#ports = new ClientPorts({
       frontend: this.#frontend,
       limits,
+      timers: systemTimers,
       log: this.#log,
       reusePort: settings.reusePort,
       ticketKeys: () => this.#ticketKeys.current,

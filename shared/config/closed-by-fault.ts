@@ -1,4 +1,4 @@
-import type { PlannedPort } from '#shared/config/port-settings.ts'
+import type { PlannedPort } from './port-settings.ts'
 
 /** Ports whose BrokerAuthentication cannot be used (`faultOf` says why) stay closed: nobody could be judged. */
 export function closedByFault(ports: readonly PlannedPort[], faultOf: (authentication: string) => string | null): readonly PlannedPort[] {

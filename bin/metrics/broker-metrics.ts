@@ -1,7 +1,7 @@
-import type { Engine } from '../backend/engine.ts'
-import type { CountedByCategory } from '../frontend/categories.ts'
-import type { ListenerStatus } from '../frontend/admin/broker-status.ts'
-import type { Frontend } from '../frontend/frontend.ts'
+import type { Engine } from '../../backend/engine.ts'
+import type { CountedByCategory } from '../../frontend/categories.ts'
+import type { ListenerStatus } from '../../frontend/admin/broker-status.ts'
+import type { Frontend } from '../../frontend/frontend.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 
 /** The standalone broker's metrics, under the original's names (operations guide) where it has one, else `millrace_*`. Read on scrape only. */

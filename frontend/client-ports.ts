@@ -1,12 +1,12 @@
-import type { ListenerStatus } from '../frontend/admin/broker-status.ts'
-import { ClientPort } from '../frontend/client-port.ts'
-import type { Frontend } from '../frontend/frontend.ts'
-import { listen } from '../frontend/listener/listen.ts'
-import { hostAndPort, type Listener, type OnRefused } from '../frontend/listener/listener.ts'
-import { systemTimers } from '#shared/base/timers.ts'
+import type { Timers } from '#shared/base/timers.ts'
 import type { BrokerLimits } from '#shared/config/broker-settings.ts'
 import type { PlannedPort } from '#shared/config/port-settings.ts'
 import type { Log } from '#shared/telemetry/log.ts'
+import type { ListenerStatus } from './admin/broker-status.ts'
+import { ClientPort } from './client-port.ts'
+import type { Frontend } from './frontend.ts'
+import { listen } from './listener/listen.ts'
+import { hostAndPort, type Listener, type OnRefused } from './listener/listener.ts'
 
 /** A port that could not be opened or not be given its certificate is tried again so often. */
 const RETRY_MS = 5_000
@@ -16,6 +16,7 @@ const CLOSE_GRACE_MS = 5_000
 export interface ClientPortsParts {
   readonly frontend: Frontend
   readonly limits: BrokerLimits
+  readonly timers: Timers
   /** Rate-limited: clients can cause its lines. */
   readonly log: Log
   /** Other processes bind to the same ports. */
@@ -197,7 +198,7 @@ export class ClientPorts {
     this.#parts.log.info('port_shut', { listener: port.name })
     this.#parts.frontend.portClosed(port)
     this.#leaving.add(listener)
-    systemTimers.after(port.rules.disconnectWithinMs + CLOSE_GRACE_MS, () => {
+    this.#parts.timers.after(port.rules.disconnectWithinMs + CLOSE_GRACE_MS, () => {
       this.#leaving.delete(listener)
       void listener.close()
     })
@@ -207,12 +208,12 @@ export class ClientPorts {
     this.#cancelRetry?.()
     this.#cancelRetry = null
     const isFailed = [...this.#entries.values()].some(({ fault, planned }) => fault !== null && planned.closed === null)
-    if (isFailed) this.#cancelRetry = systemTimers.after(RETRY_MS, () => void this.apply(this.#wanted))
+    if (isFailed) this.#cancelRetry = this.#parts.timers.after(RETRY_MS, () => void this.apply(this.#wanted))
   }
 
   /** @throws {ListenError} */
   async #open(entry: Entry): Promise<void> {
-    const { frontend, limits, log, reusePort, ticketKeys } = this.#parts
+    const { frontend, limits, timers, log, reusePort, ticketKeys } = this.#parts
     const { planned } = entry
     const port = new ClientPort(planned.name, planned.rules)
     const keys = ticketKeys()
@@ -225,7 +226,7 @@ export class ClientPorts {
       },
       transport => frontend.onTransport(transport, port),
       this.#onRefused(planned.name),
-      systemTimers,
+      timers,
     )
     entry.open = { listener, port }
     const address = hostAndPort(listener.address.host, listener.address.port)

@@ -1,11 +1,9 @@
-import { resourceOrigin } from '#shared/config/resource-origin.ts'
-import type { SettingsGroup } from '#shared/config/settings-page.ts'
 import type { ResourceSnapshot, ResourceSource, ResourceStatus } from '#shared/resources/resource-snapshot.ts'
 import type { CertificateKeeper } from '#shared/kubernetes/certificate-keeper.ts'
-import { SettingsError } from '#shared/config/settings-error.ts'
-import type { Log, LogLevel, ProcessLog } from '#shared/telemetry/log.ts'
-import { Kubernetes } from './kubernetes.ts'
-import { keepCertificates, openSource } from './resource-source.ts'
+import type { Log } from '#shared/telemetry/log.ts'
+import type { Kubernetes } from '#shared/kubernetes/kubernetes.ts'
+import { keepCertificates } from '#shared/resources/open-source.ts'
+import { SettingsError } from './settings-error.ts'
 
 export interface LoadedSettings<S> {
   readonly settings: S
@@ -111,23 +109,4 @@ export class LiveSettings<S> {
     for (const detail of warnings) if (!this.#warned.has(detail)) this.#log.warn('setting_without_effect', { detail })
     this.#warned = new Set(warnings)
   }
-}
-
-/**
- * Reads the resources that `args` and the environment name, and with them all settings; the log has its level from then on.
- * @param groups every setting that the command takes
- * @throws {SettingsError} every fault of flags, environment and resources
- */
-export async function openLiveSettings<S extends { readonly logLevel: LogLevel }>(
-  groups: readonly SettingsGroup[],
-  args: readonly string[],
-  log: ProcessLog,
-  load: (snapshot: ResourceSnapshot | null) => LoadedSettings<S>,
-): Promise<LiveSettings<S>> {
-  const kubernetes = new Kubernetes(process.env)
-  const source = await openSource(resourceOrigin(groups, args, process.env), kubernetes, log)
-  const live = new LiveSettings(kubernetes, source, load, log)
-  log.setLevel(live.settings.logLevel)
-  live.listen(({ logLevel }) => log.setLevel(logLevel))
-  return live
 }

@@ -1,11 +1,11 @@
 import type { ResourceOrigin } from '#shared/config/resource-origin.ts'
 import { SettingsError } from '#shared/config/settings-error.ts'
 import { CertificateKeeper } from '#shared/kubernetes/certificate-keeper.ts'
-import { DirectorySource } from '#shared/resources/directory-source.ts'
-import { KubernetesSource } from '#shared/resources/kubernetes-source.ts'
-import type { ResourceSource } from '#shared/resources/resource-snapshot.ts'
 import type { Log } from '#shared/telemetry/log.ts'
-import type { Kubernetes } from './kubernetes.ts'
+import type { Kubernetes } from '#shared/kubernetes/kubernetes.ts'
+import { DirectorySource } from './directory-source.ts'
+import { KubernetesSource } from './kubernetes-source.ts'
+import type { ResourceSource } from './resource-snapshot.ts'
 
 /**
  * The resources of this process, read for the first time and watched from now on; null where there are none.

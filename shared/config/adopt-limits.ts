@@ -1,5 +1,5 @@
-import type { BrokerLimits } from '#shared/config/broker-settings.ts'
 import type { Log } from '#shared/telemetry/log.ts'
+import type { BrokerLimits } from './broker-settings.ts'
 
 /** Read once when the process starts: another value holds from the next start on. */
 const AT_START: ReadonlySet<keyof BrokerLimits> = new Set([

@@ -1,8 +1,8 @@
+import { OperatorError } from '../program.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import { type ClusterSettings, PORTS_OF_PROCESS, PORTS_OF_ROLE } from '#shared/config/cluster-settings.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import { type ChildListener, type ChildPlan, ServiceProcess } from './child-process.ts'
-import { OperatorError } from './program.ts'
 import type { ChildState } from './supervision.ts'
 
 const HOST = '127.0.0.1'

@@ -1,7 +1,7 @@
 import { PolicyBook } from '#shared/authorization/policy-book.ts'
 import { WillJudge } from '#shared/authorization/will-guard.ts'
 import { systemClock } from '#shared/base/clock.ts'
-import type { LiveSettings } from './live-settings.ts'
+import type { LiveSettings } from '#shared/config/live-settings.ts'
 
 /** Judges Wills when they are due, by the BrokerAuthorizations that are in force then. */
 export function willJudgeOf<S>(live: LiveSettings<S>): (guard: Uint8Array, topicName: string) => boolean {

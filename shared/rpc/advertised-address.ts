@@ -1,4 +1,4 @@
-import type { LinkAddress } from '#shared/rpc/link-address.ts'
+import type { LinkAddress } from './link-address.ts'
 
 /** The address that others dial: port 0 of what is advertised is the one that was bound. */
 export function advertisedAddress(advertise: LinkAddress | null, bound: LinkAddress): LinkAddress {

@@ -1,12 +1,12 @@
 import { systemRandom } from '#shared/base/random.ts'
-import type { Membership } from '#shared/cluster/membership.ts'
-import type { Member } from '#shared/cluster/member.ts'
 import { parseLinkAddress } from '#shared/rpc/link-address.ts'
 import { LinkDialer, type LinkDialerOptions, type LinkOwner } from '#shared/rpc/link-dialer.ts'
 import type { LinkHub } from '#shared/rpc/link-hub.ts'
 import type { LinkSettings } from '#shared/rpc/link-settings.ts'
 import type { Link, LinkHandler, Role } from '#shared/rpc/link.ts'
 import type { Log } from '#shared/telemetry/log.ts'
+import type { Membership } from './membership.ts'
+import type { Member } from './member.ts'
 
 /** A process whose port the kernel refused so often in a row is gone: others need not wait for its lease. */
 const REFUSALS_TO_EVICT = 2

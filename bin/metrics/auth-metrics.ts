@@ -1,7 +1,7 @@
-import type { AuthenticationService } from '../authsvc/authentication-service.ts'
-import { OUTCOMES, REQUESTS } from '../authsvc/counters.ts'
-import type { WorkerFigures } from '../authsvc/worker/workers.ts'
-import type { AuthenticationCalls } from '../frontend/authentication/authentication-calls.ts'
+import type { AuthenticationService } from '../../authsvc/authentication-service.ts'
+import { OUTCOMES, REQUESTS } from '../../authsvc/counters.ts'
+import type { WorkerFigures } from '../../authsvc/worker/workers.ts'
+import type { AuthenticationCalls } from '../../frontend/authentication/authentication-calls.ts'
 import type { MetricsRegistry, Sample } from '#shared/telemetry/metrics.ts'
 
 /** What an authentication service decides, and what waits for it. Method names and outcomes are of fixed sets. */

@@ -1,5 +1,5 @@
-import type { ListenerStatus } from '../frontend/admin/broker-status.ts'
-import type { RoleStatus } from './running-role.ts'
+import type { ListenerStatus } from '../../frontend/admin/broker-status.ts'
+import type { RoleStatus } from '../roles/running-role.ts'
 
 /**
  * What a process and the one that started it say to each other over the channel between them: `millrace cluster` and its processes, a

@@ -1,6 +1,6 @@
-import type { ClusterNode } from '../backend/cluster/cluster-node.ts'
-import type { ShardOwnership } from '../backend/ownership/shard-ownership.ts'
-import type { Router } from '../frontend/routing/router.ts'
+import type { ClusterNode } from '../../backend/cluster/cluster-node.ts'
+import type { ShardOwnership } from '../../backend/ownership/shard-ownership.ts'
+import type { Router } from '../../frontend/routing/router.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 
 /** Which shards a backend has, and how it came to them. */

@@ -1,15 +1,15 @@
 import { availableParallelism } from 'node:os'
-import { AuthenticationService } from '../authsvc/authentication-service.ts'
-import { METHOD_MAKERS } from '../authsvc/methods/makers.ts'
-import { Sealing } from '../authsvc/sealing.ts'
-import { openWorkers } from '../authsvc/worker/piscina-workers.ts'
-import type { WorkerFigures } from '../authsvc/worker/workers.ts'
+import { AuthenticationService } from '../../authsvc/authentication-service.ts'
+import { METHOD_MAKERS } from '../../authsvc/methods/makers.ts'
+import { Sealing } from '../../authsvc/sealing.ts'
+import { openWorkers } from '../../authsvc/worker/piscina-workers.ts'
+import type { WorkerFigures } from '../../authsvc/worker/workers.ts'
 import { systemClock } from '#shared/base/clock.ts'
 import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import type { BrokerLimits } from '#shared/config/broker-settings.ts'
 import type { Log } from '#shared/telemetry/log.ts'
-import type { Kubernetes } from './kubernetes.ts'
+import type { Kubernetes } from '#shared/kubernetes/kubernetes.ts'
 
 /** Of `authWorkerThreads` where it is left to the machine. */
 const THREADS_MAX = 4

@@ -1,4 +1,4 @@
-import type { AuthenticationPort } from '#shared/rpc/authentication.ts'
+import type { AuthenticationPort } from './authentication.ts'
 
 const CAUSE = 'there is no authentication service'
 

@@ -1,14 +1,18 @@
 import { randomBytes } from 'node:crypto'
-import packageJson from '../package.json' with { type: 'json' }
-import { noAuthentication } from '../authsvc/no-authentication.ts'
-import { Backend } from '../backend/backend.ts'
-import { engineFigures, publishSysTopics } from '../backend/sys-topics.ts'
-import { openLmdbStore } from '../backend/store/lmdb/lmdb-store.ts'
-import { openMemoryStore } from '../backend/store/memory/memory-store.ts'
-import type { ShardStore } from '../backend/store/shard-store.ts'
-import { AuditedAuthenticationPort } from '../frontend/authentication/audited-authentication.ts'
-import { drainConnections } from '../frontend/draining.ts'
-import { Frontend } from '../frontend/frontend.ts'
+import packageJson from '../../package.json' with { type: 'json' }
+import { Backend } from '../../backend/backend.ts'
+import { engineFigures, publishSysTopics } from '../../backend/sys-topics.ts'
+import { openLmdbStore } from '../../backend/store/lmdb/lmdb-store.ts'
+import { openMemoryStore } from '../../backend/store/memory/memory-store.ts'
+import type { ShardStore } from '../../backend/store/shard-store.ts'
+import { AuditedAuthenticationPort } from '../../frontend/authentication/audited-authentication.ts'
+import { drainConnections } from '../../frontend/draining.ts'
+import { Frontend } from '../../frontend/frontend.ts'
+import { registerAuthenticationMetrics } from '../metrics/auth-metrics.ts'
+import { ClientPorts } from '../../frontend/client-ports.ts'
+import { persistencePolicyOf } from '../../backend/shard/persistence-policy.ts'
+import { registerBrokerMetrics, registerListenerMetrics } from '../metrics/broker-metrics.ts'
+import { noAuthentication } from '#shared/rpc/no-authentication.ts'
 import { systemClock } from '#shared/base/clock.ts'
 import { systemRandom } from '#shared/base/random.ts'
 import { sumOfFigures } from '#shared/cluster/figures.ts'
@@ -22,17 +26,13 @@ import type { Log } from '#shared/telemetry/log.ts'
 import { MemoryWatch, processMemory, type WatchedMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
-import { adoptLimits } from './adopt-limits.ts'
-import { registerAuthenticationMetrics } from './auth-metrics.ts'
-import { ClientPorts } from './client-ports.ts'
-import type { LiveSettings } from './live-settings.ts'
+import { adoptLimits } from '#shared/config/adopt-limits.ts'
+import type { LiveSettings } from '#shared/config/live-settings.ts'
+import { closedByFault } from '#shared/config/closed-by-fault.ts'
 import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
 import { auditChanges, openAudit } from './open-audit.ts'
-import { closedByFault } from './closed-by-fault.ts'
-import { persistencePolicyOf } from './persistence-policy.ts'
 import type { RunningRole } from './running-role.ts'
 import { listenerStatus, reportAuthentications } from './status-reports.ts'
-import { registerBrokerMetrics, registerListenerMetrics } from './broker-metrics.ts'
 import { Ticker } from './ticker.ts'
 import { willJudgeOf } from './will-judging.ts'
 
@@ -106,6 +106,7 @@ class Standalone implements RunningRole {
     this.#ports = new ClientPorts({
       frontend,
       limits: live.settings.limits,
+      timers: systemTimers,
       log,
       reusePort: false,
       ticketKeys: () => null,

@@ -1,5 +1,5 @@
-import type { PersistencePolicy } from '../backend/shard/persistence.ts'
 import type { ResourceSnapshot } from '#shared/resources/resource-snapshot.ts'
+import type { PersistencePolicy } from './persistence.ts'
 
 /** What the Broker resource says about what outlives a stop of the process; null: everything does that is stored. */
 export function persistencePolicyOf(snapshot: ResourceSnapshot | null): PersistencePolicy | null {

@@ -1,5 +1,6 @@
 import { createServer } from 'node:net'
-import { bind } from '../frontend/listener/socket-listener.ts'
+import { bind } from '../../frontend/listener/socket-listener.ts'
+import { NO_STATUS, type RoleStatus, type RunningRole } from '../roles/running-role.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import { addressText } from '#shared/config/address.ts'
 import { limitSettings } from '#shared/config/broker-settings.ts'
@@ -9,7 +10,6 @@ import { frontendSettings, type FrontendRoleSettings, memberSettings } from '#sh
 import type { Log } from '#shared/telemetry/log.ts'
 import { ServiceProcess } from './child-process.ts'
 import { mergeMetrics } from './merge-metrics.ts'
-import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
 
 const PORT_FLAGS = ['mqtt', 'ws', 'mqtts', 'wss'] as const
 /** What the supervisor decides for its workers, whatever it was given itself. */

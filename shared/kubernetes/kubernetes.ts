@@ -1,5 +1,5 @@
-import { type KubernetesConnection, openKubernetes } from '#shared/kubernetes/open-kubernetes.ts'
-import type { KubernetesAccess } from '#shared/kubernetes/kubernetes-access.ts'
+import { type KubernetesConnection, openKubernetes } from './open-kubernetes.ts'
+import type { KubernetesAccess } from './kubernetes-access.ts'
 
 /** The API server that the environment names, connected when it is first needed: reading its configuration is not for those who do not. */
 export class Kubernetes {
