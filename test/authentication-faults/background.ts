@@ -25,6 +25,7 @@ export class Background {
   /** Connections that ended although nobody had asked for it. */
   readonly lost: string[] = []
   readonly #members: Member[] = []
+  readonly #released = new Set<string>()
   readonly #received = new Map<string, Set<string>>()
   readonly #acknowledged: string[] = []
   #isOver = false
@@ -60,6 +61,12 @@ export class Background {
     if (this.lost.length > 0) throw new Error(`lost: ${this.lost.join(', ')}`)
   }
 
+  /** Nothing is owed to it from now on: the case is about its connection. */
+  release(name: string): void {
+    this.#released.add(name)
+    this.#received.delete(name)
+  }
+
   async stop(): Promise<void> {
     this.#isOver = true
     for (const member of this.#members) member.leave()
@@ -71,7 +78,7 @@ export class Background {
   }
 
   #onLost(name: string, why: string): void {
-    if (!this.#isOver) this.lost.push(`${name}: ${why}`)
+    if (!this.#isOver && !this.#released.has(name)) this.lost.push(`${name}: ${why}`)
   }
 
   async #publishOnAndOn(member: Member): Promise<void> {

@@ -11,7 +11,7 @@ import { createTestPki, type TestPki } from '#shared/testing/pki.ts'
 import { type RedisServer, startRedis, until } from '#shared/testing/redis-server.ts'
 import { freePorts } from '../cast/free-ports.ts'
 import { RoleProcess } from '../chaos/role-process.ts'
-import * as packets from '../conformance/packets.ts'
+import type * as packets from '../conformance/packets.ts'
 import { RawClient } from '../conformance/raw-client.ts'
 import { ScramExchange } from '../clients/scram.ts'
 import { ResourceDirectory } from './directory.ts'
@@ -19,6 +19,8 @@ import { ResourceDirectory } from './directory.ts'
 /** Waits end long before this on an idle machine; this one has much else to do. */
 export const PATIENCE_MS = 90_000
 const HOST = '127.0.0.1'
+/** Of a log, in a message about a cluster that does not start. */
+const LOG_SHOWN = 2_000
 const CLUSTER_KEY = 'a key that only tests have: authentication faults'
 export const AUDIENCE = 'millrace'
 const ACCOUNT = 'sensor'
@@ -50,17 +52,21 @@ export interface Service {
   readonly proxy: CuttingProxy
 }
 
-/** Users who can come in by Password and by Scram, their password being their name. */
-export function userEntries(): { readonly name: string }[] {
-  const quick = ['alice', 'bob', 'background'].map(name => ({
+/** Users who can come in by Password and by Scram, their password being their name; always the same, as another salt would be another password. */
+export const USERS: readonly { readonly name: string }[] = [...quickUsers(), ...slowUsers()]
+
+function quickUsers(): { readonly name: string }[] {
+  return ['alice', 'bob', 'background'].map(name => ({
     name,
     password: scryptText(name, 10),
     scram: [makeScramKey('SCRAM-SHA-256', name)],
   }))
+}
+
+function slowUsers(): { readonly name: string }[] {
   // One hash for all: what is remembered of a password is kept by user.
   const password = scryptText('slow', 16)
-  const slow = Array.from({ length: SLOW_USERS }, (_, at) => ({ name: `slow-${at}`, password }))
-  return [...quick, ...slow]
+  return Array.from({ length: SLOW_USERS }, (_, at) => ({ name: `slow-${at}`, password }))
 }
 
 /** @param costLog2 binary logarithm of N: 10 takes a few milliseconds, 16 a quarter of a second */
@@ -95,8 +101,9 @@ export class FaultCluster {
       await cluster.#start()
       return cluster
     } catch (error) {
+      const why = await cluster.#whyNot()
       await cluster.close()
-      throw error
+      throw new Error(`the cluster does not start: ${why}`, { cause: error })
     }
   }
 
@@ -122,19 +129,31 @@ export class FaultCluster {
     const [rpc] = await freePorts(1)
     await this.#launch(this.#backend, 'backend', ['--rpc', `${HOST}:${rpc}`])
     for (const service of this.services) await this.launch(service)
-    await this.#launch(this.frontend, 'frontend', [])
+    await this.#launch(this.frontend, 'frontend', ['--admin', 'off'])
     await this.healthy()
     await until(async () => (await this.frontend.unready()) === null, 'the frontend serves', PATIENCE_MS)
+  }
+
+  /** For a message: who died, who is not ready, and the last that each has said. */
+  async #whyNot(): Promise<string> {
+    const processes = [this.#backend, this.frontend, ...this.services.map(({ process }) => process)]
+    const texts = processes.map(async each => {
+      if (each === undefined) return 'was not made'
+      const log = await readFile(join(this.#folder, `${each.name}.log`), 'utf8').catch(() => '')
+      return `${(await each.unready()) ?? `${each.name}: ready`}\n${log.slice(-LOG_SHOWN)}`
+    })
+    return [...this.deaths, ...(await Promise.all(texts))].join('\n')
   }
 
   #process(name: string): RoleProcess {
     return new RoleProcess(name, this.#folder, what => this.deaths.push(what))
   }
 
-  async #launch(process: RoleProcess, role: string, flags: readonly string[]): Promise<void> {
+  async #launch(process: RoleProcess, role: string, flags: readonly string[], nodeFlags: readonly string[] = []): Promise<void> {
     const all = ['--id', process.name, '--redis', this.redis.url, '--cluster-name', 'faults', '--shards', '4', '--log-level', 'info']
     const environment = { MILLRACE_CLUSTER_KEY: CLUSTER_KEY, KUBECONFIG: await this.#kubeconfig() }
-    await process.launch([role, ...all, ...(role === 'backend' ? [] : ['--config', this.resources.path]), ...flags], environment)
+    const config = role === 'backend' ? [] : ['--config', this.resources.path]
+    await process.launch([role, ...all, ...config, ...flags], environment, nodeFlags)
   }
 
   /** Of the API server behind its proxy. */
@@ -154,7 +173,7 @@ export class FaultCluster {
     await resources.write('secrets/server-tls/tls.key', pki.serverKey)
     await resources.write('configmaps/client-ca/ca.crt', pki.ca)
     await resources.write('configmaps/server-ca/ca.crt', pki.ca)
-    await resources.users('users', userEntries())
+    await resources.users('users', USERS)
     const customSettings = { endpoint: `https://${HOST}:${this.customProxy.port}`, caCertConfigMap: 'server-ca' }
     for (const name of names) {
       const methods = AUTHENTICATIONS[name].map(each => (each.method === 'Custom' ? { ...each, customSettings } : each))
@@ -165,7 +184,7 @@ export class FaultCluster {
       { method: 'Publish', topics: ['background/#'] },
       { method: 'Subscribe', topics: ['background/#'] },
     ]
-    const usernames = [...userEntries().map(({ name }) => name), CERTIFIED]
+    const usernames = [...USERS.map(({ name }) => name), CERTIFIED]
     const rules = [{ usernames }, { attributes: [ATTRIBUTES] }].map(principals => ({ principals, brokerResources }))
     await resources.resource('BrokerAuthorization', 'everything', { authorizationPolicies: { rules } })
     const ports = names.map(name => ({
@@ -183,11 +202,19 @@ export class FaultCluster {
   }
 
   /** Started (again), with its link open to frontends. Returns before it serves. */
-  async launch({ process, proxy }: Service, ...flags: readonly string[]): Promise<void> {
+  async launch({ process, proxy }: Service, flags: readonly string[] = [], nodeFlags: readonly string[] = []): Promise<void> {
     const [rpc] = await freePorts(1)
     proxy.target = { host: HOST, port: rpc! }
     await proxy.accept()
-    await this.#launch(process, 'authsvc', ['--rpc', `${HOST}:${rpc}`, '--advertise', `${HOST}:${proxy.port}`, ...flags])
+    await this.#launch(process, 'authsvc', ['--rpc', `${HOST}:${rpc}`, '--advertise', `${HOST}:${proxy.port}`, ...flags], nodeFlags)
+  }
+
+  /** Both services again, with these flags. */
+  async relaunch(flags: readonly string[], nodeFlags: readonly string[] = []): Promise<void> {
+    await Promise.all(this.services.map(each => this.kill(each)))
+    await this.linked(0)
+    for (const service of this.services) await this.launch(service, flags, nodeFlags)
+    await this.linked(this.services.length)
   }
 
   /** SIGKILL; its port refuses from then on, as that of a dead process does. */
@@ -205,11 +232,12 @@ export class FaultCluster {
 
   /** The frontend can ask so many services. */
   async linked(count: number): Promise<void> {
-    await until(
-      async () => (await this.frontend.metric('millrace_authentication_services')) === count,
-      `${count} services are linked`,
-      PATIENCE_MS,
-    )
+    const isLinked = async (): Promise<boolean> => {
+      // With a cause: nothing is waited for any more.
+      if (this.deaths.length > 0) throw new Error(this.deaths.join('; '), { cause: this.deaths })
+      return (await this.frontend.metric('millrace_authentication_services')) === count
+    }
+    await until(isLinked, `${count} services are linked`, PATIENCE_MS)
   }
 
   /** Both services run and can be asked. */
@@ -272,7 +300,7 @@ export class FaultCluster {
   }
 
   /** Code of CONNACK of a user whose password is its name. */
-  async passwordCode(user = 'alice', version: packets.Version = 5, password = user.startsWith('slow') ? 'slow' : user): Promise<number> {
+  async passwordCode(user = 'alice', version: packets.Version = 5, password = user.replace(/-\d+$/, '')): Promise<number> {
     return await this.codeOf('password', { version, userName: user, password })
   }
 

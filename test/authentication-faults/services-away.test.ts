@@ -5,14 +5,9 @@ import type { Auth } from '../conformance/decode.ts'
 import * as packets from '../conformance/packets.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
 import { ScramExchange } from '../clients/scram.ts'
+import { ACCEPTED, NOT_AUTHORIZED, UNAVAILABLE, UNAVAILABLE_311 } from './codes.ts'
 import { type FaultCluster, PATIENCE_MS, type Service } from './fault-cluster.ts'
 import { useFaultCluster } from './stage.ts'
-
-const ACCEPTED = 0
-const NOT_AUTHORIZED = 0x87
-const UNAVAILABLE = 0x88
-/** The same in MQTT 3.1.1. */
-const UNAVAILABLE_311 = 3
 
 // Each case begins with both services up (`healthy` starts those that the one before has killed), whatever it leaves behind.
 const stage = useFaultCluster()

@@ -5,6 +5,7 @@ import { FaultCluster, PATIENCE_MS } from './fault-cluster.ts'
 /** What the cases of a file share. Set once `beforeAll` has run. */
 export interface Stage {
   readonly cluster: FaultCluster
+  readonly background: Background
 }
 
 /**
@@ -30,8 +31,15 @@ export function useFaultCluster(): Stage {
   })
   return {
     get cluster() {
-      if (cluster === undefined) throw new Error('asked before it was started')
-      return cluster
+      return started(cluster)
+    },
+    get background() {
+      return started(background)
     },
   }
+}
+
+function started<T>(part: T | undefined): T {
+  if (part === undefined) throw new Error('asked before it was started')
+  return part
 }

@@ -39,15 +39,19 @@ export class RoleProcess {
     return this.#child?.pid ?? 0
   }
 
-  /** `millrace ARGS`, with a metrics port of its own. Waits for nothing. */
-  async launch(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<void> {
+  /** `millrace ARGS`, with a metrics port of its own. Waits for nothing. @param nodeFlags of Node itself, in front of the command */
+  async launch(
+    args: readonly string[],
+    environment: Readonly<Record<string, string>> = {},
+    nodeFlags: readonly string[] = [],
+  ): Promise<void> {
     const [metricsPort] = await freePorts(1)
     this.#metricsPort = metricsPort!
     this.#isExpected = false
     const log = openSync(this.#logFile, 'a')
     const child = spawn(
       join(ROOT, 'node_modules/.bin/node'),
-      [join(ROOT, 'bin/millrace.js'), ...args, '--metrics', `127.0.0.1:${metricsPort}`],
+      [...nodeFlags, join(ROOT, 'bin/millrace.js'), ...args, '--metrics', `127.0.0.1:${metricsPort}`],
       { cwd: ROOT, stdio: ['ignore', log, log], env: { ...process.env, ...environment } },
     )
     closeSync(log)
