@@ -108,7 +108,7 @@ export class Frontend implements FrontendPort {
   /** A new Network Connection; null when a limit refuses it. It has `connectDeadlineMs` to become a client. */
   onTransport(transport: Transport, port: ClientPort): TransportHandler | null {
     const { settings, counters } = this
-    if (counters.connectionsOpen >= settings.connectionsMax || !this.unauthenticated.hasRoomFor(transport.remoteAddress)) {
+    if (counters.connectionsOpen >= settings.connectionsMax || !this.unauthenticated.hasRoomFor(transport)) {
       counters.connectionsRefused++
       this.refused(port.name, transport.remoteAddress, 'too many connections')
       return null

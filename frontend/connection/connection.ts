@@ -118,6 +118,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   isDirty = false
   /** The backend was told that the socket does not take more. */
   isBehind = false
+  /** Of CONNECT, and of each AUTH before CONNACK: what they hold is kept while it is being decided, longer than the input that they came in. */
+  undecidedBytes = 0
   /** Bytes of ours counted in the frontend's limit for those who are not authenticated. */
   countedBytes = 0
 
@@ -147,7 +149,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     try {
       if (this.phase === 'awaitingConnect' && this.#input.heldBytes === 0 && bytes.length > 0) checkFirstByte(bytes)
       this.#input.feed(bytes, this.#packetBytesMax, this)
-      if (!this.#isAccepted) this.frontend.admitUnauthenticated(this, this.#input.heldBytes)
+      if (!this.#isAccepted) this.frontend.admitUnauthenticated(this, this.#input.heldBytes + this.undecidedBytes)
     } catch (error) {
       this.#onError(error)
     }

@@ -36,6 +36,7 @@ export function onDuringChallenge(connection: Connection, type: number, bytes: B
     if (type !== PacketType.AUTH) {
       throw new ProtocolError(ReasonCode.ProtocolError, 'MQTT-3.1.2-30', 'a packet other than AUTH or DISCONNECT before CONNACK')
     }
+    connection.undecidedBytes += end - start
     onAnswer(connection, decodeAuth(bytes, start, end))
   } catch (error) {
     if (!(error instanceof ProtocolError)) throw error

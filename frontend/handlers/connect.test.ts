@@ -6,8 +6,11 @@ import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { Topic } from '#shared/mqtt/topic.ts'
 import type { AttachReply } from '#shared/rpc/backend-port.ts'
-import { type FakeClient, Surroundings, permitOf } from '../surroundings.contract.ts'
+import type { Verdict } from '#shared/rpc/authentication.ts'
+import { type FakeClient, FakeTransport, Surroundings, permitOf } from '../surroundings.contract.ts'
+import type { Transport, TransportHandler } from '../listener/transport.ts'
 
+const WILL = { topic: 'w', payload: Buffer.alloc(60_000), qos: 0, retain: false } as const
 const PINGREQ = Buffer.from([0xc0, 0])
 
 function publish(topic: string, payload: Buffer | string, version: ProtocolVersion = 5, packetId = 0): Buffer {
@@ -286,8 +289,9 @@ describe('limits before CONNACK', () => {
     const world = new Surroundings()
     world.backend.attach = () => new Promise(() => {})
     const client = world.open()
-    client.send(encodeConnect(5, 'c'), Buffer.alloc(200 * 1024))
-    client.send(Buffer.alloc(56 * 1024))
+    const connect = encodeConnect(5, 'c')
+    client.send(connect, Buffer.alloc(200 * 1024))
+    client.send(Buffer.alloc(56 * 1024 - connect.length))
     expect(client.transport.isEnded).toBe(false)
     client.send(Buffer.alloc(1))
     expect(refusal(client)).toBe('closed')
@@ -309,6 +313,41 @@ describe('limits before CONNACK', () => {
     const seventh = world.open()
     seventh.send(halfConnect)
     expect(seventh.transport.isEnded).toBe(false)
+  })
+
+  test('CONNECT counts while it is being decided: what it holds is kept for so long', async () => {
+    const world = new Surroundings({ unauthenticatedBytesTotal: 1024 * 1024 })
+    const verdict = Promise.withResolvers<Verdict>()
+    world.authentication.verdict = () => verdict.promise
+    const large = (): FakeClient => {
+      const client = world.open()
+      client.send(encodeConnect(5, 'c', { userName: 'u'.repeat(65_000), password: Buffer.alloc(65_000), will: WILL }))
+      return client
+    }
+    const clients = Array.from({ length: 10 }, large)
+    const isEnded = clients.map(({ transport }) => transport.isEnded)
+    expect([isEnded.indexOf(true), isEnded.lastIndexOf(false)]).toEqual([5, 4])
+    // Who needs little comes in all the same.
+    const small = world.open()
+    small.send(encodeConnect(5, 'small'))
+    expect(small.transport.isEnded).toBe(false)
+    verdict.resolve(world.authentication.accepted())
+    await world.settled()
+    expect([clients[4]!, small].map(({ packets }) => packets.length)).toEqual([1, 1])
+    expect(large().transport.isEnded).toBe(false)
+  })
+
+  test('certificates count from the start: they come before a byte of MQTT', () => {
+    const world = new Surroundings({ unauthenticatedBytesTotal: 1024 * 1024 })
+    const arrive = (bytes: number): TransportHandler | null => {
+      const transport = Object.assign(new FakeTransport(), { peerCertificates: [Buffer.alloc(bytes)] })
+      return world.frontend.onTransport(transport as Transport, world.port)
+    }
+    const arrived = Array.from({ length: 12 }, () => arrive(100 * 1024))
+    expect(arrived.findIndex(handler => handler === null)).toBe(10)
+    expect(arrive(3 * 1024)).not.toBeNull()
+    arrived[0]!.onClose(null)
+    expect(arrive(90 * 1024)).not.toBeNull()
   })
 
   test('connections that are no clients yet: all together, and from one address; those refused count no more', async () => {

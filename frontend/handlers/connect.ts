@@ -32,6 +32,7 @@ export function onConnect(connection: Connection, bytes: Buffer, start: number, 
   if (packet === null) return
   const { frontend } = connection
   connection.phase = 'connecting'
+  connection.undecidedBytes = end - start
   connection.version = packet.protocolVersion
   connection.packetBytesMaxOut = packet.maximumPacketSize
   connection.wantsProblemInformation = packet.requestProblemInformation
