@@ -119,6 +119,7 @@ function der(pem: Buffer): string {
   return new X509Certificate(pem).raw.toString('hex')
 }
 
+/** Clients of these tests know their CA, for the server, and so send it behind their own certificate. */
 function presented(transport: Transport): readonly string[] | null {
   return transport.peerCertificates?.map(bytes => Buffer.from(bytes).toString('hex')) ?? null
 }
@@ -220,7 +221,7 @@ describe('TLS', () => {
     await once(tls(port, { cert: otherPki.clientCert, key: otherPki.clientKey }), 'close')
     expect(await refused.next()).toMatchObject({ reason: 'clientCertificate', detail: expect.stringMatching(/UNABLE_TO/) })
     tls(port, { cert: pki.clientCert, key: pki.clientKey })
-    expect(presented((await accepted.next()).transport)).toEqual([der(pki.clientCert)])
+    expect(presented((await accepted.next()).transport)).toEqual([der(pki.clientCert), der(pki.ca)])
     expect(accepted.count).toBe(0)
   })
 
@@ -229,7 +230,7 @@ describe('TLS', () => {
     tls(port)
     expect((await accepted.next()).transport.peerCertificates).toBeNull()
     tls(port, { cert: pki.clientCert, key: pki.clientKey })
-    expect(presented((await accepted.next()).transport)).toEqual([der(pki.clientCert)])
+    expect(presented((await accepted.next()).transport)).toEqual([der(pki.clientCert), der(pki.ca)])
     await once(tls(port, { cert: otherPki.clientCert, key: otherPki.clientKey }), 'close')
     expect(await refused.next()).toMatchObject({ reason: 'clientCertificate', detail: expect.stringMatching(/UNABLE_TO/) })
     // A server certificate of the right CA is not a client's.
@@ -247,6 +248,23 @@ describe('TLS', () => {
     tls(port, { cert, key })
     expect(presented((await accepted.next()).transport)).toEqual([der(Buffer.from(cert))])
     await expect(open({ tls: { ...TLS, clientCa: 'words', clientCertificate: 'require' } })).rejects.toThrow(ListenError)
+  })
+
+  test('a chain that is trusted is handed on whole: its authorities may have what the leaf has not', async () => {
+    const lab = new CertificateLab()
+    onTestFinished(() => lab.close())
+    const root = lab.authority('/CN=root')
+    const middle = lab.authority('/CN=middle', { issuer: root })
+    const low = lab.authority('/CN=low', { issuer: middle })
+    const leaf = lab.issue({ subject: '/CN=leaf', issuer: low })
+    const chain = [leaf, low, middle]
+    for (const clientCertificate of ['require', 'request'] as const) {
+      const { port, accepted } = await open({ tls: { ...TLS, clientCa: root.certificate, clientCertificate } })
+      for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+        tls(port, { cert: chain.map(({ certificate }) => certificate).join(''), key: leaf.key, maxVersion })
+        expect(presented((await accepted.next()).transport)).toEqual(chain.map(each => each.der.toString('hex')))
+      }
+    }
   })
 
   test('request without a CA: whatever chain comes is handed on as it is', async () => {
@@ -267,7 +285,7 @@ describe('TLS', () => {
       const second = tls(port, { ...options, ...(session && { session }) })
       await once(second, 'secureConnect')
       expect(second.isSessionReused()).toBe(false)
-      expect(presented((await accepted.next()).transport)).toEqual([der(pki.clientCert)])
+      expect(presented((await accepted.next()).transport)).toEqual([der(pki.clientCert), der(pki.ca)])
     }
   })
 

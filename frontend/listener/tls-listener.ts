@@ -35,6 +35,7 @@ export class TlsGate {
   #ticketKeys: Buffer | undefined
   /** Sockets in a handshake by their addresses, which are all that TLSSocket's public interface shares with the socket beneath it. */
   readonly #handshakes = new Map<string, Arrival>()
+  readonly #presented = new WeakMap<TLSSocket, readonly Uint8Array[] | null>()
 
   /** @throws {ListenError} certificate or key is not usable */
   constructor(settings: ListenerSettings, tls: TlsSettings, next: SecureStage) {
@@ -67,10 +68,21 @@ export class TlsGate {
 
   #makeServer(tls: TlsSettings): Server {
     const server = createTlsServer(this.#settings, tls, this.#ticketKeys)
+    if (tls.clientCertificate !== 'none') server.on('keylog', (_secret, socket) => this.#keepPresented(socket))
     server.on('secureConnection', socket => this.#onSecure(socket, tls))
     // A failed handshake ends its own connection; most often plain bytes, a probe, or a certificate that is refused.
     server.on('tlsClientError', (error, socket) => this.#onFailed(error, socket))
     return server
+  }
+
+  /**
+   * Before `secureConnection` Node asks a certificate that it has found good once for itself, and whoever asks again hears of the leaf alone.
+   * Only `keylog`, of whose secret nothing is kept, shows the socket of a handshake before its end.
+   */
+  #keepPresented(socket: TLSSocket): void {
+    if (this.#presented.has(socket)) return
+    this.#presented.set(socket, null)
+    socket.prependOnceListener('secure', () => this.#presented.set(socket, chainAsPresented(socket)))
   }
 
   #onSecure(socket: TLSSocket, tls: TlsSettings): void {
@@ -79,7 +91,7 @@ export class TlsGate {
     const arrival = this.#handshakes.get(key)
     this.#handshakes.delete(key)
     if (arrival === undefined || !arrival.isPending) return void socket.destroy()
-    const certificates = chainAsPresented(socket)
+    const certificates = this.#presented.get(socket) ?? chainAsPresented(socket)
     const objection = objectionTo(socket, certificates, tls)
     if (objection !== null) return arrival.refuse('clientCertificate', objection)
     // A second handshake inside a connection costs us much and a client nothing, and no MQTT client needs one.
