@@ -22,6 +22,7 @@ import { MethodFlow, type Proven } from './method-flow.ts'
 import { Gate } from './gate.ts'
 import type { MethodMakers } from './methods/makers.ts'
 import { Policies, type PolicyDecision } from './policies.ts'
+import { requestSource } from './request-source.ts'
 import type { Sealing } from './sealing.ts'
 import { Waiters } from './waiters.ts'
 import type { Workers } from './worker/workers.ts'
@@ -34,6 +35,8 @@ const VERSION_WAITERS_MAX = 5_000
 export const REQUEST_DEADLINE_MS = 10_000
 /** For each request that may run, so many may wait for their turn: what comes beyond is refused at once, instead of all being late. */
 const WAITING_PER_RUNNING = 5
+/** Those who are connected have a turn of their own among the addresses of those who want to be. */
+const RECHECKS = 'rechecks'
 
 export interface AuthenticationServiceParts {
   readonly clock: Clock
@@ -122,7 +125,7 @@ export class AuthenticationService implements AuthenticationPort {
     return await this.#answer<Verdict>(request.purpose, async signal => {
       const entries = await this.#entriesOf(request.policy.authentication)
       if ('is' in entries) return entries
-      const found = await this.#inTurn(signal, () => this.#flow.authenticate(request, entries))
+      const found = await this.#inTurn(signal, requestSource(request.remoteAddress), () => this.#flow.authenticate(request, entries))
       return found.is === 'proven' ? await this.#grant(request, found) : found
     })
   }
@@ -134,7 +137,7 @@ export class AuthenticationService implements AuthenticationPort {
   async recheck(request: RecheckRequest): Promise<RecheckVerdict> {
     return await this.#answer<RecheckVerdict>('recheck', async signal => {
       const entries = await this.#entriesOf(request.policy.authentication)
-      return 'is' in entries ? entries : await this.#inTurn(signal, () => this.#flow.recheck(request, entries))
+      return 'is' in entries ? entries : await this.#inTurn(signal, RECHECKS, () => this.#flow.recheck(request, entries))
     })
   }
 
@@ -207,9 +210,9 @@ export class AuthenticationService implements AuthenticationPort {
     })
   }
 
-  async #inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T | Undecided> {
+  async #inTurn<T>(signal: AbortSignal, source: string, work: () => Promise<T>): Promise<T | Undecided> {
     if (signal.aborted) return LATE
-    const place = await this.#gate.enter(signal)
+    const place = await this.#gate.enter(signal, source)
     if (place === 'full') this.counters.shed++
     if (place !== 'inside') return place === 'full' ? OVERLOADED : LATE
     // A method that never answers must not keep its place: its own limits hold for what it does.

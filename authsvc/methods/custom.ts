@@ -1,5 +1,6 @@
 import type { Agent } from 'node:https'
 import { Gate } from '../gate.ts'
+import { requestSource } from '../request-source.ts'
 import { ReasonCode, reasonName } from '#shared/mqtt/reason-code.ts'
 import type { CustomSettings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
@@ -91,7 +92,7 @@ class Custom implements AuthenticationMethod {
 
   async #inTurn(request: AuthenticationRequest, signal: AbortSignal): Promise<Answer> {
     if (this.#breaker.isOpen(this.#nowMs())) return LEFT_ALONE
-    const place = await this.#gate.enter(signal)
+    const place = await this.#gate.enter(signal, requestSource(request.remoteAddress))
     if (place !== 'inside')
       return { is: 'unreachable', cause: place === 'full' ? `${WAITING_MAX} clients wait already` : 'no turn in time' }
     try {

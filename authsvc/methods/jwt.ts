@@ -1,6 +1,7 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { JwtSettings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
+import { requestSource } from '../request-source.ts'
 import { WorkersBusy } from '../worker/workers.ts'
 import {
   type AuthenticationMethod,
@@ -52,7 +53,7 @@ class Jwt implements AuthenticationMethod {
     const token = tokenOf(request)
     if (token === null) return { is: 'irrelevant' }
     if (token === '') return invalid('what was sent is no token')
-    const result = await this.#verify(token)
+    const result = await this.#verify(token, requestSource(request.remoteAddress))
     if (typeof result === 'string') return { is: 'unreachable', cause: result }
     if (result.is === 'unknownKey') return invalid('signed with a key that the issuer does not publish')
     if (result.is === 'invalid') return invalid(result.cause)
@@ -71,17 +72,18 @@ class Jwt implements AuthenticationMethod {
   close(): void {}
 
   /** A text: why it cannot be said now. */
-  async #verify(token: string): Promise<JwtResult | string> {
-    const first = await this.#verifyOnce(token, false)
-    return typeof first === 'object' && first.is === 'unknownKey' ? this.#verifyOnce(token, true) : first
+  async #verify(token: string, source: string): Promise<JwtResult | string> {
+    const first = await this.#verifyOnce(token, source, false)
+    return typeof first === 'object' && first.is === 'unknownKey' ? this.#verifyOnce(token, source, true) : first
   }
 
-  async #verifyOnce(token: string, isMissed: boolean): Promise<JwtResult | string> {
+  async #verifyOnce(token: string, source: string, isMissed: boolean): Promise<JwtResult | string> {
     const keys = await this.#source.keys(isMissed)
     if (keys === null) return 'the keys of the issuer are out of reach'
     const { issuer, audiences, algorithms = ALGORITHMS_DEFAULT } = this.#settings
     try {
-      return await this.#parts.workers.run('verify-jwt', { token, keys: keys.json, keysId: keys.id, issuer, audiences, algorithms })
+      const check = { token, keys: keys.json, keysId: keys.id, issuer, audiences, algorithms }
+      return await this.#parts.workers.run('verify-jwt', check, source)
     } catch (error) {
       if (error instanceof WorkersBusy) return 'too many tokens wait to be checked'
       throw error

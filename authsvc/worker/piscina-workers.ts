@@ -23,9 +23,9 @@ export function openWorkers(settings: WorkersSettings): Workers & { figures(): W
   const pool = new TaskPool({ ...settings, taskTimeoutMs: TASK_TIMEOUT_MS, entry: ENTRY })
   return {
     figures: () => pool.figures(),
-    run: async <N extends TaskName>(task: N, input: TaskInput<N>): Promise<TaskOutput<N>> => {
+    run: async <N extends TaskName>(task: N, input: TaskInput<N>, source?: string): Promise<TaskOutput<N>> => {
       const call: TaskCall<N> = { task, input }
-      return (await pool.run(call)) as TaskOutput<N>
+      return (await pool.run(call, source)) as TaskOutput<N>
     },
     close: () => pool.close(),
   }

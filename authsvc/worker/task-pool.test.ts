@@ -35,6 +35,18 @@ test('tasks begin in the order in which they came', async () => {
   expect(order).toEqual(Array.from({ length: 50 }, (_, index) => index))
 })
 
+test('whoever comes from elsewhere waits for one task of a flood, and loses no place to it', async () => {
+  const pool = poolWith({ queueMax: 20 })
+  const order: string[] = []
+  const run = (text: string, source: string): Promise<unknown> => pool.run(text, source).then(() => order.push(text))
+  const flood = Promise.allSettled(Array.from({ length: 21 }, (_, index) => run(`flood ${index}`, 'one place')))
+  await expect(run('flood', 'one place')).rejects.toThrow(WorkersBusy)
+  const legitimate = run('legitimate', 'elsewhere')
+  await legitimate
+  expect(order).toEqual(['flood 0', 'flood 1', 'legitimate'])
+  expect((await flood).filter(({ status }) => status === 'rejected')).toHaveLength(1)
+})
+
 test.each([
   ['throw', 'thrown in the task'],
   ['exit', 'exit'],

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import type { Piscina } from 'piscina'
-import { Ring } from '#shared/base/ring.ts'
+import { FairQueue } from '../fair-queue.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import { WorkersBusy } from './workers.ts'
 import type { WorkerFigures } from './workers.ts'
@@ -35,7 +35,7 @@ interface Waiting {
  */
 export class TaskPool {
   readonly #settings: TaskPoolSettings
-  readonly #waiting = new Ring<Waiting>()
+  readonly #waiting = new FairQueue<Waiting>()
   /** Null until the first task, and after a thread could not start: the next task tries again with a new one. */
   #pool: Promise<Piscina> | null = null
   #running = 0
@@ -51,16 +51,20 @@ export class TaskPool {
   }
 
   /**
-   * Runs `runTask(message)` on some thread, in the order of the calls.
+   * Runs `runTask(message)` on some thread, in the order of the calls of one source; sources take turns.
+   * @param source whom the task is for; where the queue is full, who has most tasks in it loses its newest one to a source that has fewer
    * @throws {WorkersBusy} the queue is full; {Error} the task threw, its thread died or ran too long, or the pool is closed
    */
-  run(message: unknown): Promise<unknown> {
+  run(message: unknown, source = ''): Promise<unknown> {
     if (this.#isClosed) return Promise.reject(new Error('the worker threads are closed'))
     if (this.#running >= this.#settings.threads && this.#waiting.length >= this.#settings.queueMax) {
-      return Promise.reject(new WorkersBusy(`${this.#waiting.length} tasks wait`))
+      const displaced = this.#waiting.makeRoomFor(source)
+      const busy = new WorkersBusy(`${this.#settings.queueMax} tasks wait`)
+      if (displaced === undefined) return Promise.reject(busy)
+      displaced.reject(busy)
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ message, resolve, reject })
+      this.#waiting.push(source, { message, resolve, reject })
       this.#startNext()
     })
   }

@@ -4,9 +4,10 @@ import type { TaskInput, TaskName, TaskOutput } from './tasks.ts'
 export interface Workers {
   /**
    * Runs one task of tasks.ts on some thread.
+   * @param source whom it is for: see requestSource. Sources take turns, so that one that has much to do does not make the others wait
    * @throws {WorkersBusy} too many tasks wait (`authWorkerQueueMax`); {Error} the thread died or the task threw
    */
-  run<N extends TaskName>(name: N, input: TaskInput<N>): Promise<TaskOutput<N>>
+  run<N extends TaskName>(name: N, input: TaskInput<N>, source?: string): Promise<TaskOutput<N>>
   close(): Promise<void>
 }
 
