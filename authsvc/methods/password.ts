@@ -4,6 +4,7 @@ import type { PasswordSettings } from '#shared/resources/broker-authentication.t
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import type { PasswordHash } from '../credentials/password-hash.ts'
 import { readUsers, type UserEntry } from '../credentials/user-entries.ts'
+import { requestSource } from '../request-source.ts'
 import { WorkersBusy } from '../worker/workers.ts'
 import type { AuthenticationMethod, MethodParts, MethodVerdict, RecheckOutcome } from './authentication-method.ts'
 
@@ -42,11 +43,11 @@ class Password implements AuthenticationMethod {
   }
 
   async authenticate(request: AuthenticationRequest): Promise<MethodVerdict> {
-    const { userName, password, authenticationMethod, purpose } = request
+    const { userName, password, authenticationMethod, purpose, remoteAddress } = request
     if (purpose === 'reauthenticate' || authenticationMethod !== null || userName === null || password === null) return { is: 'irrelevant' }
     const user = this.#users.get(userName)
     try {
-      const isRight = await this.#isRight(user, userName, password)
+      const isRight = await this.#isRight(user, userName, password, requestSource(remoteAddress))
       if (!isRight || user === undefined) {
         return { is: 'invalid', reason: ReasonCode.NotAuthorized, cause: user === undefined ? 'unknown user' : 'wrong password' }
       }
@@ -69,12 +70,12 @@ class Password implements AuthenticationMethod {
     this.#remembered.clear()
   }
 
-  async #isRight(user: UserEntry | undefined, userName: string, password: Uint8Array): Promise<boolean> {
+  async #isRight(user: UserEntry | undefined, userName: string, password: Uint8Array, source: string): Promise<boolean> {
     const { clock, workers } = this.#parts
     const key = createHmac('sha256', this.#memoryKey).update(userName).update('\0').update(password).digest('base64')
     const until = this.#remembered.get(key)
     if (until !== undefined && clock.monotonicMs() < until) return true
-    const isRight = await workers.run('check-password', { kept: user?.password ?? this.#nobody, password })
+    const isRight = await workers.run('check-password', { kept: user?.password ?? this.#nobody, password }, source)
     if (!isRight || user === undefined || user.password === null) return false
     if (this.#remembered.size >= REMEMBERED_MAX) this.#remembered.clear()
     this.#remembered.set(key, clock.monotonicMs() + REMEMBERED_MS)

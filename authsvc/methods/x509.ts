@@ -3,6 +3,7 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { X509Settings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import { NameError, nameKey, parseName } from '#shared/x509/distinguished-name.ts'
+import { requestSource } from '../request-source.ts'
 import { MethodFault } from './authentication-method.ts'
 import type { AuthenticationMethod, MethodParts, MethodVerdict, RecheckOutcome } from './authentication-method.ts'
 import type { ChainAnswer } from './x509-task.ts'
@@ -52,11 +53,11 @@ class X509 implements AuthenticationMethod {
     return false
   }
 
-  async authenticate({ peerCertificates, purpose }: AuthenticationRequest): Promise<MethodVerdict> {
+  async authenticate({ peerCertificates, purpose, remoteAddress }: AuthenticationRequest): Promise<MethodVerdict> {
     const [leaf] = peerCertificates ?? []
     if (peerCertificates === null || leaf === undefined) return { is: 'irrelevant' }
     if (purpose === 'reauthenticate') return invalid('X.509 clients prove themselves in TLS: they authenticate again by connecting again')
-    const answer = await this.#judge(peerCertificates)
+    const answer = await this.#judge(peerCertificates, requestSource(remoteAddress))
     if (answer.is === 'unchained' && this.#parts.hasLaterOfSameMethod) return { is: 'irrelevant' }
     if (answer.is !== 'trusted') return invalid(answer.cause)
     return {
@@ -80,11 +81,12 @@ class X509 implements AuthenticationMethod {
 
   close(): void {}
 
-  async #judge(peerCertificates: readonly Uint8Array[]): Promise<ChainAnswer> {
+  async #judge(peerCertificates: readonly Uint8Array[], source?: string): Promise<ChainAnswer> {
     this.#warnOfOldLists()
     // Copies of their own: a view would take all of the memory that it looks at along to the thread.
     const certificates = peerCertificates.map(each => Uint8Array.from(each))
-    const answer = await this.#parts.workers.run('x509', { certificates, trust: this.#trust, nowMs: this.#parts.clock.wallMs() })
+    const question = { certificates, trust: this.#trust, nowMs: this.#parts.clock.wallMs() }
+    const answer = await this.#parts.workers.run('x509', question, source)
     if (answer.is !== 'trusted' || this.#registry === null || this.#registry.has(answer.commonName)) return answer
     return { is: 'refused', cause: `${answer.commonName}: no enabled device of that name in the registry` }
   }
