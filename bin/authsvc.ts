@@ -35,6 +35,7 @@ ${flagsHelp(AUTHSVC_SETTINGS)}`,
       log,
       registry,
       start: () => startAuthsvcRole(live, log, registry),
+      stopWatching: () => live.stop(),
     })
   },
 }

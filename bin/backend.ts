@@ -34,6 +34,7 @@ ${flagsHelp(BACKEND_SETTINGS)}`,
       log,
       registry,
       start: () => startBackendRole(live, log, registry),
+      stopWatching: () => live.stop(),
     })
   },
 }

@@ -31,7 +31,7 @@ ${flagsHelp(FRONTEND_SETTINGS)}`,
     )
     const { settings } = live
     logOpenFilesLimit(log, openFilesMax(), { max: settings.limits.connectionsMax, default: limitSettings.connectionsMax.default })
-    return settings.workers > 1 ? superviseWorkers(args, settings, log) : serve(live, log)
+    return settings.workers > 1 ? superviseWorkers(args, live, log) : serve(live, log)
   },
 }
 
@@ -47,13 +47,15 @@ function serve(live: LiveSettings<FrontendRoleSettings>, log: Log): Promise<numb
     log,
     registry,
     start: () => startFrontendRole(live, log, registry),
+    stopWatching: () => live.stop(),
   })
 }
 
 /** Time for the workers to end by themselves before the supervisor's own patience ends. */
 const WORKERS_GRACE_MS = 1_000
 
-function superviseWorkers(args: readonly string[], settings: FrontendRoleSettings, log: Log): Promise<number> {
+function superviseWorkers(args: readonly string[], live: LiveSettings<FrontendRoleSettings>, log: Log): Promise<number> {
+  const { settings } = live
   const registry = new MetricsRegistry([['host', settings.id]])
   let workers: FrontendWorkers | null = null
   return runProgram({
@@ -69,5 +71,6 @@ function superviseWorkers(args: readonly string[], settings: FrontendRoleSetting
       return workers === null ? own : workers.metrics(own)
     },
     start: async () => (workers = await startWorkers(args, settings, log, systemTimers)),
+    stopWatching: () => live.stop(),
   })
 }

@@ -33,6 +33,8 @@ export interface ProgramParts {
    * Rejects with what `operatorText` knows, or with a fault of ours.
    */
   start(): Promise<RunningRole>
+  /** Ends the watching of resources, which began before the program and keeps the process alive; the role may have ended it already. */
+  stopWatching(): Promise<void>
   /** Told when it runs, with the addresses of its own ports, for what a user reads on standard output. */
   readonly greet?: (role: RunningRole, ports: OwnPorts) => void
 }
@@ -145,6 +147,7 @@ class Program {
     this.#stopWatchingState()
     await this.#admin?.close()
     await this.#health?.close()
+    await this.#parts.stopWatching()
   }
 
   /** A drain that does not come to its end in time must not keep the process: an orchestrator would kill it without a word. */

@@ -3,6 +3,7 @@ import packageJson from '../package.json' with { type: 'json' }
 import { addressText } from '#shared/config/address.ts'
 import { limitSettings } from '#shared/config/broker-settings.ts'
 import { loadBrokerSettings, START_SETTINGS, systemSurroundings } from '#shared/config/load-broker-settings.ts'
+import type { PlannedPort } from '#shared/config/port-settings.ts'
 import { flagsHelp } from '#shared/config/settings-page.ts'
 import { openLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
@@ -38,12 +39,13 @@ ${flagsHelp(START_SETTINGS)}`,
       log,
       registry,
       start: () => startStandalone(live, log, registry),
-      greet,
+      stopWatching: () => live.stop(),
+      greet: (role, ports) => greet(role, ports, settings.ports),
     })
   },
 }
 
-function greet({ addresses }: RunningRole, { admin, metrics }: OwnPorts): void {
+function greet({ addresses }: RunningRole, { admin, metrics }: OwnPorts, planned: readonly PlannedPort[]): void {
   print(`Millrace ${packageJson.version}`)
   for (const { address, protocol, tls, closedReason } of addresses) {
     const speaks = `MQTT${protocol === 'WebSockets' ? ' over WebSocket' : ''}${tls ? ' over TLS' : ''}`
@@ -51,7 +53,10 @@ function greet({ addresses }: RunningRole, { admin, metrics }: OwnPorts): void {
   }
   if (admin !== null) print(`  ${'Dashboard and admin API:'.padEnd(30)}http://${addressText(admin)}/`)
   if (metrics !== null) print(`  ${'Metrics and health:'.padEnd(30)}http://${addressText(metrics)}/metrics`)
-  const first = addresses.find(({ protocol, tls, closedReason }) => protocol === 'Mqtt' && !tls && closedReason === null)
+  const isOpenToAll = new Set(planned.filter(({ rules }) => rules.policy === null).map(({ name }) => name))
+  const first = addresses.find(
+    ({ name, protocol, tls, closedReason }) => protocol === 'Mqtt' && !tls && closedReason === null && isOpenToAll.has(name),
+  )
   const port = first?.address.slice(first.address.lastIndexOf(':') + 1)
   if (port !== undefined) print(`Try:  mosquitto_sub -p ${port} -t 'hello/#' -v &  mosquitto_pub -p ${port} -t hello/world -m hi`)
 }

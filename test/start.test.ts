@@ -1,7 +1,7 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -148,6 +148,49 @@ describe('millrace start', () => {
     }
     taken.close()
   }, 60_000)
+
+  test('a start that fails ends, though it watches resources: exit code 1', async () => {
+    await mkdir(join(directory, 'config'))
+    const taken = createServer().listen(0, '127.0.0.1')
+    await once(taken, 'listening')
+    const address = `127.0.0.1:${(taken.address() as { port: number }).port}`
+    for (const flag of ['--mqtt', '--metrics']) {
+      const rest = EPHEMERAL.filter((_, index) => EPHEMERAL[index - (index % 2)] !== flag)
+      const { code, err } = await finish(['start', '--store', 'memory', '--config', 'config', ...rest, flag, address])
+      expect([flag, code, err.trim().split('\n').at(-1)]).toEqual([flag, 1, expect.stringContaining(address)])
+    }
+    taken.close()
+    const args = ['start', '--config', 'config', ...EPHEMERAL]
+    const owner = run(args)
+    while (!owner.err.includes('"serving"')) await once(owner.child.stderr, 'data')
+    const { code, err } = await finish(args)
+    expect([code, err]).toEqual([1, expect.stringContaining('is in use by process')])
+  }, 60_000)
+
+  test('does not offer a port that asks who clients are to whoever has no credentials', async () => {
+    await mkdir(join(directory, 'config/secrets/users'), { recursive: true })
+    await writeFile(join(directory, 'config/secrets/users/people'), '[]')
+    await writeFile(
+      join(directory, 'config/plant.yaml'),
+      `apiVersion: mqttbroker.iotoperations.azure.com/v1
+kind: BrokerListener
+metadata: {name: plant}
+spec: {ports: [{port: 0, host: 127.0.0.1, authenticationRef: people}]}
+---
+apiVersion: mqttbroker.iotoperations.azure.com/v1
+kind: BrokerAuthentication
+metadata: {name: people}
+spec: {authenticationMethods: [{method: Password, passwordSettings: {secretRef: users}}]}
+`,
+    )
+    const quiet = ['--admin', '127.0.0.1:0', '--metrics', '127.0.0.1:0']
+    const found = run(['start', '--store', 'memory', '--config', 'config', ...quiet])
+    while (!found.out.includes('/metrics\n')) await once(found.child.stdout, 'data')
+    found.child.kill('SIGTERM')
+    expect(await found.ended).toBe(0)
+    expect(found.out).toMatch(/ MQTT: +127\.0\.0\.1:\d+\n/)
+    expect(found.out).not.toContain('Try:')
+  })
 
   test('with --config opens the ports of its resources, TLS among them, and keeps one without its secret closed and reported', async () => {
     const pki = await createPki(join(directory, 'config/secrets/web'))
