@@ -4,7 +4,7 @@ import type { AuthenticationRequest, RecheckRequest, RecheckVerdict, Verdict } f
 import type { Log } from '#shared/telemetry/log.ts'
 import type { AuthenticationCounters } from './counters.ts'
 import type { MethodEntry } from './method-entry.ts'
-import type { MethodVerdict } from './methods/authentication-method.ts'
+import { EVIDENCE_BYTES_MAX, type MethodVerdict } from './methods/authentication-method.ts'
 import { type EntryName, type Exchange, type Proof, readExchange, readProof, writeExchange, writeProof } from './sealed-content.ts'
 import type { Sealing } from './sealing.ts'
 import { WorkersBusy } from './worker/workers.ts'
@@ -15,8 +15,6 @@ export const EXCHANGE_BYTES_MAX = 65_536
 export const EXCHANGE_MS_MAX = 30_000
 /** Clocks of two services may differ by so much without an exchange that went from one to the other being refused. */
 const CLOCK_SKEW_MS = 5_000
-/** Of `evidence`, which every connection keeps. */
-const EVIDENCE_BYTES_MAX = 1_024
 /** What a client may be told, whoever it is: nothing of what was looked at. */
 const NEUTRAL_DETAIL = 'not authorized'
 /** `Verdict.method` where no method has decided. */

@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline'
 import { stringify } from 'yaml'
 import { makePasswordHash } from '../authsvc/credentials/password-hash.ts'
-import { makeScramKey, SCRAM_HASHES, type ScramMechanism } from '../authsvc/credentials/scram-key.ts'
+import { makeScramKey, SCRAM_DEFAULT, SCRAM_HASHES, type ScramMechanism } from '../authsvc/credentials/scram-key.ts'
 import { readFlags, resolveSettings } from '#shared/config/read-settings.ts'
 import { parsed, Refusal } from '#shared/config/setting.ts'
 import { SettingsError } from '#shared/config/settings-error.ts'
@@ -10,11 +10,12 @@ import { type Command, ExitCode, print } from './command.ts'
 
 const FORMS = ['argon2id', 'scrypt', ...(Object.keys(SCRAM_HASHES) as ScramMechanism[])] as const
 type Form = (typeof FORMS)[number]
+const FORMS_DEFAULT: readonly Form[] = ['argon2id', ...SCRAM_DEFAULT]
 
 const passwdSettings = {
   forms: parsed<readonly Form[], readonly Form[]>({
-    default: ['argon2id', 'SCRAM-SHA-256', 'SCRAM-SHA-512'],
-    defaultText: 'argon2id,SCRAM-SHA-256,SCRAM-SHA-512',
+    default: FORMS_DEFAULT,
+    defaultText: FORMS_DEFAULT.join(','),
     allowed: FORMS.join(', '),
     placeholder: 'FORM[,FORM]',
     read: text => readForms(text),

@@ -17,6 +17,7 @@ import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import { CustomServer } from '#shared/testing/custom-server.ts'
 import { createTestPki } from '#shared/testing/pki.ts'
 import type { TestPki } from '#shared/testing/pki.ts'
+import { isPasswordOf, makePasswordHash, parsePasswordHash } from '../authsvc/credentials/password-hash.ts'
 import type { AuthenticationMethod, MethodVerdict } from '../authsvc/methods/authentication-method.ts'
 import { makeCustom } from '../authsvc/methods/custom.ts'
 import { MethodRig, requestOf } from '../authsvc/methods/method-rig.contract.ts'
@@ -208,6 +209,17 @@ describe('the template', () => {
     const again = (password: string): AuthenticationRequest => requestOf({ ...plain('pump', password), purpose: 'reauthenticate' })
     expect(await custom.authenticate(again('correct'), null, first.evidence)).toMatchObject({ is: 'valid', userName: 'pump' })
     expect(await custom.authenticate(again('wrong'), null, first.evidence)).toMatchObject({ is: 'invalid' })
+  })
+
+  test('it takes the scrypt hashes of millrace passwd, and the method Password takes its own', async () => {
+    await write({ moved: { password: makePasswordHash('scrypt', Buffer.from('carried over')) } })
+    const moved = (password: string): Promise<MethodVerdict> => ask(template.url, { userName: 'moved', password: Buffer.from(password) })
+    expect(await moved('carried over')).toMatchObject({ is: 'valid' })
+    expect(await moved('another')).toMatchObject({ is: 'invalid' })
+    await write()
+
+    const taken = parsePasswordHash(hash)!
+    expect([isPasswordOf(taken, Buffer.from('correct')), isPasswordOf(taken, Buffer.from('another'))]).toEqual([true, false])
   })
 
   test('the file is read again when it has changed; a mistake changes nothing', async () => {

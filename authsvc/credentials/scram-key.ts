@@ -10,6 +10,9 @@ export const SCRAM_HASHES = {
 
 export type ScramMechanism = keyof typeof SCRAM_HASHES
 
+/** SHA-1 is for clients that know nothing else: by name only. */
+export const SCRAM_DEFAULT: readonly ScramMechanism[] = ['SCRAM-SHA-256', 'SCRAM-SHA-512']
+
 /** What the server keeps of a password for one mechanism (RFC 5802 section 3, text form of RFC 5803). */
 export interface ScramKey {
   readonly mechanism: ScramMechanism

@@ -7,6 +7,9 @@ import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { Workers } from '../worker/workers.ts'
 
+/** Of `evidence`, which every connection keeps. */
+export const EVIDENCE_BYTES_MAX = 1_024
+
 /** One entry of `authenticationMethods`, made from its settings and what they refer to; another one when any of that changes. */
 export interface AuthenticationMethod {
   /** As BrokerAuthentication spells it. */
@@ -37,7 +40,7 @@ export type MethodVerdict =
       readonly expiresMs: number | null
       /** Authentication Data of CONNACK or AUTH 0x00. */
       readonly data: Uint8Array | null
-      /** What `recheck` and a re-authentication need of this one: no secret, at most 1 KiB. */
+      /** What `recheck` and a re-authentication need of this one: no secret, at most EVIDENCE_BYTES_MAX. */
       readonly evidence: Uint8Array
     }
   | { readonly is: 'challenge'; readonly data: Uint8Array | null; readonly state: Uint8Array }

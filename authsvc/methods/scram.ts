@@ -5,8 +5,9 @@ import { ByteWriter } from '#shared/base/byte-writer.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ScramSettings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
-import { SCRAM_HASHES, type ScramKey, type ScramMechanism } from '../credentials/scram-key.ts'
+import { SCRAM_DEFAULT, SCRAM_HASHES, type ScramKey, type ScramMechanism } from '../credentials/scram-key.ts'
 import { readUsers, type UserEntry } from '../credentials/user-entries.ts'
+import { userEvidence, userOfEvidence } from '../credentials/user-evidence.ts'
 import {
   type AuthenticationMethod,
   MethodFault,
@@ -16,12 +17,9 @@ import {
 } from './authentication-method.ts'
 import { type ClientFirst, parseClientFinal, parseClientFirst } from './scram-message.ts'
 
-/** SHA-1 is for clients that know nothing else: by name only. */
-const MECHANISMS_DEFAULT: ScramMechanism[] = ['SCRAM-SHA-256', 'SCRAM-SHA-512']
 /** What a user who is not there seems to have. */
 const UNKNOWN_ITERATIONS = 15_000
 const UNKNOWN_SALT_BYTES = 16
-const FINGERPRINT_BYTES = 16
 
 /**
  * Extension: SASL SCRAM (RFC 5802, RFC 7677) against the entries of a Secret (`millrace passwd`): client-first in CONNECT, server-first in AUTH,
@@ -29,8 +27,8 @@ const FINGERPRINT_BYTES = 16
  * at the end.
  * @throws {MethodFault} the Secret is missing or cannot be used, or has no key for any of the mechanisms
  */
-export function makeScram({ secretRef, mechanisms = MECHANISMS_DEFAULT }: ScramSettings, parts: MethodParts): AuthenticationMethod {
-  return new Scram(readUsers(secretRef, parts.secret(secretRef)), mechanisms, parts)
+export function makeScram({ secretRef, mechanisms }: ScramSettings, parts: MethodParts): AuthenticationMethod {
+  return new Scram(readUsers(secretRef, parts.secret(secretRef)), mechanisms ?? SCRAM_DEFAULT, parts)
 }
 
 /** A user's key for one mechanism. */
@@ -81,10 +79,10 @@ class Scram implements AuthenticationMethod {
   }
 
   recheck(evidence: Uint8Array): Promise<RecheckOutcome> {
-    const shown = Buffer.from(evidence)
+    const userName = userOfEvidence(evidence)
     const holds = this.#mechanisms.some(mechanism => {
-      const known = this.#known.get(`${mechanism} ${shown.subarray(FINGERPRINT_BYTES).toString('utf8')}`)
-      return known !== undefined && evidenceOf(known).equals(shown)
+      const known = this.#known.get(`${mechanism} ${userName}`)
+      return known !== undefined && evidenceOf(known).equals(evidence)
     })
     return Promise.resolve(holds ? { is: 'holds' } : { is: 'invalid', cause: 'the user is gone, or the password was changed' })
   }
@@ -114,9 +112,7 @@ class Scram implements AuthenticationMethod {
     if (message.channelBinding !== Buffer.from(begun.first.gs2Header).toString('base64')) return invalid('another channel binding')
     if (!isProven || known === undefined) return invalid(known === undefined ? 'unknown user' : 'wrong proof')
     const shown = evidenceOf(known)
-    if (evidence !== null && !Buffer.from(evidence).subarray(FINGERPRINT_BYTES).equals(shown.subarray(FINGERPRINT_BYTES))) {
-      return invalid('another user than before')
-    }
+    if (evidence !== null && userOfEvidence(evidence) !== userOfEvidence(shown)) return invalid('another user than before')
     const signature = createHmac(hash, key.serverKey).update(authMessage).digest('base64')
     const { name, attributes } = known.user
     return { is: 'valid', userName: name, attributes, expiresMs: null, data: Buffer.from(`v=${signature}`), evidence: shown }
@@ -148,8 +144,7 @@ function isProofOf({ mechanism, storedKey }: ScramKey, proof: Uint8Array, authMe
 }
 
 function evidenceOf({ user, key }: KnownUser): Buffer {
-  const fingerprint = createHash('sha256').update(key.salt).update(key.storedKey).digest().subarray(0, FINGERPRINT_BYTES)
-  return Buffer.concat([fingerprint, Buffer.from(prepared(user.name) ?? user.name, 'utf8')])
+  return userEvidence(prepared(user.name) ?? user.name, [key.salt, key.storedKey])
 }
 
 /** Null: it holds what SASLprep forbids. */

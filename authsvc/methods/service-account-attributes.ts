@@ -1,9 +1,10 @@
 import type { KubernetesAccess } from '#shared/kubernetes/kubernetes-access.ts'
+import { ATTRIBUTE_PREFIX, OLD_ATTRIBUTE_PREFIX } from '#shared/resources/attribute-annotations.ts'
 import type { MethodParts } from './authentication-method.ts'
 import { SharedAnswers } from './shared-answers.ts'
 
-/** Annotations of a ServiceAccount that are attributes of its clients; the rest of the key is the name. A later prefix wins. */
-const PREFIXES = ['aio-mq-broker-auth/', 'aio-broker-auth/']
+/** A later one wins. */
+const PREFIXES = [OLD_ATTRIBUTE_PREFIX, ATTRIBUTE_PREFIX]
 /** A crowd of clients of one account asks once; a change is seen at the next authentication after that. */
 const KEPT_MS = 1_000
 /** Accounts. */

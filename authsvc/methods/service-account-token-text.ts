@@ -1,3 +1,4 @@
+import { JWT_ALGORITHMS } from '#shared/resources/broker-authentication.ts'
 import { z } from 'zod'
 
 /** Tokens of Kubernetes have one or two thousand bytes; a longer one is refused unread. */
@@ -6,8 +7,7 @@ export const TOKEN_BYTES_MAX = 16_384
 /** Three parts in base64url, none of them empty: a token without a signature is none. */
 const COMPACT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/
 
-/** What an API server can sign with. Without `none` and without HMAC, whose key would be one that everybody has. */
-const header = z.object({ alg: z.enum(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']) })
+const header = z.object({ alg: z.enum(JWT_ALGORITHMS) })
 const claims = z.object({ exp: z.number().positive().max(Number.MAX_SAFE_INTEGER), iss: z.string() })
 
 /** A text that looks like a token. What it claims is worth nothing until somebody has verified the token. */

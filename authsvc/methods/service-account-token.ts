@@ -3,7 +3,7 @@ import { KubernetesUnavailable } from '#shared/kubernetes/kubernetes-access.ts'
 import type { KubernetesAccess, TokenReview } from '#shared/kubernetes/kubernetes-access.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ServiceAccountTokenSettings } from '#shared/resources/broker-authentication.ts'
-import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
+import { type AuthenticationRequest, SERVICE_ACCOUNT_METHOD } from '#shared/rpc/authentication.ts'
 import { MethodFault } from './authentication-method.ts'
 import type { AuthenticationMethod, MethodParts, MethodVerdict, RecheckOutcome } from './authentication-method.ts'
 import { GuardedKubernetes } from './guarded-kubernetes.ts'
@@ -16,8 +16,6 @@ import type { TokenText } from './service-account-token-text.ts'
 import { SharedAnswers, TooManyCalls } from './shared-answers.ts'
 import { retryWhileUnreachable } from './transient-retry.ts'
 
-/** The Authentication Method, and the user name with which clients without one say that their password is a token. */
-const NAME = 'K8S-SAT'
 /** A token that was accepted is not reviewed again for so long, and never beyond its end: one that is withdrawn meanwhile is not noticed. */
 const ACCEPTED_KEPT_MS = 10_000
 /** One that was refused may be good a moment later: its time begins, its account is created. */
@@ -79,7 +77,7 @@ class ServiceAccountToken implements AuthenticationMethod {
   }
 
   handles(authenticationMethod: string): boolean {
-    return authenticationMethod === NAME
+    return authenticationMethod === SERVICE_ACCOUNT_METHOD
   }
 
   async authenticate(request: AuthenticationRequest, _state: Uint8Array | null, evidence: Uint8Array | null): Promise<MethodVerdict> {
@@ -190,7 +188,9 @@ class ServiceAccountToken implements AuthenticationMethod {
  * the client wants another way, whatever its user name.
  */
 function isRelevant({ authenticationMethod, userName }: AuthenticationRequest): boolean {
-  return authenticationMethod === null ? userName !== null && userName.startsWith(NAME) : authenticationMethod === NAME
+  return authenticationMethod === null
+    ? userName !== null && userName.startsWith(SERVICE_ACCOUNT_METHOD)
+    : authenticationMethod === SERVICE_ACCOUNT_METHOD
 }
 
 function goneCause({ namespace, name }: AccountEvidence): string {

@@ -11,9 +11,6 @@ import { MethodFault } from './authentication-method.ts'
 import type { MethodParts } from './authentication-method.ts'
 import type { SharedTrust } from './x509-task.ts'
 
-/** ConfigMap with the certificates of client authorities where the settings name none. */
-export const DEFAULT_TRUST = 'client-ca'
-
 /** What is known of a list besides its entries, to say when it is out of date. */
 export interface ListTerm {
   readonly issuer: string

@@ -1,13 +1,13 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { X509Settings } from '#shared/resources/broker-authentication.ts'
+import { DEFAULT_CLIENT_CA, type X509Settings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import { NameError, nameKey, parseName } from '#shared/x509/distinguished-name.ts'
 import { requestSource } from '../request-source.ts'
 import { MethodFault } from './authentication-method.ts'
 import type { AuthenticationMethod, MethodParts, MethodVerdict, RecheckOutcome } from './authentication-method.ts'
 import type { ChainAnswer } from './x509-task.ts'
-import { DEFAULT_TRUST, loadTrust } from './x509-trust.ts'
+import { loadTrust } from './x509-trust.ts'
 import type { ListTerm } from './x509-trust.ts'
 
 /** Clients that a registry knows are asked about again after this (section 3.4 of the authentication specification). */
@@ -41,7 +41,7 @@ class X509 implements AuthenticationMethod {
     this.#parts = parts
     this.#attributes = attributesBySubject(settings)
     this.#registry = enabledDevices(settings, parts)
-    const { trust, terms } = loadTrust(parts, settings.trustedClientCaCert ?? DEFAULT_TRUST, settings.revocationListConfigMap)
+    const { trust, terms } = loadTrust(parts, settings.trustedClientCaCert ?? DEFAULT_CLIENT_CA, settings.revocationListConfigMap)
     this.#trust = trust
     this.#terms = terms
     if (this.#registry !== null) this.recheckAfterMs = REGISTRY_RECHECK_MS

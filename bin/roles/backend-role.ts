@@ -13,7 +13,7 @@ import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BackendRoleSettings } from '#shared/config/role-settings.ts'
-import { TopicCache } from '#shared/mqtt/topic.ts'
+import type { TopicCache } from '#shared/mqtt/topic.ts'
 import { CallerCalls } from '#shared/rpc/caller-calls.ts'
 import { type LinkAddress, linkAddressText } from '#shared/rpc/link-address.ts'
 import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
@@ -34,10 +34,8 @@ import { linkDialers } from '#shared/cluster/member-dialers.ts'
 import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
 import type { RoleStatus, RunningRole } from './running-role.ts'
 import { Ticker } from './ticker.ts'
+import { openTopicCache } from './topic-cache.ts'
 import { willJudgeOf } from './will-judging.ts'
-
-/** Topics whose bytes are known in this process, so that a message makes no string. */
-const TOPICS_CACHED_MAX = 131_072
 
 /** One backend process: the shards that it owns, and links to and from everybody. */
 export async function startBackendRole(live: LiveSettings<BackendRoleSettings>, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
@@ -87,7 +85,7 @@ class BackendRole implements RunningRole {
     this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
     this.#turn = new ImmediateTurn(this.#steps)
     this.#hub = new LinkHub({ turn: this.#turn, timers: systemTimers, log: this.#log })
-    this.#topics = new TopicCache({ topicsMax: TOPICS_CACHED_MAX, levelsMax: settings.limits.topicLevelsMax })
+    this.#topics = openTopicCache(settings.limits)
   }
 
   /** @throws what keeps the port from being opened. The store may take its time: `waitingFor` says so meanwhile */

@@ -15,7 +15,6 @@ import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
 import { ClusterSecret, secretOfKey } from '#shared/cluster/cluster-secret.ts'
 import type { FrontendRoleSettings } from '#shared/config/role-settings.ts'
-import { TopicCache } from '#shared/mqtt/topic.ts'
 import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
 import { LinkHub } from '#shared/rpc/link-hub.ts'
 import { METHOD_NAMES } from '#shared/rpc/methods.ts'
@@ -32,9 +31,7 @@ import { auditChanges, openAudit } from './open-audit.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
 import { listenerStatus } from './status-reports.ts'
 import { Ticker } from './ticker.ts'
-
-/** Topics whose bytes are known in this process, so that a message makes no string. */
-const TOPICS_CACHED_MAX = 131_072
+import { openTopicCache } from './topic-cache.ts'
 
 /** One frontend process: the connections of its clients, and links to all backends. Its ports open once every shard has an owner. */
 export async function startFrontendRole(
@@ -78,7 +75,7 @@ class FrontendRole implements RunningRole {
     live.listen((_, changed, before) => auditChanges(this.#audit, before, changed))
     const steps: (() => void)[] = []
     const turn = new ImmediateTurn(steps)
-    const topics = new TopicCache({ topicsMax: TOPICS_CACHED_MAX, levelsMax: limits.topicLevelsMax })
+    const topics = openTopicCache(limits)
     this.#hub = new LinkHub({ turn, timers: systemTimers, log: this.#log })
     this.#router = new Router({ shardCount: limits.shards, clock: systemClock, turn, log: this.#log })
     this.#frontend = new Frontend({

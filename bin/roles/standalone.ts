@@ -19,7 +19,6 @@ import { sumOfFigures } from '#shared/cluster/figures.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BrokerSettings } from '#shared/config/broker-settings.ts'
-import { TopicCache } from '#shared/mqtt/topic.ts'
 import type { ResourceSnapshot } from '#shared/resources/resource-snapshot.ts'
 import type { Audit } from '#shared/telemetry/audit.ts'
 import type { Log } from '#shared/telemetry/log.ts'
@@ -34,10 +33,8 @@ import { auditChanges, openAudit } from './open-audit.ts'
 import type { RunningRole } from './running-role.ts'
 import { listenerStatus, reportAuthentications } from './status-reports.ts'
 import { Ticker } from './ticker.ts'
+import { openTopicCache } from './topic-cache.ts'
 import { willJudgeOf } from './will-judging.ts'
-
-/** Topics whose bytes are known in this process, so that a message makes no string. */
-const TOPICS_CACHED_MAX = 131_072
 
 /** What is sealed is given to clients of this process alone, and is worth nothing when it ends. */
 const SEALING_SECRET_BYTES = 32
@@ -119,7 +116,7 @@ class Standalone implements RunningRole {
   static async open(live: LiveSettings<BrokerSettings>, log: Log): Promise<Standalone> {
     const { settings } = live
     const clientLog = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
-    const topics = new TopicCache({ topicsMax: TOPICS_CACHED_MAX, levelsMax: settings.limits.topicLevelsMax })
+    const topics = openTopicCache(settings.limits)
     const steps: (() => void)[] = []
     const turn = new ImmediateTurn(steps)
     // Before the store maps its file.

@@ -1,8 +1,5 @@
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { Grant, Verdict } from '#shared/rpc/authentication.ts'
-
-/** The Authentication Method of service account tokens, which a port without authentication ignores (docs/mqtt.md). */
-const SERVICE_ACCOUNT_METHOD = 'K8S-SAT'
+import { type Grant, SERVICE_ACCOUNT_METHOD, type Verdict } from '#shared/rpc/authentication.ts'
 
 const EVERYTHING: Grant = {
   method: 'none',
@@ -15,7 +12,7 @@ const EVERYTHING: Grant = {
 
 /**
  * A port without authentication: everybody may do everything, whatever user name and password say. An Authentication Method cannot be
- * served, as there is none to ask (§4.12): 0x8C.
+ * served, as there is none to ask (§4.12): 0x8C, but for that of service account tokens, which is ignored (docs/mqtt.md).
  */
 export function anonymousVerdict(authenticationMethod: string | null): Verdict {
   if (authenticationMethod === null || authenticationMethod === SERVICE_ACCOUNT_METHOD) return { is: 'accepted', grant: EVERYTHING }

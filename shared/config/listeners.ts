@@ -41,7 +41,7 @@ export function readPorts(
 }
 
 function remoteFault(where: string, address: Address): string {
-  return `${where}: ${addressText(address)} can be reached from other machines and this version has no authentication; bind to 127.0.0.1, or allow it with --allow-anonymous-remote`
+  return `${where}: ${addressText(address)} can be reached from other machines and lets everybody in; bind to 127.0.0.1, or allow it with --allow-anonymous-remote`
 }
 
 /** Ports from flags and from resources. */

@@ -1,4 +1,4 @@
-import type { BrokerAuthenticationSpec } from '../resources/broker-authentication.ts'
+import { type BrokerAuthenticationSpec, DEFAULT_CLIENT_CA } from '../resources/broker-authentication.ts'
 import type { BrokerListenerSpec } from '../resources/broker-listener.ts'
 import type { Resource, ResourceSnapshot } from '../resources/resource-snapshot.ts'
 import { portSecret } from '../resources/source-references.ts'
@@ -9,8 +9,6 @@ import { tlsFault } from './tls-fault.ts'
 
 type ListenerPort = BrokerListenerSpec['ports'][number]
 
-/** ConfigMap of trust anchors where `trustedClientCaCert` names none (BrokerAuthentication). */
-const CLIENT_CA = 'client-ca'
 const DISCONNECT_WITHIN_SECONDS = 5
 
 /** What flags decide for ports of resources. */
@@ -126,7 +124,7 @@ function clientCertificates(
     return { clientCa: null, clientCertificate: isForwarded ? 'request' : 'none' }
   }
   const anchors = certified.flatMap(({ x509Settings }) => {
-    const name = x509Settings?.trustedClientCaCert ?? CLIENT_CA
+    const name = x509Settings?.trustedClientCaCert ?? DEFAULT_CLIENT_CA
     const found = [...(snapshot.configMap(name)?.values() ?? [])]
     if (found.length === 0) throw new Closed('policy', `ConfigMap ${name} has no certificate to trust`)
     return found

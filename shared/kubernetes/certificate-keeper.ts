@@ -1,5 +1,6 @@
 import { type Fractions, systemRandom } from '../base/random.ts'
 import { systemTimers, type Timers } from '../base/timers.ts'
+import { API_VERSION } from '../resources/api-group.ts'
 import type { ResourceSnapshot } from '../resources/resource-snapshot.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type ApiAnswer, refusalText } from './api-requests.ts'
@@ -9,9 +10,9 @@ import { KubernetesUnavailable } from './kubernetes-access.ts'
 import { type KubernetesObject, readObject } from './kubernetes-object.ts'
 import type { KubernetesConnection } from './open-kubernetes.ts'
 
-const LISTENERS = 'apis/mqttbroker.iotoperations.azure.com/v1'
+const LISTENERS = `apis/${API_VERSION}`
 const CERTIFICATE = { apiVersion: 'cert-manager.io/v1', kind: 'Certificate' }
-const LISTENER = { apiVersion: 'mqttbroker.iotoperations.azure.com/v1', kind: 'BrokerListener' }
+const LISTENER = { apiVersion: API_VERSION, kind: 'BrokerListener' }
 /** Writers at one time: every frontend keeps the same certificates. */
 const CONFLICTS_MAX = 5
 /** Somebody may change or delete a Certificate; nobody watches them, they are looked at so often. */

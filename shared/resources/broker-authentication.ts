@@ -20,6 +20,12 @@ const headers = textMap((name, value) => {
   return HEADER_VALUE.test(value) ? null : 'holds what no HTTP header may hold'
 })
 
+/** ConfigMap of trusted authorities where `trustedClientCaCert` names none. */
+export const DEFAULT_CLIENT_CA = 'client-ca'
+
+/** Signatures of a token with a public key. Without `none`, and without HMAC, whose key would be one that everybody has. */
+export const JWT_ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'] as const
+
 const x509Settings = z.strictObject({
   trustedClientCaCert: objectName().optional(),
   authorizationAttributes: z.record(z.string(), z.strictObject({ subject: filledText(), attributes: textMap() })).optional(),
@@ -63,10 +69,7 @@ const jwtSettings = z.strictObject({
   caCertConfigMap: objectName().optional(),
   issuer: filledText(),
   audiences: z.array(filledText()).min(1),
-  algorithms: z
-    .array(oneOf(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']))
-    .min(1)
-    .optional(),
+  algorithms: z.array(oneOf(JWT_ALGORITHMS)).min(1).optional(),
   /** Claim that is the user name; default `sub`. */
   userNameClaim: filledText().optional(),
   /** Attribute → claim (a text, number, boolean, or dots for a path). */

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { ATTRIBUTE_PREFIX, OLD_ATTRIBUTE_PREFIX } from './attribute-annotations.ts'
 import { textMap } from './field.ts'
 import type { Findings } from './findings.ts'
 
@@ -26,16 +27,13 @@ export function readConfigMap(findings: Findings): ReadonlyMap<string, string> {
   return new Map(Object.entries(found?.data ?? {}))
 }
 
-const OWN_PREFIX = 'aio-broker-auth/'
-const OLD_PREFIX = 'aio-mq-broker-auth/'
-
 /** Annotations. Attributes under the prefix of an earlier preview are read under the present one, unless that is there as well. */
 export function readServiceAccount(findings: Findings): ReadonlyMap<string, string> {
   const schema = z.looseObject({ metadata: z.looseObject({ annotations: textMap().optional() }) })
   const annotations = new Map(Object.entries(findings.document.check(schema, findings.faults)?.metadata.annotations ?? {}))
   for (const [name, value] of Array.from(annotations)) {
-    if (!name.startsWith(OLD_PREFIX)) continue
-    const now = OWN_PREFIX + name.slice(OLD_PREFIX.length)
+    if (!name.startsWith(OLD_ATTRIBUTE_PREFIX)) continue
+    const now = ATTRIBUTE_PREFIX + name.slice(OLD_ATTRIBUTE_PREFIX.length)
     findings.warn(['metadata', 'annotations', name], `is the old name of ${now}`)
     if (!annotations.has(now)) annotations.set(now, value)
   }

@@ -1,13 +1,12 @@
 import { stringify } from 'yaml'
 import { z } from 'zod'
+import { API_GROUP } from './api-group.ts'
 import { brokerSchema } from './broker.ts'
 import { brokerAuthenticationSchema } from './broker-authentication.ts'
 import { brokerAuthorizationSchema } from './broker-authorization.ts'
 import { brokerListenerSchema } from './broker-listener.ts'
 
 type Json = Record<string, unknown>
-
-const GROUP = 'mqttbroker.iotoperations.azure.com'
 
 interface Column {
   readonly name: string
@@ -55,9 +54,9 @@ function definition(kind: string, plural: string, schema: z.ZodType, columns: re
   return {
     apiVersion: 'apiextensions.k8s.io/v1',
     kind: 'CustomResourceDefinition',
-    metadata: { name: `${plural}.${GROUP}` },
+    metadata: { name: `${plural}.${API_GROUP}` },
     spec: {
-      group: GROUP,
+      group: API_GROUP,
       scope: 'Namespaced',
       names: { kind, listKind: `${kind}List`, plural, singular: kind.toLowerCase() },
       versions: [

@@ -9,12 +9,12 @@ import { ObjectWatch, type ObjectWatchParts } from '../kubernetes/object-watch.t
 import type { KubernetesConnection } from '../kubernetes/open-kubernetes.ts'
 import { StatusWriter } from '../kubernetes/status-writer.ts'
 import type { Log } from '../telemetry/log.ts'
+import { API_VERSION } from './api-group.ts'
 import type { ResourceListener, ResourceSnapshot, ResourceSource, ResourceStatus } from './resource-snapshot.ts'
 import { SourceListeners } from './source-listeners.ts'
 import { type References, referencesOf } from './source-references.ts'
 import { type MountedObjects, ValidObjects } from './source-valid-objects.ts'
 
-const API_VERSION = 'mqttbroker.iotoperations.azure.com/v1'
 const RESOURCES: ReadonlyMap<string, string> = new Map([
   ['Broker', 'brokers'],
   ['BrokerListener', 'brokerlisteners'],

@@ -1,10 +1,7 @@
 import type { BrokerAuthenticationSpec } from './broker-authentication.ts'
 import type { BrokerListenerSpec } from './broker-listener.ts'
 import type { Resource, ResourceSnapshot } from './resource-snapshot.ts'
-import { portSecret } from './source-references.ts'
-
-/** ConfigMap of trust anchors where an X509 entry names none. */
-const CLIENT_CA = 'client-ca'
+import { methodReferences, portSecret } from './source-references.ts'
 
 /**
  * What resources refer to and what is not there, as `where: field: message`. No fault: what is missing may come later, and until then the
@@ -35,30 +32,10 @@ function ofListener(snapshot: ResourceSnapshot, { name, where, spec }: Resource<
 }
 
 function ofAuthentication(snapshot: ResourceSnapshot, { where, spec }: Resource<BrokerAuthenticationSpec>): readonly string[] {
-  return spec.authenticationMethods.flatMap((method, index) => {
-    const { x509Settings: x509, customSettings: custom, jwtSettings: jwt } = method
-    const configMaps: [field: string, name: string | undefined][] = [
-      ['x509Settings.trustedClientCaCert', x509 === undefined ? undefined : (x509.trustedClientCaCert ?? CLIENT_CA)],
-      ['x509Settings.revocationListConfigMap', x509?.revocationListConfigMap],
-      ['x509Settings.deviceRegistryConfigMap', x509?.deviceRegistryConfigMap],
-      ['customSettings.caCertConfigMap', custom?.caCertConfigMap],
-      ['jwtSettings.jwksConfigMap', jwt?.jwksConfigMap],
-      ['jwtSettings.caCertConfigMap', jwt?.caCertConfigMap],
-    ]
-    const secrets: [field: string, name: string | undefined][] = [
-      ['customSettings.auth.x509.secretRef', custom?.auth?.x509.secretRef],
-      ['scramSettings.secretRef', method.scramSettings?.secretRef],
-      ['passwordSettings.secretRef', method.passwordSettings?.secretRef],
-    ]
-    const missing = (field: string, what: string): string =>
-      `${where}: spec.authenticationMethods[${index}].${field}: there is no ${what}; ports that need it stay closed until there is one`
-    return [
-      ...configMaps.flatMap(([field, name]) =>
-        name === undefined || snapshot.configMap(name) !== null ? [] : [missing(field, `ConfigMap ${name}`)],
-      ),
-      ...secrets.flatMap(([field, name]) =>
-        name === undefined || snapshot.secret(name) !== null ? [] : [missing(field, `Secret ${name}`)],
-      ),
-    ]
-  })
+  return methodReferences(spec)
+    .filter(({ kind, name }) => (kind === 'Secret' ? snapshot.secret(name) : snapshot.configMap(name)) === null)
+    .map(
+      ({ field, kind, name }) =>
+        `${where}: spec.authenticationMethods${field}: there is no ${kind} ${name}; ports that need it stay closed until there is one`,
+    )
 }

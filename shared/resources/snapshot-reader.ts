@@ -9,6 +9,7 @@ import { readConfigMap, readSecret, readServiceAccount } from './core-objects.ts
 import { metadata, objectName } from './field.ts'
 import { Findings } from './findings.ts'
 import { ListenerConflicts } from './listener-conflicts.ts'
+import { API_GROUP, API_VERSION } from './api-group.ts'
 import { listenerRefs, type ListenerRefs } from './old-listener.ts'
 import { translate } from './old-names.ts'
 import type { ResourceInput } from './read-snapshot.ts'
@@ -17,12 +18,7 @@ import type { Resource, ResourceFault, ResourceSnapshot } from './resource-snaps
 import { resourceVersion } from './resource-version.ts'
 
 /** The version that is written today, and those of the generations before. */
-const OWN_VERSIONS = [
-  'mqttbroker.iotoperations.azure.com/v1',
-  'mqttbroker.iotoperations.azure.com/v1beta1',
-  'mq.iotoperations.azure.com/v1beta1',
-  'az-edge.com/v1alpha4',
-]
+const OWN_VERSIONS = [API_VERSION, `${API_GROUP}/v1beta1`, 'mq.iotoperations.azure.com/v1beta1', 'az-edge.com/v1alpha4']
 const CORE_VERSIONS = ['v1']
 
 /** Kinds that may stand in a directory, with the versions of each. */

@@ -1,9 +1,6 @@
-import type { BrokerAuthenticationSpec } from './broker-authentication.ts'
+import { type BrokerAuthenticationSpec, DEFAULT_CLIENT_CA } from './broker-authentication.ts'
 import type { ListenerPort } from './broker-listener.ts'
 import type { ResourceSnapshot } from './resource-snapshot.ts'
-
-/** Where trusted client certificates are when a resource does not say it. */
-const DEFAULT_CLIENT_CA = 'client-ca'
 
 /** Names of what the resources of a snapshot refer to. */
 export interface References {
@@ -24,7 +21,8 @@ export function referencesOf(snapshot: Pick<ResourceSnapshot, 'listeners' | 'aut
       if (secret !== null) secrets.add(secret)
     }
   }
-  for (const { spec } of snapshot.authentications.values()) addAuthentication(spec, secrets, configMaps)
+  for (const { spec } of snapshot.authentications.values())
+    for (const { kind, name } of methodReferences(spec)) (kind === 'Secret' ? secrets : configMaps).add(name)
   return { secrets, configMaps }
 }
 
@@ -35,20 +33,30 @@ export function portSecret(listener: string, { port, tls }: Pick<ListenerPort, '
   return tls.certManagerCertificateSpec?.secretName ?? `${listener}-${port}-tls`
 }
 
-function addAuthentication(spec: BrokerAuthenticationSpec, secrets: Set<string>, configMaps: Set<string>): void {
-  const add = (names: Set<string>, name: string | undefined): void => {
-    if (name !== undefined) names.add(name)
-  }
-  for (const method of spec.authenticationMethods) {
-    const { x509Settings, customSettings, jwtSettings } = method
-    if (method.method === 'X509') add(configMaps, x509Settings?.trustedClientCaCert ?? DEFAULT_CLIENT_CA)
-    add(configMaps, x509Settings?.revocationListConfigMap)
-    add(configMaps, x509Settings?.deviceRegistryConfigMap)
-    add(configMaps, customSettings?.caCertConfigMap)
-    add(secrets, customSettings?.auth?.x509.secretRef)
-    add(secrets, method.scramSettings?.secretRef)
-    add(secrets, method.passwordSettings?.secretRef)
-    add(configMaps, jwtSettings?.jwksConfigMap)
-    add(configMaps, jwtSettings?.caCertConfigMap)
-  }
+/** One object that a method needs. */
+export interface MethodReference {
+  /** Of `authenticationMethods`, with its index. */
+  readonly field: string
+  readonly kind: 'ConfigMap' | 'Secret'
+  readonly name: string
+}
+
+/** Everything that the methods of a BrokerAuthentication refer to, in their order. */
+export function methodReferences({ authenticationMethods }: BrokerAuthenticationSpec): readonly MethodReference[] {
+  return authenticationMethods.flatMap((entry, index) => {
+    const { method, x509Settings, customSettings, jwtSettings, scramSettings, passwordSettings } = entry
+    const trusted = method === 'X509' ? (x509Settings?.trustedClientCaCert ?? DEFAULT_CLIENT_CA) : undefined
+    const named: readonly [field: string, kind: MethodReference['kind'], name: string | undefined][] = [
+      ['x509Settings.trustedClientCaCert', 'ConfigMap', trusted],
+      ['x509Settings.revocationListConfigMap', 'ConfigMap', x509Settings?.revocationListConfigMap],
+      ['x509Settings.deviceRegistryConfigMap', 'ConfigMap', x509Settings?.deviceRegistryConfigMap],
+      ['customSettings.caCertConfigMap', 'ConfigMap', customSettings?.caCertConfigMap],
+      ['customSettings.auth.x509.secretRef', 'Secret', customSettings?.auth?.x509.secretRef],
+      ['jwtSettings.jwksConfigMap', 'ConfigMap', jwtSettings?.jwksConfigMap],
+      ['jwtSettings.caCertConfigMap', 'ConfigMap', jwtSettings?.caCertConfigMap],
+      ['scramSettings.secretRef', 'Secret', scramSettings?.secretRef],
+      ['passwordSettings.secretRef', 'Secret', passwordSettings?.secretRef],
+    ]
+    return named.flatMap(([field, kind, name]) => (name === undefined ? [] : [{ field: `[${index}].${field}`, kind, name }]))
+  })
 }

@@ -1,5 +1,8 @@
 import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 
+/** Authentication Method of service account tokens, and the user name with which clients without one say that their password is such a token. */
+export const SERVICE_ACCOUNT_METHOD = 'K8S-SAT'
+
 /**
  * What a frontend asks an authentication service (ARCHITECTURE.md). Function calls in the standalone shape, frames over a link in a
  * cluster: hence plain values. A rejected promise is a fault of ours and refuses the client with ServerUnavailable: closed, never open.

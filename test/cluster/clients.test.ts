@@ -56,11 +56,13 @@ async function writeTlsPorts(directory: string, pki: PkiFiles): Promise<string> 
   await mkdir(secret, { recursive: true })
   await copyFile(pki.serverCert, join(secret, 'tls.crt'))
   await copyFile(pki.serverKey, join(secret, 'tls.key'))
-  const listener = (name: string, protocol: 'Mqtt' | 'WebSockets'): object => ({
+  // One of each type: only one is allowed.
+  const listener = (name: string, serviceType: 'ClusterIp' | 'LoadBalancer', protocol: 'Mqtt' | 'WebSockets'): object => ({
     apiVersion: 'mqttbroker.iotoperations.azure.com/v1',
     kind: 'BrokerListener',
     metadata: { name },
     spec: {
+      serviceType,
       ports: [
         {
           port: 0,
@@ -73,7 +75,9 @@ async function writeTlsPorts(directory: string, pki: PkiFiles): Promise<string> 
     },
   })
   // JSON is YAML.
-  const documents = [listener('mqtts', 'Mqtt'), listener('wss', 'WebSockets')].map(each => JSON.stringify(each))
+  const documents = [listener('mqtts', 'ClusterIp', 'Mqtt'), listener('wss', 'LoadBalancer', 'WebSockets')].map(each =>
+    JSON.stringify(each),
+  )
   await writeFile(join(config, 'listeners.yaml'), documents.join('\n---\n'))
   return config
 }
