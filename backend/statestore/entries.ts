@@ -1,0 +1,146 @@
+import { type TimerHandle, TimerWheel } from '#shared/base/timer-wheel.ts'
+import { formatClock, type HybridClock, type StoreClock, storeClock } from '#shared/state-store/hybrid-clock.ts'
+import { keepBytes, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
+import type { EntrySet } from './changes.ts'
+import type { Moment } from './moment.ts'
+
+/** Heap of an entry beside its key and its value, about: see key-store.bench.ts. */
+const ENTRY_BYTES = 250
+const TICK_MS = 1
+
+/** How many entries there are that one client created. */
+interface Owner {
+  readonly clientId: string
+  keys: number
+}
+
+/** One key. Its value is replaced, never written into: changes and answers refer to it. */
+export class Entry {
+  readonly key: string
+  readonly owner: Owner | null
+  value: StoredBytes
+  wall: number
+  counter: number
+  token: HybridClock | null
+  isPersistent: boolean
+  /** Most entries never expire. */
+  expiry: { readonly deadlineMs: number; readonly timer: TimerHandle } | null = null
+
+  constructor(key: string, owner: Owner | null, set: Omit<EntrySet, 'is' | 'key' | 'owner'>) {
+    this.key = key
+    this.owner = owner
+    this.value = keepBytes(set.value)
+    this.wall = set.version.wall
+    this.counter = set.version.counter
+    this.token = set.token
+    this.isPersistent = set.isPersistent
+  }
+
+  get version(): StoreClock {
+    return storeClock(this.wall, this.counter)
+  }
+
+  /** From its deadline on it is absent, whether or not somebody has removed it. */
+  hasExpired(monotonicMs: number): boolean {
+    return this.expiry !== null && monotonicMs >= this.expiry.deadlineMs
+  }
+
+  /** As a record: the deadline in the wall time of now, wherever that was set since. */
+  asChange(now: Moment): EntrySet {
+    const { key, value, version, token, isPersistent, expiry } = this
+    const deadlineWallMs = expiry === null ? Infinity : now.wallMs + (expiry.deadlineMs - now.monotonicMs)
+    return { is: 'set', key, value, version, token, deadlineWallMs, isPersistent, owner: this.owner?.clientId ?? null }
+  }
+}
+
+/** What an entry with this key and value counts in `Entries.bytes`. */
+export function entryBytes(keyBytes: number, valueBytes: number, token: HybridClock | null): number {
+  return ENTRY_BYTES + keyBytes + valueBytes + (token === null ? 0 : formatClock(token).length)
+}
+
+/** The entries of one shard by key, how many and how large they are, and when they end. */
+export class Entries {
+  readonly #byKey = new Map<string, Entry>()
+  readonly #owners = new Map<string, Owner>()
+  readonly #deadlines: TimerWheel<Entry>
+  bytes = 0
+
+  constructor(monotonicMs: number) {
+    this.#deadlines = new TimerWheel(TICK_MS, monotonicMs)
+  }
+
+  get size(): number {
+    return this.#byKey.size
+  }
+
+  get(key: string): Entry | undefined {
+    return this.#byKey.get(key)
+  }
+
+  /** In the order in which their keys came. */
+  values(): Iterable<Entry> {
+    return this.#byKey.values()
+  }
+
+  keysOf(clientId: string): number {
+    return this.#owners.get(clientId)?.keys ?? 0
+  }
+
+  /** Creates or replaces. The owner of an entry that is there already stays. */
+  put(set: EntrySet, now: Moment): Entry {
+    const before = this.#byKey.get(set.key)
+    const entry = before ?? this.#create(set)
+    if (before !== undefined) {
+      this.bytes -= bytesOf(before)
+      this.#forgetDeadline(before)
+      before.value = keepBytes(set.value)
+      before.wall = set.version.wall
+      before.counter = set.version.counter
+      before.token = set.token
+      before.isPersistent = set.isPersistent
+    }
+    this.bytes += bytesOf(entry)
+    if (set.deadlineWallMs !== Infinity) {
+      const deadlineMs = now.monotonicMs + (set.deadlineWallMs - now.wallMs)
+      entry.expiry = { deadlineMs, timer: this.#deadlines.schedule(entry, deadlineMs) }
+    }
+    return entry
+  }
+
+  delete(entry: Entry): void {
+    this.#byKey.delete(entry.key)
+    this.bytes -= bytesOf(entry)
+    this.#forgetDeadline(entry)
+    const { owner } = entry
+    if (owner !== null && --owner.keys === 0) this.#owners.delete(owner.clientId)
+  }
+
+  /** `onDue` with each entry whose deadline has come, at most `max`; false: there are more. */
+  due(monotonicMs: number, onDue: (entry: Entry) => void, max: number): boolean {
+    return this.#deadlines.advance(monotonicMs, onDue, max)
+  }
+
+  #create(set: EntrySet): Entry {
+    const entry = new Entry(set.key, this.#ownerOf(set.owner), set)
+    this.#byKey.set(set.key, entry)
+    return entry
+  }
+
+  #ownerOf(clientId: string | null): Owner | null {
+    if (clientId === null) return null
+    let owner = this.#owners.get(clientId)
+    if (owner === undefined) this.#owners.set(clientId, (owner = { clientId, keys: 0 }))
+    owner.keys++
+    return owner
+  }
+
+  #forgetDeadline(entry: Entry): void {
+    if (entry.expiry === null) return
+    this.#deadlines.cancel(entry.expiry.timer)
+    entry.expiry = null
+  }
+}
+
+function bytesOf({ key, value, token }: Entry): number {
+  return entryBytes(key.length, value.length, token)
+}

@@ -1,0 +1,396 @@
+import { Answer, DELETE_NOTIFICATION, errorAnswer, setNotification, valueAnswer } from '#shared/state-store/answer.ts'
+import type { Command } from '#shared/state-store/command.ts'
+import { ErrorText } from '#shared/state-store/errors.ts'
+import {
+  compareClocks,
+  type HybridClock,
+  isTooFarAhead,
+  NO_CLOCK,
+  parseClock,
+  type StoreClock,
+  tick,
+} from '#shared/state-store/hybrid-clock.ts'
+import { sameBytes } from '#shared/state-store/stored-bytes.ts'
+import { isWatchable } from '#shared/state-store/topics.ts'
+import type { RequestAnswered, StoreChange } from './changes.ts'
+import { Entries, type Entry, entryBytes } from './entries.ts'
+import type { Moment } from './moment.ts'
+import { Repeats } from './repeats.ts'
+import type { Effects, Executed, StoreNotification, StoreRequest } from './store-request.ts'
+import { type WatcherLimits, Watchers } from './watchers.ts'
+
+/** Of one shard. Reached: the SET or KEYNOTIFY is answered with `the quota has been exceeded`. */
+export interface KeyStoreLimits extends WatcherLimits {
+  /** A SET that would create one more fails; overwriting and deleting always work. */
+  readonly keysMax: number
+  /** The same for keys that one client created; Infinity: nobody counts. */
+  readonly keysPerClientMax: number
+  /** Of entries, by `entryBytes`. A SET that would make them more fails, of a key that is there as well: memory is bounded whatever clients do. */
+  readonly bytesMax: number
+  /** Answers remembered for one frontend; see Repeats. */
+  readonly answersMax: number
+}
+
+/** Attempts, refused ones included (spec state-store.md 15), as far as they came here. */
+export class KeyStoreCounters {
+  insertions = 0
+  modifications = 0
+  deletions = 0
+  retrievals = 0
+  keynotifyRequests = 0
+  /** One for each watcher of each change. */
+  notifications = 0
+  expirations = 0
+  repeats = 0
+}
+
+/** A full store looks first whether so many entries are past their deadline. */
+const MAKE_ROOM_MAX = 64
+
+interface Clocks {
+  readonly timestamp: HybridClock | null
+  readonly token: HybridClock | null
+}
+
+interface Reply {
+  readonly answer: Buffer
+  readonly version: StoreClock | null
+  /** Executed again, it would do more, or answer otherwise. */
+  readonly isChange: boolean
+}
+
+interface OpenEffects extends Effects {
+  readonly changes: StoreChange[]
+  readonly notifications: StoreNotification[]
+}
+
+type SetCommand = Extract<Command, { is: 'set' }>
+type DeleteCommand = Extract<Command, { is: 'del' | 'vdel' }>
+type WatchCommand = Extract<Command, { is: 'keynotify' }>
+
+/**
+ * The state store's entries of one shard (spec state-store.md 5 to 9, 13): what a request does, whom it is told, and what has to be
+ * recorded of it. No I/O and no timers: whoever owns it hands in the time, records the changes, and answers once they are stored.
+ *
+ * One clock serves all keys, and only grows: over deletions, restarts and other owners, since every change of it is part of a record.
+ */
+export class KeyStore {
+  readonly counters = new KeyStoreCounters()
+  readonly #limits: KeyStoreLimits
+  readonly #entries: Entries
+  readonly #watchers: Watchers
+  readonly #repeats: Repeats
+  #clock: StoreClock = NO_CLOCK
+
+  constructor(limits: KeyStoreLimits, monotonicMs: number) {
+    this.#limits = limits
+    this.#entries = new Entries(monotonicMs)
+    this.#watchers = new Watchers(limits)
+    this.#repeats = new Repeats(limits.answersMax)
+  }
+
+  /** Entries, those past their deadline included until `due` or a request removes them. */
+  get keys(): number {
+    return this.#entries.size
+  }
+
+  get bytes(): number {
+    return this.#entries.bytes
+  }
+
+  /** Registrations of watchers. */
+  get watches(): number {
+    return this.#watchers.size
+  }
+
+  get answersRemembered(): number {
+    return this.#repeats.size
+  }
+
+  /** See Repeats.forgotten. */
+  get answersForgotten(): number {
+    return this.#repeats.forgotten
+  }
+
+  get clock(): StoreClock {
+    return this.#clock
+  }
+
+  /** One request as a whole, at once. Faults are answers; it never throws for anything a client can send. */
+  execute(request: StoreRequest, now: Moment): Executed {
+    const { origin } = request
+    const known = origin === null ? null : this.#repeats.find(origin)
+    if (known !== null) return this.#repeated(known)
+    const effects: OpenEffects = { changes: [], notifications: [] }
+    const { answer, version, isChange } = this.#run(request, now, effects)
+    if (origin !== null && isChange) {
+      const answered: RequestAnswered = { is: 'answered', origin, answer, version }
+      this.#repeats.remember(answered)
+      effects.changes.push(answered)
+    }
+    return { is: 'executed', answer, version, ...effects }
+  }
+
+  /**
+   * Removes at most `budget` entries whose deadline has come; `isDone` false: more are due. Called some ten times a second or more, so that
+   * watchers hear of it in time; for what requests see, it does not matter when.
+   */
+  due(now: Moment, budget: number): Effects & { readonly isDone: boolean } {
+    const effects: OpenEffects = { changes: [], notifications: [] }
+    const isDone = this.#removeDue(now, budget, effects)
+    return { ...effects, isDone }
+  }
+
+  /** A connection is gone, whyever: it watches nothing any more. */
+  forget(frontend: string, connection: number): readonly StoreChange[] {
+    return this.#watchers.forget(frontend, connection) ? [{ is: 'connectionGone', frontend, connection }] : []
+  }
+
+  /** A frontend is gone for good, with its connections; nobody repeats its requests. */
+  forgetFrontend(frontend: string): readonly StoreChange[] {
+    const hadWatchers = this.#watchers.forgetFrontend(frontend)
+    return this.#repeats.forget(frontend) || hadWatchers ? [{ is: 'frontendGone', frontend }] : []
+  }
+
+  /** All processes were stopped: no connection of before exists. */
+  forgetWatchers(): readonly StoreChange[] {
+    return this.#watchers.forgetAll() ? [{ is: 'watchersGone' }] : []
+  }
+
+  /**
+   * All processes were stopped: entries that nobody chose to outlive that are dropped, and nobody is told.
+   * @param isKept by key, a character for each byte, and whether the entry was set as persistent
+   */
+  dropUnchosen(isKept: (key: string, isPersistent: boolean) => boolean): readonly StoreChange[] {
+    const changes: StoreChange[] = []
+    for (const entry of this.#entries.values()) {
+      if (isKept(entry.key, entry.isPersistent)) continue
+      this.#entries.delete(entry)
+      changes.push({ is: 'deleted', key: entry.key, clock: null })
+    }
+    return changes
+  }
+
+  /** Whoever asks for the next change may let time pass: what changes meanwhile is recorded besides. The time is that of each step. */
+  *snapshot(now: () => Moment): Iterable<StoreChange> {
+    yield { is: 'clock', clock: this.#clock }
+    for (const answered of this.#repeats.all()) yield answered
+    for (const { key, watcher } of this.#watchers.all()) yield { is: 'watched', key, watcher }
+    // Keys that come meanwhile stand behind all others: so many steps reach all of those that are there now.
+    let left = this.#entries.size
+    for (const entry of this.#entries.values()) {
+      if (left-- === 0) return
+      yield entry.asChange(now())
+    }
+  }
+
+  /** A recorded change, in the order recorded. Entries that are past their deadline stay until `due`. */
+  apply(change: StoreChange, now: Moment): void {
+    switch (change.is) {
+      case 'set':
+        this.#entries.put(change, now)
+        return this.#sawClock(change.version)
+      case 'deleted':
+        return this.#applyDeleted(change.key, change.clock)
+      case 'clock':
+        return this.#sawClock(change.clock)
+      case 'watched':
+        return this.#watchers.put(change.key, change.watcher)
+      case 'unwatched':
+        return void this.#watchers.remove(change.key, change.watcher)
+      case 'connectionGone':
+        return void this.#watchers.forget(change.frontend, change.connection)
+      case 'frontendGone':
+        this.#watchers.forgetFrontend(change.frontend)
+        return void this.#repeats.forget(change.frontend)
+      case 'watchersGone':
+        return void this.#watchers.forgetAll()
+      case 'answered':
+        // The answer is a view into what was read.
+        return this.#repeats.remember({ ...change, answer: Buffer.from(change.answer) })
+    }
+  }
+
+  #applyDeleted(key: string, clock: StoreClock | null): void {
+    const entry = this.#entries.get(key)
+    if (entry !== undefined) this.#entries.delete(entry)
+    if (clock !== null) this.#sawClock(clock)
+  }
+
+  #sawClock(clock: StoreClock): void {
+    if (compareClocks(clock, this.#clock) > 0) this.#clock = clock
+  }
+
+  #repeated(known: RequestAnswered | 'stale'): Executed {
+    this.counters.repeats++
+    if (known === 'stale') return { is: 'stale', answer: NO_ANSWER, version: null, ...NO_EFFECTS }
+    return { is: 'repeated', answer: known.answer, version: known.version, ...NO_EFFECTS }
+  }
+
+  #run(request: StoreRequest, now: Moment, effects: OpenEffects): Reply {
+    const { command } = request
+    const key = command.key.toString('latin1')
+    this.#count(command, key, now)
+    const clocks = checkedClocks(request, now)
+    if (typeof clocks === 'string') return refused(clocks)
+    switch (command.is) {
+      case 'set':
+        return this.#set(request, command, key, clocks, now, effects)
+      case 'get': {
+        const entry = this.#find(key, now, effects)
+        return entry === undefined ? unchanged(Answer.NoValue, null) : unchanged(valueAnswer(entry.value), entry.version)
+      }
+      case 'del':
+      case 'vdel':
+        return this.#delete(command, key, clocks.token, now, effects)
+      case 'keynotify':
+        return this.#watch(request, command, key, effects)
+    }
+  }
+
+  #count(command: Command, key: string, now: Moment): void {
+    const { counters } = this
+    if (command.is === 'set') {
+      if (this.#entries.get(key)?.hasExpired(now.monotonicMs) === false) counters.modifications++
+      else counters.insertions++
+    } else if (command.is === 'get') counters.retrievals++
+    else if (command.is === 'keynotify') counters.keynotifyRequests++
+    else counters.deletions++
+  }
+
+  #set(request: StoreRequest, command: SetCommand, key: string, clocks: Clocks, now: Moment, effects: OpenEffects): Reply {
+    const { condition, value, lifetimeMs } = command
+    const { token } = clocks
+    const before = this.#find(key, now, effects)
+    if (before !== undefined) {
+      const fault = fencingFault(before.token, token)
+      if (fault !== null) return refused(fault)
+      const isMet = condition === null || (condition === 'nex' && sameBytes(before.value, value))
+      if (!isMet) return unchanged(Answer.Differs, before.version)
+    }
+    const bytes = entryBytes(key.length, value.length, token)
+    if (!this.#hasRoom(before, bytes, request.watcher.clientId, now, effects)) return refused(ErrorText.QuotaExceeded)
+    const version = (this.#clock = tick(this.#clock, clocks.timestamp, now.wallMs))
+    const entry = this.#entries.put(
+      {
+        is: 'set',
+        key,
+        value,
+        version,
+        token,
+        deadlineWallMs: lifetimeMs === null ? Infinity : now.wallMs + lifetimeMs,
+        // Once to outlive a stop, always, until it is deleted or expires.
+        isPersistent: request.isPersistent || before?.isPersistent === true,
+        owner: this.#limits.keysPerClientMax === Infinity ? null : request.watcher.clientId,
+      },
+      now,
+    )
+    effects.changes.push(entry.asChange(now))
+    const watchers = this.#watchers.of(key)
+    if (watchers.length > 0) this.#notify({ key, payload: setNotification(entry.value), clock: version, watchers }, effects)
+    return { answer: Answer.Done, version, isChange: true }
+  }
+
+  #delete(command: DeleteCommand, key: string, token: HybridClock | null, now: Moment, effects: OpenEffects): Reply {
+    const entry = this.#find(key, now, effects)
+    if (entry === undefined) return unchanged(Answer.Nothing, null)
+    const fault = fencingFault(entry.token, token)
+    if (fault !== null) return refused(fault)
+    const { version } = entry
+    if (command.is === 'vdel' && !sameBytes(entry.value, command.value)) return unchanged(Answer.Differs, version)
+    this.#remove(entry, now, effects)
+    return { answer: Answer.Deleted, version, isChange: true }
+  }
+
+  #watch({ watcher }: StoreRequest, command: WatchCommand, key: string, effects: OpenEffects): Reply {
+    if (!isWatchable(watcher.clientId, key.length)) return refused(ErrorText.Syntax)
+    if (command.isStop) {
+      if (!this.#watchers.remove(key, watcher)) return unchanged(Answer.Nothing, null)
+      effects.changes.push({ is: 'unwatched', key, watcher })
+      return { answer: Answer.Done, version: null, isChange: true }
+    }
+    const outcome = this.#watchers.add(key, watcher)
+    if (outcome === 'full') return refused(ErrorText.QuotaExceeded)
+    if (outcome === 'added') effects.changes.push({ is: 'watched', key, watcher })
+    return unchanged(Answer.Done, null)
+  }
+
+  /** An entry that is not past its deadline; one that is, is removed now, before what is done next with its key. */
+  #find(key: string, now: Moment, effects: OpenEffects): Entry | undefined {
+    const entry = this.#entries.get(key)
+    if (entry?.hasExpired(now.monotonicMs) !== true) return entry
+    this.#expire(entry, now, effects)
+    return undefined
+  }
+
+  #hasRoom(before: Entry | undefined, bytes: number, clientId: string, now: Moment, effects: OpenEffects): boolean {
+    if (this.#fits(before, bytes, clientId)) return true
+    this.#removeDue(now, MAKE_ROOM_MAX, effects)
+    return this.#fits(before, bytes, clientId)
+  }
+
+  #fits(before: Entry | undefined, bytes: number, clientId: string): boolean {
+    const { keysMax, keysPerClientMax, bytesMax } = this.#limits
+    if (before === undefined) {
+      return this.keys < keysMax && this.#entries.keysOf(clientId) < keysPerClientMax && this.bytes + bytes <= bytesMax
+    }
+    const more = bytes - entryBytes(before.key.length, before.value.length, before.token)
+    return more <= 0 || this.bytes + more <= bytesMax
+  }
+
+  #removeDue(now: Moment, max: number, effects: OpenEffects): boolean {
+    return this.#entries.due(now.monotonicMs, entry => this.#expire(entry, now, effects), max)
+  }
+
+  #expire(entry: Entry, now: Moment, effects: OpenEffects): void {
+    this.counters.expirations++
+    this.#remove(entry, now, effects)
+  }
+
+  #remove(entry: Entry, now: Moment, effects: OpenEffects): void {
+    const { key } = entry
+    this.#entries.delete(entry)
+    const watchers = this.#watchers.of(key)
+    // Only what somebody is told of needs a time of its own.
+    const clock = watchers.length === 0 ? null : (this.#clock = tick(this.#clock, null, now.wallMs))
+    effects.changes.push({ is: 'deleted', key, clock })
+    if (clock !== null) this.#notify({ key, payload: DELETE_NOTIFICATION, clock, watchers }, effects)
+  }
+
+  #notify(notification: StoreNotification, effects: OpenEffects): void {
+    this.counters.notifications += notification.watchers.length
+    effects.notifications.push(notification)
+  }
+}
+
+const NO_ANSWER = Buffer.alloc(0)
+const NO_EFFECTS: Effects = { changes: [], notifications: [] }
+
+function refused(text: ErrorText): Reply {
+  return unchanged(errorAnswer(text), null)
+}
+
+function unchanged(answer: Buffer, version: StoreClock | null): Reply {
+  return { answer, version, isChange: false }
+}
+
+/** The clocks of a request, or the first fault of section 10 that they have. */
+function checkedClocks({ command, timestamp, fencingToken }: StoreRequest, now: Moment): Clocks | ErrorText {
+  if (command.is === 'set' && timestamp === null) return ErrorText.MissingTimestamp
+  const clock = timestamp === null ? null : parseClock(timestamp)
+  if (clock === null && timestamp !== null) return ErrorText.MalformedTimestamp
+  if (clock !== null && isTooFarAhead(clock, now.wallMs)) return ErrorText.TimestampAhead
+  const token = fencingToken === null ? null : parseClock(fencingToken)
+  if (token === null && fencingToken !== null) return ErrorText.MalformedTimestamp
+  // A token means nothing to a command that changes no entry.
+  const isFenced = command.is !== 'get' && command.is !== 'keynotify'
+  if (isFenced && token !== null && isTooFarAhead(token, now.wallMs)) return ErrorText.TokenAhead
+  return { timestamp: clock, token }
+}
+
+/** What an entry that is there says to a request that would change it (spec state-store.md 7). */
+function fencingFault(held: HybridClock | null, given: HybridClock | null): ErrorText | null {
+  if (held === null) return null
+  if (given === null) return ErrorText.TokenRequired
+  return compareClocks(given, held) < 0 ? ErrorText.TokenLower : null
+}

@@ -1,0 +1,74 @@
+import type { RequestAnswered } from './changes.ts'
+import type { RequestOrigin } from './store-request.ts'
+
+/** What one frontend has asked and may ask again. */
+interface Answers {
+  settledBefore: number
+  /** By sequence, in the order of execution. */
+  readonly bySequence: Map<number, RequestAnswered>
+}
+
+/**
+ * Answers to requests that changed something, until their frontend has them: a request that comes again after a failover, because its
+ * answer was lost, gets the first answer again. Executed again, a SET NX would tell the client that holds a lock that somebody else does.
+ */
+export class Repeats {
+  readonly #answersMax: number
+  readonly #frontends = new Map<string, Answers>()
+  /** Answers that were forgotten before their frontend had settled them: a repeat would be executed again. */
+  forgotten = 0
+
+  /** @param answersMax of one frontend; one more, and the oldest is forgotten */
+  constructor(answersMax: number) {
+    this.#answersMax = answersMax
+  }
+
+  /** The first answer; `stale`: a late copy of a request that is settled; null: a request that has to be executed. */
+  find(origin: RequestOrigin): RequestAnswered | 'stale' | null {
+    const answers = this.#frontends.get(origin.frontend)
+    if (answers === undefined) return null
+    settle(answers, origin.settledBefore)
+    if (origin.sequence < answers.settledBefore) return 'stale'
+    return answers.bySequence.get(origin.sequence) ?? null
+  }
+
+  /** One that is settled meanwhile is not remembered. */
+  remember(answered: RequestAnswered): void {
+    const { frontend, sequence, settledBefore } = answered.origin
+    let answers = this.#frontends.get(frontend)
+    if (answers === undefined) this.#frontends.set(frontend, (answers = { settledBefore: 0, bySequence: new Map() }))
+    settle(answers, settledBefore)
+    if (sequence < answers.settledBefore) return
+    answers.bySequence.set(sequence, answered)
+    if (answers.bySequence.size <= this.#answersMax) return
+    for (const oldest of answers.bySequence.keys()) {
+      answers.bySequence.delete(oldest)
+      this.forgotten++
+      return
+    }
+  }
+
+  forget(frontend: string): boolean {
+    return this.#frontends.delete(frontend)
+  }
+
+  get size(): number {
+    let size = 0
+    for (const { bySequence } of this.#frontends.values()) size += bySequence.size
+    return size
+  }
+
+  all(): readonly RequestAnswered[] {
+    return [...this.#frontends.values()].flatMap(({ bySequence }) => [...bySequence.values()])
+  }
+}
+
+/** Sequences come nearly in order: what stands behind one that is not settled yet waits for it, which `answersMax` bounds. */
+function settle(answers: Answers, settledBefore: number): void {
+  if (settledBefore <= answers.settledBefore) return
+  answers.settledBefore = settledBefore
+  for (const sequence of answers.bySequence.keys()) {
+    if (sequence >= settledBefore) return
+    answers.bySequence.delete(sequence)
+  }
+}

@@ -1,0 +1,45 @@
+import { ErrorText } from './errors.ts'
+import { copyBytes, type StoredBytes } from './stored-bytes.ts'
+
+/** Payloads of responses and notifications (spec state-store.md 4 and 8.2). Those that are constants are shared: nobody may write into them. */
+export const Answer = {
+  /** SET done, KEYNOTIFY done. */
+  Done: Buffer.from('+OK\r\n'),
+  /** GET: no such key. */
+  NoValue: Buffer.from('$-1\r\n'),
+  /** DEL, VDEL: the key was deleted. */
+  Deleted: Buffer.from(':1\r\n'),
+  /** DEL, VDEL: no such key. KEYNOTIFY STOP: it was not watched. */
+  Nothing: Buffer.from(':0\r\n'),
+  /** SET: condition not met. VDEL: another value. */
+  Differs: Buffer.from(':-1\r\n'),
+} as const
+
+const ERRORS = new Map(Object.values(ErrorText).map(text => [text, Buffer.from(`-ERR ${text}\r\n`)]))
+
+const CRLF = '\r\n'
+
+export function errorAnswer(text: ErrorText): Buffer {
+  return ERRORS.get(text)!
+}
+
+/** GET: the value. */
+export function valueAnswer(value: StoredBytes): Buffer {
+  return blobBehind('', value)
+}
+
+/** A watched key has a new value. */
+export function setNotification(value: StoredBytes): Buffer {
+  return blobBehind('*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n', value)
+}
+
+/** A watched key was deleted or has expired. */
+export const DELETE_NOTIFICATION = Buffer.from('*2\r\n$6\r\nNOTIFY\r\n$6\r\nDELETE\r\n')
+
+function blobBehind(text: string, value: StoredBytes): Buffer {
+  const head = `${text}$${value.length}${CRLF}`
+  const bytes = Buffer.allocUnsafe(head.length + value.length + CRLF.length)
+  bytes.write(head, 0, 'latin1')
+  bytes.write(CRLF, copyBytes(value, bytes, head.length), 'latin1')
+  return bytes
+}
