@@ -5,7 +5,7 @@ import { breaches, textBreaches } from './tidy/rules.ts'
 import { SourceFile } from './tidy/source-file.ts'
 
 const ROOT = join(import.meta.dirname, '..')
-const FOLDERS = ['frontend', 'authsvc', 'backend', 'shared', 'loadtest', 'bin', 'deploy', 'test', 'scripts']
+const FOLDERS = ['frontend', 'authsvc', 'backend', 'shared', 'loadtest', 'bin', 'deploy', 'client', 'test', 'scripts']
 const TEXTS = ['.md', '.ts', '.js', '.mjs', '.json', '.yaml', '.yml', '.sh', '.html', '.css']
 const NOT_OURS = ['node_modules', 'dist', 'data', 'coverage']
 
@@ -45,6 +45,7 @@ describe('a breach is found', () => {
     ['shared/base/a.ts', "import { x } from '../mqtt/b.ts'", 'shared must not import shared/mqtt/b.ts'],
     ['shared/rpc/a.ts', "type X = import('../../bin/b.ts').X", 'shared must not import bin/b.ts'],
     ['loadtest/a.ts', "import { x } from '#shared/config/b.ts'", 'loadtest must not import shared/config/b.ts'],
+    ['client/a.ts', "import { x } from '#shared/base/b.ts'", 'client must not import shared/base/b.ts'],
     ['frontend/a.ts', "import { x } from '../shared/base/b.ts'", 'say #shared/'],
     ['frontend/a.ts', "import { x } from './b.js'", 'does not end in .ts'],
     ['frontend/a.ts', "import { x } from '#shared/testing/b.ts'", 'shared/testing is for tests'],

@@ -1,0 +1,98 @@
+/** Whatever the client throws of its own is one of these. */
+export class StateStoreError extends Error {
+  override readonly name: string = 'StateStoreError'
+  /** The store may have done what was asked, or may yet do it: nobody knows. */
+  readonly isUncertain: boolean
+
+  constructor(message: string, { isUncertain = false, cause }: { readonly isUncertain?: boolean; readonly cause?: unknown } = {}) {
+    super(message, cause === undefined ? {} : { cause })
+    this.isUncertain = isUncertain
+  }
+}
+
+/** The store answered `-ERR text`: nothing was changed. `message` is that text, letter for letter. */
+export class RefusedError extends StateStoreError {
+  override readonly name: string = 'RefusedError'
+}
+
+/** The policy of the broker does not give this key to this client. */
+export class NotAuthorizedError extends RefusedError {
+  override readonly name = 'NotAuthorizedError'
+}
+
+/** The entry is protected by a fencing token and the request carried none. */
+export class FencingTokenRequiredError extends RefusedError {
+  override readonly name = 'FencingTokenRequiredError'
+}
+
+/** A newer lock than the one of this token has written the entry. */
+export class FencingTokenOutdatedError extends RefusedError {
+  override readonly name = 'FencingTokenOutdatedError'
+}
+
+/** The clock of the request, or of its fencing token, is over a minute ahead of the store's. */
+export class ClockAheadError extends RefusedError {
+  override readonly name = 'ClockAheadError'
+}
+
+/** The store holds as many keys as it may; overwriting and deleting go on working. */
+export class QuotaExceededError extends RefusedError {
+  override readonly name = 'QuotaExceededError'
+}
+
+/** No answer within the time of the request. */
+export class RequestTimeoutError extends StateStoreError {
+  override readonly name = 'RequestTimeoutError'
+}
+
+/** The connection ended while the request was under way. Requests that change something are never repeated by the client. */
+export class ConnectionLostError extends StateStoreError {
+  override readonly name = 'ConnectionLostError'
+}
+
+/** As many requests wait as may; nothing was sent. */
+export class TooManyRequestsError extends StateStoreError {
+  override readonly name = 'TooManyRequestsError'
+}
+
+/** The broker refused the request message or the subscription itself, with this Reason Code of MQTT. */
+export class BrokerRefusedError extends StateStoreError {
+  override readonly name = 'BrokerRefusedError'
+  readonly reasonCode: number
+
+  constructor(what: string, reasonCode: number) {
+    super(`${what} was refused with reason code 0x${reasonCode.toString(16).padStart(2, '0')}`)
+    this.reasonCode = reasonCode
+  }
+}
+
+/** What came back is no answer to the request. */
+export class UnexpectedAnswerError extends StateStoreError {
+  override readonly name = 'UnexpectedAnswerError'
+}
+
+/** The clock of an answer is over a minute ahead of this machine's. */
+export class ServerClockError extends StateStoreError {
+  override readonly name = 'ServerClockError'
+}
+
+/** The store object was closed. */
+export class ClosedError extends StateStoreError {
+  override readonly name = 'ClosedError'
+}
+
+const AHEAD = 'is too far in the future; ensure that the client and broker system clocks are synchronized'
+
+const REFUSALS = new Map<string, typeof RefusedError>([
+  ['not authorized', NotAuthorizedError],
+  ['a fencing token is required for this request', FencingTokenRequiredError],
+  ['the request fencing token is a lower version than the fencing token protecting the resource', FencingTokenOutdatedError],
+  [`the request timestamp ${AHEAD}`, ClockAheadError],
+  [`the request fencing token timestamp ${AHEAD}`, ClockAheadError],
+  ['the quota has been exceeded', QuotaExceededError],
+])
+
+/** The error for the text of an `-ERR` answer; of the general class when the text asks for no reaction of its own. */
+export function refusalOf(text: string): RefusedError {
+  return new (REFUSALS.get(text) ?? RefusedError)(text)
+}

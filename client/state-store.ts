@@ -1,0 +1,301 @@
+import { connectAsync, type IClientOptions, type IPublishPacket, MqttClient } from 'mqtt'
+import { Channel, type Reply, userPropertyOf } from './channel.ts'
+import { ClosedError, refusalOf, StateStoreError, UnexpectedAnswerError } from './errors.ts'
+import { formatHybridTime, HybridClock, type HybridTime, parseHybridTime } from './hybrid-clock.ts'
+import { type Answer, encodeParts, parseAnswer } from './resp.ts'
+import { notificationPrefixOf, responseTopicOf } from './topics.ts'
+import type { Watch } from './watch.ts'
+import { Watches } from './watches.ts'
+
+/** A text stands for its bytes in UTF-8. */
+export type Bytes = Uint8Array | string
+
+export interface StateStoreOptions {
+  /** For mqtt.js when it has to connect: user name, certificates, Client Identifier. */
+  readonly mqtt?: IClientOptions
+  /** Of a request, unless it says otherwise. Default 10 000. */
+  readonly timeoutMs?: number
+  /** Requests sent and not answered. Default 64; the broker's Receive Maximum must be no smaller. */
+  readonly inflightMax?: number
+  /** Requests that wait to be sent; one more fails with TooManyRequestsError. Default 1 024. */
+  readonly queuedMax?: number
+  /** Where answers come; the client must be allowed to subscribe to it. */
+  readonly responseTopic?: string
+  /** Milliseconds since 1970. */
+  readonly now?: () => number
+}
+
+export interface RequestOptions {
+  readonly timeoutMs?: number
+  readonly signal?: AbortSignal
+}
+
+export interface FencedOptions extends RequestOptions {
+  /** The version that a lock was taken with: refused when a later lock has written the entry. */
+  readonly fencingToken?: HybridTime
+}
+
+export interface SetOptions extends FencedOptions {
+  /** NX: only when there is no entry. NEX: only when there is none, or one with the same value. */
+  readonly condition?: 'NX' | 'NEX'
+  /** Lifetime in milliseconds; without it the entry stays. */
+  readonly pxMs?: number
+  /** Asks the broker to keep the entry on disk, when its configuration leaves that to clients. */
+  readonly persist?: boolean
+}
+
+export interface Entry {
+  readonly value: Uint8Array
+  readonly version: HybridTime
+  /** The value read as UTF-8. */
+  readonly text: string
+}
+
+/** `version`: of the new entry, or of the one that was in the way. */
+export interface SetResult {
+  readonly isSet: boolean
+  readonly version: HybridTime
+}
+
+/** `version`: of the entry that was deleted, or that has another value. */
+export type DeleteResult =
+  | { readonly is: 'deleted'; readonly version: HybridTime | null }
+  | { readonly is: 'different'; readonly version: HybridTime | null }
+  | { readonly is: 'missing' }
+
+interface Answered {
+  readonly answer: Answer
+  readonly version: HybridTime | null
+}
+
+const TIMEOUT_MS = 10_000
+const INFLIGHT_MAX = 64
+const QUEUED_MAX = 1_024
+/** A timer cannot wait for longer. */
+const TIMEOUT_MAX_MS = 2_147_483_647
+const PROTOCOL_VERSION = '1.0'
+
+/** MQTT clients that a store sits on: two would take each other's watches away. */
+const taken = new WeakSet<MqttClient>()
+
+/** The key-value store of the broker, seen by one MQTT client. Every method may throw a StateStoreError. */
+export class StateStore implements AsyncDisposable {
+  readonly clientId: string
+  readonly #mqtt: MqttClient
+  readonly #ownsMqtt: boolean
+  readonly #channel: Channel
+  readonly #watches: Watches
+  readonly #clock: HybridClock
+  readonly #responseTopic: string
+  readonly #notificationPrefix: string
+  readonly #timeoutMs: number
+  #isClosed = false
+
+  private constructor(mqtt: MqttClient, ownsMqtt: boolean, options: StateStoreOptions) {
+    this.#mqtt = mqtt
+    this.#ownsMqtt = ownsMqtt
+    this.clientId = mqtt.options.clientId ?? ''
+    this.#timeoutMs = options.timeoutMs ?? TIMEOUT_MS
+    this.#responseTopic = options.responseTopic ?? responseTopicOf(this.clientId)
+    this.#notificationPrefix = notificationPrefixOf(this.clientId)
+    this.#clock = new HybridClock(this.clientId, options.now ?? Date.now)
+    this.#watches = new Watches(
+      key => this.#keyNotify([encode('KEYNOTIFY'), key], {}),
+      key => this.#keyNotify([encode('KEYNOTIFY'), key, encode('STOP')], {}),
+    )
+    this.#channel = new Channel(mqtt, {
+      responseTopic: this.#responseTopic,
+      inflightMax: options.inflightMax ?? INFLIGHT_MAX,
+      queuedMax: options.queuedMax ?? QUEUED_MAX,
+    })
+    mqtt.on('message', this.#onMessage)
+  }
+
+  /**
+   * Resolves when the broker has granted the subscription for answers. A client that is handed in stays the caller's: `close` leaves it
+   * connected.
+   * @param target `mqtt://host:port` or another URL of mqtt.js; or a client of its own, with MQTT 5, a Client Identifier and no other store
+   * @throws {StateStoreError} the client cannot be used, or the broker refuses; errors of mqtt.js when it cannot connect
+   */
+  static async connect(target: string | MqttClient, options: StateStoreOptions = {}): Promise<StateStore> {
+    const isOwn = !(target instanceof MqttClient)
+    const mqtt = isOwn ? await connectAsync(target, { ...options.mqtt, protocolVersion: 5 }, false) : target
+    const fault = faultOf(mqtt)
+    if (fault !== null) {
+      if (isOwn) await mqtt.endAsync(true)
+      throw new StateStoreError(fault)
+    }
+    taken.add(mqtt)
+    const store = new StateStore(mqtt, isOwn, options)
+    try {
+      await store.#open()
+    } catch (error) {
+      await store.close()
+      throw error
+    }
+    return store
+  }
+
+  async get(key: Bytes, options: RequestOptions = {}): Promise<Entry | null> {
+    const { answer, version } = await this.#ask([encode('GET'), keyOf(key)], options, { isRepeatable: true })
+    if (answer.is === 'none') return null
+    if (answer.is !== 'value' || version === null) throw unexpected('GET', answer)
+    const { value } = answer
+    return {
+      value,
+      version,
+      get text() {
+        return Buffer.from(value).toString('utf8')
+      },
+    }
+  }
+
+  async set(key: Bytes, value: Bytes, options: SetOptions = {}): Promise<SetResult> {
+    const { condition, pxMs, persist } = options
+    if (pxMs !== undefined && !(Number.isSafeInteger(pxMs) && pxMs >= 1))
+      throw new StateStoreError('pxMs: expected a whole number, 1 or more')
+    const parts = [encode('SET'), keyOf(key), bytesOf(value)]
+    if (condition !== undefined) parts.push(encode(condition))
+    if (pxMs !== undefined) parts.push(encode('PX'), encode(String(pxMs)))
+    const { answer, version } = await this.#ask(parts, options, persist === true ? { properties: { 'aio-persistence': 'true' } } : {})
+    const isSet = answer.is === 'ok'
+    const isRefused = answer.is === 'number' && answer.number === -1 && condition !== undefined
+    if ((!isSet && !isRefused) || version === null) throw unexpected('SET', answer)
+    return { isSet, version }
+  }
+
+  async delete(key: Bytes, options: FencedOptions = {}): Promise<DeleteResult> {
+    const answered = await this.#ask([encode('DEL'), keyOf(key)], options, {})
+    return deleteResultOf('DEL', answered)
+  }
+
+  /** Deletes the entry if it has exactly that value. */
+  async compareAndDelete(key: Bytes, value: Bytes, options: FencedOptions = {}): Promise<DeleteResult> {
+    const answered = await this.#ask([encode('VDEL'), keyOf(key), bytesOf(value)], options, {})
+    return deleteResultOf('VDEL', answered)
+  }
+
+  /** Resolves when the store has it: every change from then on comes, or a `gap` says that some may have been missed. */
+  async watch(key: Bytes): Promise<Watch> {
+    if (this.#isClosed) throw closed()
+    return this.#watches.add(keyOf(key))
+  }
+
+  /** Requests under way fail with ClosedError, watches end. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#mqtt.off('message', this.#onMessage)
+    this.#channel.close(closed())
+    this.#watches.close()
+    taken.delete(this.#mqtt)
+    if (this.#ownsMqtt) await this.#mqtt.endAsync()
+    else if (this.#mqtt.connected) await this.#mqtt.unsubscribeAsync(this.#responseTopic)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #open(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const late = (): void => reject(new StateStoreError(`the subscription for answers was not granted within ${this.#timeoutMs} ms`))
+    const timer = setTimeout(late, this.#timeoutMs)
+    this.#channel.onOpen = () => {
+      clearTimeout(timer)
+      this.#watches.registerAgain()
+      resolve()
+    }
+    this.#channel.onRefused = error => {
+      clearTimeout(timer)
+      reject(error)
+      this.#channel.close(error)
+      this.#watches.close(error)
+    }
+    return promise
+  }
+
+  async #keyNotify(parts: readonly Uint8Array[], options: RequestOptions): Promise<void> {
+    const { answer } = await this.#ask(parts, options, { isRepeatable: true })
+    if (answer.is !== 'ok' && !(answer.is === 'number' && answer.number === 0)) throw unexpected('KEYNOTIFY', answer)
+  }
+
+  async #ask(
+    parts: readonly Uint8Array[],
+    { timeoutMs, signal, fencingToken }: FencedOptions,
+    { isRepeatable = false, properties }: { readonly isRepeatable?: boolean; readonly properties?: Readonly<Record<string, string>> },
+  ): Promise<Answered> {
+    const reply = await this.#channel.request({
+      payload: encodeParts(parts),
+      // Made when it is sent: a request that had to wait is not older than an answer that came meanwhile.
+      userProperties: () => ({
+        __protVer: PROTOCOL_VERSION,
+        __ts: formatHybridTime(this.#clock.tick()),
+        ...(fencingToken !== undefined && { __ft: formatHybridTime(fencingToken) }),
+        ...properties,
+      }),
+      timeoutMs: Math.min(timeoutMs ?? this.#timeoutMs, TIMEOUT_MAX_MS),
+      signal,
+      isRepeatable,
+    })
+    return this.#read(reply)
+  }
+
+  #read({ payload, version: text }: Reply): Answered {
+    const version = text === undefined ? null : parseHybridTime(text)
+    if (version !== null) this.#clock.merge(version)
+    const answer = parseAnswer(payload)
+    if (answer.is === 'error') throw refusalOf(answer.text)
+    return { answer, version }
+  }
+
+  readonly #onMessage = (topic: string, payload: Buffer, packet: IPublishPacket): void => {
+    if (!topic.startsWith(this.#notificationPrefix)) return
+    const text = userPropertyOf(packet, '__ts')
+    if (text === undefined) return
+    try {
+      const version = parseHybridTime(text)
+      this.#clock.merge(version)
+      this.#watches.take(topic.slice(this.#notificationPrefix.length), payload, version)
+    } catch (error) {
+      // Nobody waits for this message in particular: one that cannot be read or believed is as good as none.
+      if (!(error instanceof StateStoreError)) throw error
+    }
+  }
+}
+
+function deleteResultOf(verb: string, { answer, version }: Answered): DeleteResult {
+  if (answer.is === 'number' && answer.number === 1) return { is: 'deleted', version }
+  if (answer.is === 'number' && answer.number === 0) return { is: 'missing' }
+  if (answer.is === 'number' && answer.number === -1 && verb === 'VDEL') return { is: 'different', version }
+  throw unexpected(verb, answer)
+}
+
+function unexpected(verb: string, answer: Answer): UnexpectedAnswerError {
+  return new UnexpectedAnswerError(`an answer to ${verb} that it cannot have: ${answer.is}`)
+}
+
+function closed(): ClosedError {
+  return new ClosedError('the state store was closed')
+}
+
+function faultOf(mqtt: MqttClient): string | null {
+  if (mqtt.options.protocolVersion !== 5) return 'the state store needs MQTT 5: protocolVersion 5'
+  if ((mqtt.options.clientId ?? '') === '') return 'the state store needs a Client Identifier, as its topics hold it'
+  return taken.has(mqtt) ? 'the MQTT client has a state store already' : null
+}
+
+function encode(text: string): Uint8Array {
+  return Buffer.from(text, 'utf8')
+}
+
+function bytesOf(value: Bytes): Uint8Array {
+  return typeof value === 'string' ? encode(value) : value
+}
+
+/** @throws {StateStoreError} empty */
+function keyOf(key: Bytes): Uint8Array {
+  const bytes = bytesOf(key)
+  if (bytes.length === 0) throw new StateStoreError('the key length is zero')
+  return bytes
+}

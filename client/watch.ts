@@ -1,0 +1,71 @@
+import type { HybridTime } from './hybrid-clock.ts'
+
+/** What happened to a watched key. */
+export type KeyEvent =
+  | { readonly is: 'set'; readonly value: Uint8Array; readonly version: HybridTime }
+  /** Deleted, or its time was over. */
+  | { readonly is: 'deleted'; readonly version: HybridTime }
+  /** Changes may have been missed, as the connection was lost or the events were not taken in time: read the key again. */
+  | { readonly is: 'gap' }
+
+/** So many events wait for the reader; when one more comes all are dropped and one `gap` stands for them. */
+const EVENTS_MAX = 1_024
+
+/** The changes of one key as they come, until it is closed. Read by one loop. */
+export class Watch implements AsyncIterable<KeyEvent> {
+  readonly #onClose: (watch: Watch) => void
+  #events: KeyEvent[] = []
+  #wake: () => void = () => undefined
+  #isClosed = false
+  #error: unknown = null
+
+  constructor(onClose: (watch: Watch) => void) {
+    this.#onClose = onClose
+  }
+
+  push(event: KeyEvent): void {
+    if (this.#isClosed) return
+    if (event.is === 'gap' || this.#events.length >= EVENTS_MAX) this.#events = [{ is: 'gap' }]
+    else this.#events.push(event)
+    this.#wake()
+  }
+
+  /** Ends the loop of the reader, with the error when there is one. Safe to repeat. */
+  close(error: unknown = null): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#error = error
+    this.#onClose(this)
+    this.#wake()
+  }
+
+  /** Resolves with the next event; null when the watch is closed or the signal aborted. @throws why the watch ended, when it was not asked to */
+  async next(signal?: AbortSignal): Promise<KeyEvent | null> {
+    while (this.#events.length === 0 && !this.#isClosed && signal?.aborted !== true) {
+      await new Promise<void>(resolve => {
+        const wake = (): void => {
+          signal?.removeEventListener('abort', wake)
+          resolve()
+        }
+        this.#wake = wake
+        signal?.addEventListener('abort', wake, { once: true })
+      })
+    }
+    if (signal?.aborted === true) return null
+    const event = this.#events.shift()
+    if (event === undefined && this.#error !== null) throw this.#error
+    return event ?? null
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<KeyEvent, void, void> {
+    try {
+      for (let event = await this.next(); event !== null; event = await this.next()) yield event
+    } finally {
+      this.close()
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
