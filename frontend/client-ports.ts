@@ -145,9 +145,12 @@ export class ClientPorts {
     const before = entry.planned
     const { closed } = planned
     if (closed !== null) {
-      if (entry.fault !== closed.reason) this.#parts.log.warn('port_closed', { listener: planned.name, reason: closed.reason })
-      entry.fault = closed.reason
       // A certificate that went away is no reason to send clients away: the one in use is as good as it was.
+      const staysOpen = closed.because === 'certificate' && entry.open !== null
+      const reason = staysOpen ? `${closed.reason}; the port goes on with the certificate that it has` : closed.reason
+      const event = staysOpen ? 'certificate_refused' : 'port_closed'
+      if (entry.fault !== reason) this.#parts.log.warn(event, { listener: planned.name, reason })
+      entry.fault = reason
       if (closed.because === 'policy') await this.#shut(entry)
       else if (entry.open !== null) this.#changeRules(entry.open.port, planned)
       return

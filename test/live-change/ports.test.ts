@@ -43,7 +43,13 @@ async function brokerWith(ports: readonly Port[]) {
   }
   await write(listener(ports))
   const start = async () => startBroker('--config', config, '--log-level', 'info')
-  return { write, putSecret, start }
+  const removeSecret = (name: string): Promise<void> => rm(join(config, 'secrets', name), { recursive: true })
+  return { write, putSecret, removeSecret, start }
+}
+
+/** What a broker says of ports that are not as the resources want them. */
+async function impairedOf({ metricsUrl }: { readonly metricsUrl: string }): Promise<unknown> {
+  return ((await (await fetch(`${metricsUrl}/readyz`)).json()) as { impaired: unknown }).impaired
 }
 
 async function isOpen(port: number): Promise<boolean> {
@@ -102,12 +108,27 @@ test('a new certificate is for new connections; those that are there stay', asyn
   await client.expectNothing()
 })
 
+test('a secret that goes closes no port: it goes on with the certificate that it has, and says so', async () => {
+  const [port] = (await freePorts(1)) as [number]
+  const { putSecret, removeSecret, start } = await brokerWith([{ port, tls: manual('plant-tls') }])
+  const serial = await putSecret('plant-tls')
+  const broker = await start()
+  const impaired = (): Promise<unknown> => impairedOf(broker)
+  await removeSecret('plant-tls')
+  await expect
+    .poll(impaired, soon)
+    .toEqual([`BrokerListener plant port ${port}: secret plant-tls has no tls.crt; the port goes on with the certificate that it has`])
+  expect(await serialOf(port)).toBe(serial)
+  const renewed = await putSecret('plant-tls')
+  await expect.poll(() => serialOf(port), soon).toBe(renewed)
+  expect(await impaired()).toEqual([])
+})
+
 test('a missing secret keeps its port closed, and no other; the port opens when it appears', async () => {
   const [plain, secure] = (await freePorts(2)) as [number, number]
   const { putSecret, start } = await brokerWith([{ port: plain }, { port: secure, tls: manual('plant-tls') }])
   const broker = await start()
-  const impaired = async (): Promise<unknown> =>
-    ((await (await fetch(`${broker.metricsUrl}/readyz`)).json()) as { impaired: unknown }).impaired
+  const impaired = (): Promise<unknown> => impairedOf(broker)
   expect(await impaired()).toEqual([`BrokerListener plant port ${secure}: secret plant-tls has no tls.crt`])
   const client = await (await RawClient.open('127.0.0.1', plain)).connect({ clientId: 'stays' })
   expect(await isOpen(secure)).toBe(false)
