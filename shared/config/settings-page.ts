@@ -17,7 +17,7 @@ export function flagsHelp(groups: readonly SettingsGroup[]): string {
 function flagHelp([name, setting]: readonly [string, Setting<unknown>]): string {
   const flag = `${flagName(name)}${setting.placeholder === '' ? '' : ` ${setting.placeholder}`}`
   const head = `  ${setting.isSecret ? `${variableName(name)} (environment only)` : flag}`
-  const text = `${setting.help}${setting.placeholder === '' ? '' : ` (${setting.defaultText})`}`
+  const text = `${setting.help}${setting.placeholder === '' || setting.defaultText === '' ? '' : ` (${setting.defaultText})`}`
   return `${head}\n${wrap(text)}\n`
 }
 

@@ -36,7 +36,12 @@ export function onOff(): z.ZodType<'Enabled' | 'Disabled'> {
 }
 
 export function text(): z.ZodType<string> {
-  return checked(value => (typeof value === 'string' ? value : new Refusal('expected text')), { type: 'string' })
+  return checked(value => (typeof value === 'string' ? value : new Refusal(noText(value))), { type: 'string' })
+}
+
+/** YAML reads `5` and `true` as no texts; whoever wrote them may not know. */
+function noText(value: unknown): string {
+  return typeof value === 'number' || typeof value === 'boolean' ? 'expected text: put it in quotes' : 'expected text'
 }
 
 export function filledText(): z.ZodType<string> {
@@ -95,7 +100,7 @@ export function textMap(entryFault: (name: string, value: string) => string | nu
         return z.NEVER
       }
       for (const [name, value] of Object.entries(given)) {
-        const fault = typeof value === 'string' ? entryFault(name, value) : 'expected text'
+        const fault = typeof value === 'string' ? entryFault(name, value) : noText(value)
         if (fault === null) found[name] = value as string
         else context.addIssue({ code: 'custom', path: [name], message: fault })
       }

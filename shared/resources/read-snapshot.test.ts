@@ -445,7 +445,7 @@ describe('faults of a BrokerAuthentication', () => {
     [
       'an attribute that is no text',
       authentication('method: X509\n  x509Settings:\n    authorizationAttributes:\n      a: {subject: CN=x, attributes: {floor: 1}}'),
-      '0.yaml:10: spec.authenticationMethods[0].x509Settings.authorizationAttributes.a.attributes.floor: expected text',
+      '0.yaml:10: spec.authenticationMethods[0].x509Settings.authorizationAttributes.a.attributes.floor: expected text: put it in quotes',
     ],
     [
       'JWT without keys',
