@@ -39,9 +39,9 @@ export interface AuditedRefusal {
   readonly cause: string
 }
 
-/** What an operator has changed, by files, the Kubernetes API or the admin API. */
+/** What an operator has changed, by files or the Kubernetes API. */
 export interface AuditedChange {
-  /** One of a fixed set: `resource_taken`, `resource_refused`, `certificate_replaced`, … */
+  /** One of a fixed set: `resource_taken`, `resource_gone`. */
   readonly change: string
   readonly kind: string
   readonly name: string
