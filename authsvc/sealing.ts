@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, randomBytes } from 'node:crypto'
 import { deriveKey } from '#shared/base/derive-key.ts'
 
 /** What a seal is for. One kind never opens as another. */
@@ -9,6 +9,8 @@ const LAYOUT = 1
 const SALT_BYTES = 16
 const NONCE_BYTES = 12
 const TAG_BYTES = 16
+/** Before each text of a context. */
+const LENGTH_BYTES = 4
 /** A seal is so much longer than what it holds. */
 export const SEAL_BYTES = 1 + SALT_BYTES + NONCE_BYTES + TAG_BYTES
 const CIPHER = 'aes-256-gcm'
@@ -31,9 +33,9 @@ export class Sealing {
   /** The first one seals. */
   #secrets: readonly Uint8Array[]
   /** By secret and salt. */
-  readonly #derived = new Map<string, Buffer>()
+  readonly #derived = new Map<string, KeyObject>()
   #salt = randomBytes(SALT_BYTES)
-  #own: Buffer
+  #own: KeyObject
   #sealed = 0
 
   /** @param secret of the cluster: 32 bytes that only its processes know */
@@ -75,7 +77,7 @@ export class Sealing {
     return null
   }
 
-  #keyOf(index: number, secret: Uint8Array, salt: Uint8Array): Buffer {
+  #keyOf(index: number, secret: Uint8Array, salt: Uint8Array): KeyObject {
     const name = `${index}/${Buffer.from(salt.buffer, salt.byteOffset, salt.length).toString('latin1')}`
     const known = this.#derived.get(name)
     if (known !== undefined) return known
@@ -86,11 +88,12 @@ export class Sealing {
   }
 }
 
-function ownKey(secret: Uint8Array, salt: Uint8Array): Buffer {
-  return deriveKey(secret, 'sealing of authentication', salt)
+/** As an object: Node takes 60 µs to make one of bytes, for every seal. */
+function ownKey(secret: Uint8Array, salt: Uint8Array): KeyObject {
+  return createSecretKey(deriveKey(secret, 'sealing of authentication', salt))
 }
 
-function openWith(key: Buffer, bound: Buffer, sealed: Uint8Array): Buffer | null {
+function openWith(key: KeyObject, bound: Buffer, sealed: Uint8Array): Buffer | null {
   const contentAt = 1 + SALT_BYTES + NONCE_BYTES
   const tagAt = sealed.length - TAG_BYTES
   const decipher = createDecipheriv(CIPHER, key, sealed.subarray(1 + SALT_BYTES, contentAt), { authTagLength: TAG_BYTES })
@@ -106,11 +109,13 @@ function openWith(key: Buffer, bound: Buffer, sealed: Uint8Array): Buffer | null
 
 /** Each text with its length before it, so that no two lists of texts are the same bytes. */
 function boundTo(kind: SealKind, context: readonly string[]): Buffer {
-  const parts = [kind, ...context].flatMap(text => {
-    const bytes = Buffer.from(text, 'utf8')
-    const length = Buffer.alloc(4)
-    length.writeUInt32LE(bytes.length)
-    return [length, bytes]
-  })
-  return Buffer.concat(parts)
+  const texts = [kind, ...context]
+  const lengths = texts.map(text => Buffer.byteLength(text))
+  const bound = Buffer.allocUnsafe(lengths.reduce((sum, length) => sum + LENGTH_BYTES + length, 0))
+  let at = 0
+  for (const [index, text] of texts.entries()) {
+    at = bound.writeUInt32LE(lengths[index]!, at)
+    at += bound.write(text, at, 'utf8')
+  }
+  return bound
 }

@@ -9,7 +9,7 @@ export async function loopDelay(metricsUrl: string): Promise<LoopDelay> {
   const response = await fetch(metricsUrl)
   const text = await response.text()
   const of = (quantile: string): number => {
-    const line = new RegExp(`^nodejs_eventloop_delay_seconds\\{quantile="${quantile}"\\} (\\S+)$`, 'm').exec(text)
+    const line = new RegExp(`^nodejs_eventloop_delay_seconds\\{[^}]*quantile="${quantile}"[^}]*\\} (\\S+)$`, 'm').exec(text)
     if (line === null) throw new Error(`${metricsUrl} has no nodejs_eventloop_delay_seconds`)
     return Number(line[1]) * 1_000
   }

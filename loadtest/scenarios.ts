@@ -10,7 +10,20 @@ import { shared } from './scenarios/shared.ts'
 import { soak } from './scenarios/soak.ts'
 import { subscribe } from './scenarios/subscribe.ts'
 
-export const scenarios: readonly Scenario[] = [fanout, pairs, topics, shared, durable, retained, offline, subscribe, idle, connect, policies, soak]
+export const scenarios: readonly Scenario[] = [
+  fanout,
+  pairs,
+  topics,
+  shared,
+  durable,
+  retained,
+  offline,
+  subscribe,
+  idle,
+  connect,
+  policies,
+  soak,
+]
 
 /** @throws {Error} no scenario has that name */
 export function findScenario(name: string): Scenario {

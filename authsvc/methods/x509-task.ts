@@ -37,27 +37,21 @@ export type ChainAnswer =
       readonly subjects: readonly string[]
       /** End of the leaf's validity, wall clock. */
       readonly notAfterMs: number
+      /** While all of the path is valid, wall clock: the answer holds no longer than that. */
+      readonly fromMs: number
+      readonly toMs: number
     }
   | { readonly is: 'unchained' | 'refused'; readonly cause: string }
 
 /** Certificates that a client may send: a leaf, its authorities, and some that are of no use. */
 const PRESENTED_MAX = 16
-/** Verdicts kept by a thread, 1 KiB each: devices come back with the certificate that they had. */
-const VERDICTS_MAX = 8_192
 const SIGNATURES_MAX = 4_096
 const CERTIFICATES_MAX = 1_024
 /** BrokerAuthentications that are in use, in their present and last versions. */
 const TRUSTS_MAX = 64
 
-interface KeptVerdict {
-  readonly answer: ChainAnswer
-  readonly fromMs: number
-  readonly toMs: number
-}
-
 /** What a thread remembers. A certificate is known by its hash and a trust by its version, so nothing here is ever out of date but by date. */
 class ChainMemory implements Signatures {
-  readonly verdicts = new RecentMap<string, KeptVerdict>(VERDICTS_MAX)
   readonly #signatures = new RecentMap<string, boolean>(SIGNATURES_MAX)
   readonly #keys = new RecentMap<string, KeyObject>(CERTIFICATES_MAX)
   readonly #authorities = new RecentMap<string, Certificate>(CERTIFICATES_MAX)
@@ -65,7 +59,7 @@ class ChainMemory implements Signatures {
   readonly #lists = new WeakMap<RevocationList, RecentMap<string, boolean>>()
 
   has(certificate: Certificate, issuer: Certificate): boolean {
-    // Leaves are many, and the verdict on each is kept: what repeats is that an authority has signed another.
+    // Leaves are many, and what was said of each is kept by whoever asks: what repeats is that an authority has signed another.
     if (!certificate.extensions.isAuthority) return this.#check(certificate, issuer)
     const key = `${certificate.fingerprint} ${issuer.fingerprint}`
     const known = this.#signatures.get(key)
@@ -134,27 +128,15 @@ const memory = new ChainMemory()
 /** Task of a worker thread: judges what a client has presented. */
 export function verifyChainTask({ certificates, trust, nowMs }: ChainQuestion): ChainAnswer {
   if (certificates.length > PRESENTED_MAX) return { is: 'refused', cause: `more than ${PRESENTED_MAX} certificates` }
-  const key = verdictKey(certificates, trust)
-  const kept = memory.verdicts.get(key)
-  if (kept !== undefined && kept.fromMs <= nowMs && nowMs <= kept.toMs) return kept.answer
   const [first, ...rest] = certificates
   const leaf = first === undefined ? 'no certificate' : decoded(first)
   if (typeof leaf === 'string') return { is: 'refused', cause: leaf }
   const others = rest.map(der => memory.authority(der)).filter(each => each !== null)
   const verdict = verifyChain([leaf, ...others], memory.trustOf(trust), memory, nowMs)
-  // Only what was found good is kept: else those who are not trusted would push out those who are.
   if (verdict.is !== 'trusted') return verdict
   const { path, fromMs, toMs } = verdict
   const subjects = path.map(each => nameKey(each.subject))
-  const answer: ChainAnswer = { is: 'trusted', commonName: commonNameOf(leaf.subject), subjects, notAfterMs: leaf.notAfterMs }
-  memory.verdicts.set(key, { answer, fromMs, toMs })
-  return answer
-}
-
-function verdictKey(certificates: readonly Uint8Array[], trust: SharedTrust): string {
-  const hash = createHash('sha256').update(trust.version)
-  for (const certificate of certificates) hash.update(`,${certificate.length},`).update(certificate)
-  return hash.digest('base64')
+  return { is: 'trusted', commonName: commonNameOf(leaf.subject), subjects, notAfterMs: leaf.notAfterMs, fromMs, toMs }
 }
 
 /** What is wrong with it when it is no certificate. */

@@ -3,6 +3,7 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { DEFAULT_CLIENT_CA, type X509Settings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import { NameError, nameKey, parseName } from '#shared/x509/distinguished-name.ts'
+import { RecentMap } from '../worker/recent-map.ts'
 import { requestSource } from '../request-source.ts'
 import { MethodFault } from './authentication-method.ts'
 import type { AuthenticationMethod, MethodParts, MethodVerdict, RecheckOutcome } from './authentication-method.ts'
@@ -10,6 +11,8 @@ import type { ChainAnswer } from './x509-task.ts'
 import { loadTrust } from './x509-trust.ts'
 import type { ListTerm } from './x509-trust.ts'
 
+/** Chains kept, 1 KiB each. */
+const TRUSTED_MAX = 8_192
 /** Clients that a registry knows are asked about again after this (section 3.4 of the authentication specification). */
 const REGISTRY_RECHECK_MS = 600_000
 
@@ -36,6 +39,11 @@ class X509 implements AuthenticationMethod {
   readonly #attributes: ReadonlyMap<string, Attributes>
   /** Names of the devices that are enabled; null: there is no registry. */
   readonly #registry: ReadonlySet<string> | null
+  /**
+   * Answers by a hash of the chain: devices come back with the certificate that they had. Here and not in the threads: the way to a thread
+   * and back costs as much as a third of a handshake. Those who are not trusted are judged each time, else they would push out those who are.
+   */
+  readonly #trusted = new RecentMap<string, Trusted>(TRUSTED_MAX)
 
   constructor(settings: X509Settings, parts: MethodParts) {
     this.#parts = parts
@@ -83,12 +91,21 @@ class X509 implements AuthenticationMethod {
 
   async #judge(peerCertificates: readonly Uint8Array[], source?: string): Promise<ChainAnswer> {
     this.#warnOfOldLists()
-    // Copies of their own: a view would take all of the memory that it looks at along to the thread.
-    const certificates = peerCertificates.map(each => Uint8Array.from(each))
-    const question = { certificates, trust: this.#trust, nowMs: this.#parts.clock.wallMs() }
-    const answer = await this.#parts.workers.run('x509', question, source)
+    const answer = await this.#verify(peerCertificates, source)
     if (answer.is !== 'trusted' || this.#registry === null || this.#registry.has(answer.commonName)) return answer
     return { is: 'refused', cause: `${answer.commonName}: no enabled device of that name in the registry` }
+  }
+
+  async #verify(peerCertificates: readonly Uint8Array[], source?: string): Promise<ChainAnswer> {
+    const nowMs = this.#parts.clock.wallMs()
+    const key = chainKey(peerCertificates)
+    const kept = this.#trusted.get(key)
+    if (kept !== undefined && kept.fromMs <= nowMs && nowMs <= kept.toMs) return kept
+    // Copies of their own: a view would take all of the memory that it looks at along to the thread.
+    const certificates = peerCertificates.map(each => Uint8Array.from(each))
+    const answer = await this.#parts.workers.run('x509', { certificates, trust: this.#trust, nowMs }, source)
+    if (answer.is === 'trusted') this.#trusted.set(key, answer)
+    return answer
   }
 
   #attributesOf({ subjects }: Trusted): Attributes {
@@ -147,6 +164,13 @@ function enabledDevices(
 
 function invalid(cause: string): MethodVerdict {
   return { is: 'invalid', reason: ReasonCode.NotAuthorized, cause }
+}
+
+/** The trust is the method's own and never changes: another one makes another method. */
+function chainKey(peerCertificates: readonly Uint8Array[]): string {
+  const hash = createHash('sha256')
+  for (const certificate of peerCertificates) hash.update(`,${certificate.length},`).update(certificate)
+  return hash.digest('base64')
 }
 
 function fingerprintOf(certificate: Uint8Array): Buffer {

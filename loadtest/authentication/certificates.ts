@@ -26,7 +26,8 @@ const SERIAL_BYTES = 16
 const VALID_DAYS = '30'
 
 const AUTHORITY = 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash'
-const LEAF = 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid'
+const LEAF =
+  'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid'
 
 /** @throws {Error} openssl is not installed or refuses */
 export function makeCertificates(directory: string): BenchCertificates {

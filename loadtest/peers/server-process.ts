@@ -79,7 +79,20 @@ export class ServerProcess {
   }
 }
 
+/** Ports that were given to somebody of ours, who may not have opened them yet: the system gives a port again soon after it was closed. */
+const given = new Set<number>()
+
+/** A port that nobody listens at, another one each time. */
 export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = await closedPort()
+    if (given.has(port)) continue
+    given.add(port)
+    return port
+  }
+}
+
+async function closedPort(): Promise<number> {
   const server = net.createServer()
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve))
   const address = server.address()

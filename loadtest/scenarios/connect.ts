@@ -75,7 +75,9 @@ class Clients {
     const number = this.#next
     this.#next += this.#generator.processes
     if (this.#targets.length === 0) return { number, target: this.#targetOf(number) }
-    return { number, target: this.#targets[Math.floor(number / this.#generator.processes) % this.#targets.length]! }
+    const place = Math.floor(number / this.#generator.processes) % this.#targets.length
+    // A device that comes back has the Client Identifier and the certificate that it had.
+    return { number: this.#generator.index + place * this.#generator.processes, target: this.#targets[place]! }
   }
 
   #targetOf(number: number): Target {

@@ -24,7 +24,7 @@ export const policies: Scenario = {
   async conduct(_fleet, options) {
     if (options.resources === null) throw new Error('scenario policies belongs to npm run bench:auth')
     const clientId = `late-${Math.floor(nowMs())}`
-    const text = policyText(POLICY, RULES, { cache: 'Enabled', extra: `${options.prefix}-${clientId}` })
+    const text = policyText(POLICY, RULES, { cache: 'Enabled', extra: clientId })
     if (await isLetIn(options, clientId)) throw new Error('a client that no rule names was let in')
     if (options.metricsUrl !== null) await loopDelay(options.metricsUrl)
     const before = cpuOf(options.pids)
@@ -55,7 +55,7 @@ export const policies: Scenario = {
 async function isLetIn(options: LoadOptions, clientId: string): Promise<boolean> {
   const client = new LoadClient(new Engine(), targetOf(options))
   try {
-    await client.open(connectFields(options, clientId))
+    await client.open({ ...connectFields(options, ''), clientId })
     await client.disconnect()
     return true
   } catch {
