@@ -10,7 +10,7 @@ import { RawClient } from '../conformance/raw-client.ts'
 
 export const ROOT = join(import.meta.dirname, '../..')
 /** What is kept of standard error for a message about a broker that does not start. */
-const STDERR_MAX = 20_000
+const STDERR_MAX = 1_000_000
 
 /** How a process ended. */
 export interface Ended {
