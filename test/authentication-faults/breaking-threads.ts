@@ -2,9 +2,12 @@ import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import { isMainThread } from 'node:worker_threads'
 
-/** Loaded into an authentication service with `--import`: its worker threads break when they check one of these passwords. */
+/** To be loaded by an authentication service with `--import`: its worker threads then break when they check one of the passwords below. */
+export const BREAKING_THREADS: string = import.meta.filename
 
-const { scryptSync } = crypto
+export const EATS_MEMORY = 'eats memory'
+export const ENDS_THREAD = 'ends the thread'
+export const HANGS = 'hangs'
 
 function eatMemory(): never {
   const kept: number[][] = []
@@ -16,12 +19,13 @@ function hang(): never {
 }
 
 const FAULTS = new Map<string, () => never>([
-  ['eats memory', eatMemory],
-  ['ends the thread', () => process.exit(3)],
-  ['hangs', hang],
+  [EATS_MEMORY, eatMemory],
+  [ENDS_THREAD, () => process.exit(3)],
+  [HANGS, hang],
 ])
 
 if (!isMainThread) {
+  const { scryptSync } = crypto
   crypto.scryptSync = (password, salt, bytes, options) => {
     FAULTS.get(Buffer.from(password as Uint8Array).toString())?.()
     return scryptSync(password, salt, bytes, options)

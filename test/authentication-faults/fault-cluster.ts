@@ -29,7 +29,7 @@ const ATTRIBUTES = { role: 'sensor' }
 /** Common Name of the test certificate. */
 const CERTIFIED = 'millrace-client'
 const DRAIN_TIMEOUT_MS = 60_000
-/** Users whose password takes a fraction of a second to check, so that something can happen meanwhile. */
+/** Users whose passwords take some time to check, so that something can happen meanwhile. */
 export const SLOW_USERS = 32
 
 /** Ports of the one BrokerListener, by the BrokerAuthentication of each. */
@@ -45,6 +45,9 @@ const AUTHENTICATIONS = {
   ],
 } as const
 export type Port = keyof typeof AUTHENTICATIONS
+
+/** Who is asked what is impaired. */
+type Sayers = 'all' | 'frontend' | 'services'
 
 /** One `millrace authsvc` process behind a proxy, whose port is what it advertises. */
 export interface Service {
@@ -65,11 +68,11 @@ function quickUsers(): { readonly name: string }[] {
 
 function slowUsers(): { readonly name: string }[] {
   // One hash for all: what is remembered of a password is kept by user.
-  const password = scryptText('slow', 16)
+  const password = scryptText('slow', 14)
   return Array.from({ length: SLOW_USERS }, (_, at) => ({ name: `slow-${at}`, password }))
 }
 
-/** @param costLog2 binary logarithm of N: 10 takes a few milliseconds, 16 a quarter of a second */
+/** @param costLog2 binary logarithm of N: 10 takes a few milliseconds, 14 some 60 */
 function scryptText(password: string, costLog2: number): string {
   const salt = Buffer.from('salt of the tests')
   const hash = scryptSync(password, salt, 32, { N: 2 ** costLog2, r: 8, p: 1, maxmem: 2 ** 28 })
@@ -246,25 +249,46 @@ export class FaultCluster {
     await this.linked(this.services.length)
   }
 
-  /** Requests of the frontend without an answer. */
-  async openCalls(): Promise<number> {
-    return await this.frontend.metric('millrace_authentication_calls_open')
+  /** Waits until the frontend's calls, added up under `name`, are as `isEnough` wants them; a busy process may be asked several times. */
+  async calls(name: 'open' | 'resent_total', isEnough: (count: number) => boolean): Promise<void> {
+    const metric = `millrace_authentication_calls_${name}`
+    await until(async () => isEnough(await this.frontend.metric(metric)), `${metric} is as wanted`, PATIENCE_MS)
   }
 
-  /** Sum over both services. */
-  async serviceMetric(name: string): Promise<number> {
-    const values = await Promise.all(this.services.map(({ process }) => process.metric(name)))
-    return values.reduce((sum, each) => sum + each, 0)
+  /** Waits until a counter or gauge of one of the services is not 0. */
+  async serviceCounts(name: string): Promise<void> {
+    const isAny = async (): Promise<boolean> => {
+      const values = await Promise.all(this.services.map(({ process }) => process.metric(name)))
+      return values.some(each => each > 0)
+    }
+    await until(isAny, `a service counts ${name}`, PATIENCE_MS)
   }
 
   async logOf({ process }: Service): Promise<string> {
     return await readFile(join(this.#folder, `${process.name}.log`), 'utf8')
   }
 
-  /** What the frontend and both services say is impaired. */
-  async impaired(): Promise<string> {
-    const all = await Promise.all([this.frontend, ...this.services.map(({ process }) => process)].map(each => each.impaired()))
-    return all.flat().join('\n')
+  /** Waits until what each of them says is impaired holds `text`. */
+  async saysImpaired(text: string, of: Sayers = 'all'): Promise<void> {
+    await this.#untilImpaired(of, said => said.every(each => each.includes(text)), `all say ${text}`)
+  }
+
+  /** Waits until none of them says that anything is. */
+  async unimpaired(): Promise<void> {
+    await this.#untilImpaired('all', said => said.every(each => each === ''), 'nothing is impaired')
+  }
+
+  async #untilImpaired(of: Sayers, isEnough: (said: readonly string[]) => boolean, what: string): Promise<void> {
+    const processes = [
+      ...(of === 'services' ? [] : [this.frontend]),
+      ...(of === 'frontend' ? [] : this.services.map(({ process }) => process)),
+    ]
+    const ask = async (): Promise<boolean> => {
+      const said = await Promise.all(processes.map(each => each.impaired()))
+      return isEnough(said.map(texts => texts.join('\n')))
+    }
+    // One that is too busy to answer is asked again.
+    await until(() => ask().catch(() => false), what, PATIENCE_MS)
   }
 
   /** A connection without any MQTT on it; dropped when the cluster is closed. */

@@ -120,28 +120,21 @@ test('21: the Kubernetes API answers in the time that a re-authentication is tri
 test('23: resources with a fault: what was in force stays, every process says so, and mended they count again', async () => {
   const { cluster } = stage
   const { resources } = cluster
-  const healthy = () => until(async () => (await cluster.impaired()) === '', 'nothing is impaired', PATIENCE_MS)
-  await healthy()
+  await cluster.unimpaired()
   await resources.write('broken.yaml', 'apiVersion: mqttbroker.iotoperations.azure.com/v1\nkind: BrokerAuthentication\nspec: {')
-  const processes = [cluster.frontend, ...cluster.services.map(({ process }) => process)]
-  const allSay = (text: string) => async () => {
-    const said = await Promise.all(processes.map(each => each.impaired()))
-    return said.every(each => each.join('\n').includes(text))
-  }
-  await until(allSay('broken.yaml'), 'all say so', PATIENCE_MS)
+  await cluster.saysImpaired('broken.yaml')
   expect(await Promise.all([cluster.passwordCode(), cluster.scramCode(), cluster.satCode(), cluster.codeOf('x509', {})])).toEqual([
     0, 0, 0, 0,
   ])
   await resources.remove('broken.yaml')
-  await healthy()
+  await cluster.unimpaired()
   // One that reads well and cannot be used.
   await resources.users('users', [...USERS, { name: 'carol', password: 'in the clear' }])
-  const servicesSay = async () => (await cluster.impaired()).includes('password: expected')
-  await until(servicesSay, 'the services say so', PATIENCE_MS)
+  await cluster.saysImpaired('password: expected', 'services')
   expect(await cluster.passwordCode()).toBe(ACCEPTED)
   expect(await cluster.passwordCode('carol')).toBe(NOT_AUTHORIZED)
   await resources.users('users', USERS)
-  await healthy()
+  await cluster.unimpaired()
   expect(await cluster.passwordCode()).toBe(ACCEPTED)
 })
 
@@ -184,9 +177,9 @@ test('24: the trusted certificates go: the port closes, its clients are sent awa
   // Because the port closes, or because a service was the first to hear of it and lets it in no more.
   await certified.expectDisconnect(ADMINISTRATIVE_ACTION, NOT_AUTHORIZED)
   await expect(cluster.open('x509')).rejects.toThrow('ECONNREFUSED')
-  expect(await cluster.impaired()).toContain('ConfigMap client-ca has no certificate to trust')
+  await cluster.saysImpaired('client-ca')
   expect(await cluster.passwordCode()).toBe(ACCEPTED)
   await cluster.resources.write('configmaps/client-ca/ca.crt', cluster.pki.ca)
   await until(async () => (await cluster.codeOf('x509', {})) === ACCEPTED, 'it is open again', PATIENCE_MS)
-  await until(async () => (await cluster.impaired()) === '', 'nothing is impaired', PATIENCE_MS)
+  await cluster.unimpaired()
 })
