@@ -1,9 +1,10 @@
-import { createHash, createHmac, randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { PasswordSettings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
 import type { PasswordHash } from '../credentials/password-hash.ts'
 import { readUsers, type UserEntry } from '../credentials/user-entries.ts'
+import { userEvidence, userOfEvidence } from '../credentials/user-evidence.ts'
 import { requestSource } from '../request-source.ts'
 import { WorkersBusy } from '../worker/workers.ts'
 import type { AuthenticationMethod, MethodParts, MethodVerdict, RecheckOutcome } from './authentication-method.ts'
@@ -59,11 +60,9 @@ class Password implements AuthenticationMethod {
   }
 
   recheck(evidence: Uint8Array): Promise<RecheckOutcome> {
-    const shown = Buffer.from(evidence)
-    const userName = shown.subarray(FINGERPRINT_BYTES).toString('utf8')
-    const user = this.#users.get(userName)
+    const user = this.#users.get(userOfEvidence(evidence))
     if (user === undefined) return Promise.resolve({ is: 'invalid', cause: 'the user is not there any more' })
-    return Promise.resolve(evidenceOf(user).equals(shown) ? { is: 'holds' } : { is: 'invalid', cause: 'the password was changed' })
+    return Promise.resolve(evidenceOf(user).equals(evidence) ? { is: 'holds' } : { is: 'invalid', cause: 'the password was changed' })
   }
 
   close(): void {
@@ -83,14 +82,8 @@ class Password implements AuthenticationMethod {
   }
 }
 
-const FINGERPRINT_BYTES = 16
-
-/** Who it was and with which password, without saying which. */
 function evidenceOf({ name, password }: UserEntry): Buffer {
-  const fingerprint = createHash('sha256')
-    .update(password?.salt ?? '')
-    .update(password?.hash ?? '')
-  return Buffer.concat([fingerprint.digest().subarray(0, FINGERPRINT_BYTES), Buffer.from(name, 'utf8')])
+  return userEvidence(name, password === null ? [] : [password.salt, password.hash])
 }
 
 /** As expensive as most of the others are. */

@@ -4,7 +4,7 @@ import { systemClock } from '#shared/base/clock.ts'
 import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
-import { ClusterSecret, secretOfKey } from '#shared/cluster/cluster-secret.ts'
+import type { ClusterSecret } from '#shared/cluster/cluster-secret.ts'
 import type { AuthsvcRoleSettings } from '#shared/config/role-settings.ts'
 import { linkAddressText } from '#shared/rpc/link-address.ts'
 import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
@@ -17,9 +17,11 @@ import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
 import { adoptLimits } from '#shared/config/adopt-limits.ts'
 import { advertisedAddress } from '#shared/rpc/advertised-address.ts'
 import type { LiveSettings } from '#shared/config/live-settings.ts'
-import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
+import { linkSettings, registerMember, type RegisteredMember } from './member-registry.ts'
+import { openClusterSecret } from './open-cluster-secret.ts'
 import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
+import { started } from './started.ts'
 import { reportAuthentications } from './status-reports.ts'
 import { Ticker } from './ticker.ts'
 
@@ -28,14 +30,7 @@ const IDLE_TICKS = 3
 
 /** One authentication service process: links of frontends, and the resources that say whom to let in. */
 export async function startAuthsvcRole(live: LiveSettings<AuthsvcRoleSettings>, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
-  const role = new AuthsvcRole(live, log, metrics)
-  try {
-    await role.start()
-  } catch (error) {
-    await role.close()
-    throw error
-  }
-  return role
+  return started(new AuthsvcRole(live, log, metrics))
 }
 
 /** What there is once the secret of the cluster is known. */
@@ -75,7 +70,7 @@ class AuthsvcRole implements RunningRole {
 
   /** @throws what keeps the port from being opened. The secret may take its time: `waitingFor` says so meanwhile */
   async start(): Promise<void> {
-    const { rpc, advertise, redis, clusterName, clusterKey } = this.#settings
+    const { rpc, advertise } = this.#settings
     const instance = systemRandom.uuid()
     this.#listener = await listenLinks(
       rpc,
@@ -90,14 +85,7 @@ class AuthsvcRole implements RunningRole {
       adoptLimits(this.#settings.limits, limits, this.#log)
       this.#apply()
     })
-    if (clusterKey !== null) return this.#onSecret(secretOfKey(clusterKey, clusterName))
-    this.#secret = new ClusterSecret({
-      url: redis,
-      tls: redisTls(this.#settings.redisTls),
-      clusterName,
-      onSecret: secret => this.#onSecret(secret),
-    })
-    this.#secret.start()
+    this.#secret = openClusterSecret(this.#settings, secret => this.#onSecret(secret))
   }
 
   get rpc(): string | null {

@@ -33,20 +33,14 @@ import type { LiveSettings } from '#shared/config/live-settings.ts'
 import { linkDialers } from '#shared/cluster/member-dialers.ts'
 import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
 import type { RoleStatus, RunningRole } from './running-role.ts'
+import { started } from './started.ts'
 import { Ticker } from './ticker.ts'
 import { openTopicCache } from './topic-cache.ts'
 import { willJudgeOf } from './will-judging.ts'
 
 /** One backend process: the shards that it owns, and links to and from everybody. */
 export async function startBackendRole(live: LiveSettings<BackendRoleSettings>, log: Log, metrics: MetricsRegistry): Promise<RunningRole> {
-  const role = new BackendRole(live, log, metrics)
-  try {
-    await role.start()
-  } catch (error) {
-    await role.close()
-    throw error
-  }
-  return role
+  return started(new BackendRole(live, log, metrics))
 }
 
 class BackendRole implements RunningRole {

@@ -13,7 +13,7 @@ import { systemClock } from '#shared/base/clock.ts'
 import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
-import { ClusterSecret, secretOfKey } from '#shared/cluster/cluster-secret.ts'
+import type { ClusterSecret } from '#shared/cluster/cluster-secret.ts'
 import type { FrontendRoleSettings } from '#shared/config/role-settings.ts'
 import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
 import { LinkHub } from '#shared/rpc/link-hub.ts'
@@ -26,7 +26,8 @@ import { adoptLimits } from '#shared/config/adopt-limits.ts'
 import { BackendDialers } from '#shared/cluster/backend-dialers.ts'
 import { linkDialers } from '#shared/cluster/member-dialers.ts'
 import type { LiveSettings } from '#shared/config/live-settings.ts'
-import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
+import { linkSettings, registerMember, type RegisteredMember } from './member-registry.ts'
+import { openClusterSecret } from './open-cluster-secret.ts'
 import { auditChanges, openAudit } from './open-audit.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
 import { listenerStatus } from './status-reports.ts'
@@ -102,7 +103,7 @@ class FrontendRole implements RunningRole {
       onChanged: () => this.#report(),
     })
     this.#ticketKeys = new TicketKeys(systemClock, keys => this.#ports.setTicketKeys(keys))
-    this.#secret = this.#openSecret()
+    this.#secret = openClusterSecret(settings, secret => this.#ticketKeys.useSecret(secret))
     this.#member = registerMember(settings, 'frontend', '', this.#log, metrics, { figures: () => this.#frontend.figures })
     const dialerTo = linkDialers(this.#hub, linkSettings(settings, 'frontend', this.#member.instance))
     const { membership } = this.#member
@@ -156,19 +157,6 @@ class FrontendRole implements RunningRole {
 
   get #asksForAuthentication(): boolean {
     return this.#live.settings.ports.some(({ rules }) => rules.policy !== null)
-  }
-
-  /** Null where the cluster key says it all. */
-  #openSecret(): ClusterSecret | null {
-    const { clusterKey, clusterName, redis, redisTls: tls } = this.#settings
-    if (clusterKey !== null) {
-      this.#ticketKeys.useSecret(secretOfKey(clusterKey, clusterName))
-      return null
-    }
-    const onSecret = (secret: Uint8Array): void => this.#ticketKeys.useSecret(secret)
-    const secret = new ClusterSecret({ url: redis, tls: redisTls(tls), clusterName, onSecret })
-    secret.start()
-    return secret
   }
 
   #report(): void {
