@@ -3,6 +3,7 @@ import type { BrokerLimits } from '#shared/config/broker-settings.ts'
 import type { PlannedPort } from '#shared/config/port-settings.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { ListenerStatus } from './admin/broker-status.ts'
+import type { AuditedAction } from './audit.ts'
 import { ClientPort } from './client-port.ts'
 import type { Frontend } from './frontend.ts'
 import { listen } from './listener/listen.ts'
@@ -242,7 +243,23 @@ export class ClientPorts {
       if (reason === 'handlerRefused') return
       this.#parts.frontend.counters.connectionsRefused++
       this.#parts.log.warn('connection_refused', { listener, remote: remoteAddress, reason, detail })
+      if (reason === 'clientCertificate') this.#auditHandshake(listener, remoteAddress, detail)
     }
+  }
+
+  /** Who is refused by TLS is refused by X509, though no method was asked. */
+  #auditHandshake(listener: string, remoteAddress: string | null, detail: string): void {
+    const action: AuditedAction = 'handshake'
+    const cause = `client certificate: ${detail}`
+    this.#parts.frontend.audit.refused({
+      action,
+      listener,
+      remoteAddress: remoteAddress ?? '',
+      clientId: '',
+      userName: '',
+      topic: null,
+      cause,
+    })
   }
 }
 

@@ -79,8 +79,10 @@ test('docs/first-policy.md does what it says, run as written', { timeout: 60_000
   const broker = spawn('sh', ['-c', `exec ${start.replace(/ &\n$/, '')}`], {
     cwd: directory,
     env: environment,
-    stdio: ['ignore', 'pipe', 'ignore'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
+  let log = ''
+  broker.stderr.on('data', (bytes: Buffer) => (log += bytes.toString()))
   onTestFinished(async () => {
     if (broker.exitCode !== null) return
     broker.kill('SIGTERM')
@@ -93,6 +95,20 @@ test('docs/first-policy.md does what it says, run as written', { timeout: 60_000
   const [otherName, noCertificate] = connectRefused.trim().split('\n') as [string, string]
   expect((await run(otherName)).output).toContain('Not authorized')
   expect((await run(noCertificate)).code).not.toBe(0)
+  const audited = (): unknown[] =>
+    log
+      .split('\n')
+      .filter(line => line.includes('"audit":true'))
+      .map(line => JSON.parse(line) as unknown)
+  await expect
+    .poll(audited)
+    .toMatchObject([
+      { event: 'audit_authentication_accepted' },
+      { event: 'audit_authentication_accepted' },
+      { event: 'audit_refused', action: 'publish', topic: 'sensors/thermostats/humidity' },
+      { event: 'audit_authentication_refused', clientId: 'fan-1' },
+      { event: 'audit_refused', action: 'handshake', cause: 'client certificate: none was sent' },
+    ])
   const [why, whyNot] = explain.trim().split('\n') as [string, string]
   expect(await run(why)).toMatchObject({ code: 0, output: expect.stringMatching(/^allowed: [^]*rules\[0\] \(config\/broker\.yaml:\d+\)/) })
   expect(await run(whyNot)).toMatchObject({ code: 1, output: expect.stringMatching(/^denied: [^]*no rule of this client allows/) })
