@@ -117,6 +117,19 @@ test('21: the Kubernetes API answers in the time that a re-authentication is tri
   expect(await again).toMatchObject(SUCCESS)
 })
 
+test('20, 21: the Kubernetes API does not say a word: after its 5 s the same', async () => {
+  const { cluster } = stage
+  await bothLetIn(() => cluster.satCode())
+  const connected = await OneStep.connect(cluster, 'sat', 'K8S-SAT', cluster.token())
+  cluster.apiProxy.flow(BOTH_SIDES)
+  const again = connected.again(cluster.token())
+  expect(await cluster.satCode()).toBe(UNAVAILABLE)
+  expect(await again).toMatchObject(TRANSIENT)
+  cluster.apiProxy.flow(PASSING)
+  await bothLetIn(() => cluster.satCode())
+  expect(await connected.again(cluster.token(), 0x18)).toMatchObject(SUCCESS)
+})
+
 test('23: resources with a fault: what was in force stays, every process says so, and mended they count again', async () => {
   const { cluster } = stage
   const { resources } = cluster
@@ -143,7 +156,9 @@ test('Redis stands still: who comes in is decided all the same, connected client
   const connected = await OneStep.connect(cluster, 'sat', 'K8S-SAT', cluster.token())
   cluster.redis.pause()
   try {
-    await until(async () => (await cluster.frontend.unready()) !== null, 'the frontend misses it', PATIENCE_MS)
+    const processes = [cluster.frontend, ...cluster.services.map(({ process }) => process)]
+    const unready = async (): Promise<boolean> => (await Promise.all(processes.map(each => each.unready()))).every(why => why !== null)
+    await until(unready, 'nobody has a lease any more', PATIENCE_MS)
     expect(await connected.again(cluster.token())).toMatchObject(SUCCESS)
     expect(await cluster.passwordCode('alice', 5, 'wrong')).toBe(NOT_AUTHORIZED)
     expect(await cluster.satCode('not a token')).toBe(NOT_AUTHORIZED)
@@ -152,6 +167,19 @@ test('Redis stands still: who comes in is decided all the same, connected client
   }
   await until(async () => (await cluster.passwordCode()) === ACCEPTED, 'clients come in', PATIENCE_MS)
   await cluster.linked(2)
+})
+
+test('Redis stands still while a service is told to stop: it ends in order all the same', async () => {
+  const { cluster } = stage
+  cluster.redis.pause()
+  try {
+    await cluster.drain(cluster.services[0]!)
+    expect(await cluster.passwordCode('alice', 5, 'wrong')).toBe(NOT_AUTHORIZED)
+  } finally {
+    cluster.redis.resume()
+  }
+  await cluster.healthy()
+  await until(async () => (await cluster.passwordCode()) === ACCEPTED, 'clients come in', PATIENCE_MS)
 })
 
 test('24: a user whose entry goes: its client gets DISCONNECT 0x87, nobody else', async () => {
@@ -166,6 +194,23 @@ test('24: a user whose entry goes: its client gets DISCONNECT 0x87, nobody else'
   await bob.expectDisconnect(NOT_AUTHORIZED)
   await alice.expectNothing()
   await until(async () => (await cluster.passwordCode('bob')) === NOT_AUTHORIZED, 'it is not let in any more', PATIENCE_MS)
+})
+
+test('24: the same while no service runs: the frontend notices when there is one again', async () => {
+  const { cluster } = stage
+  const alice = await cluster.open('password')
+  await alice.connect({ clientId: 'alice', userName: 'alice', password: 'alice' })
+  await Promise.all(cluster.services.map(each => cluster.kill(each)))
+  await cluster.linked(0)
+  await cluster.resources.users(
+    'users',
+    USERS.filter(({ name }) => name !== 'alice'),
+  )
+  await alice.expectNothing()
+  await cluster.healthy()
+  await alice.expectDisconnect(NOT_AUTHORIZED)
+  await cluster.resources.users('users', USERS)
+  await until(async () => (await cluster.passwordCode()) === ACCEPTED, 'it is let in again', PATIENCE_MS)
 })
 
 test('24: the trusted certificates go: the port closes, its clients are sent away, others stay; it opens again', async () => {
