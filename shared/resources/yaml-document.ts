@@ -1,25 +1,61 @@
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseAllDocuments } from 'yaml'
+import { type PlainYaml, readPlainYaml } from './plain-yaml.ts'
 import { type FieldPath, ResourceDocument } from './resource-document.ts'
 
 /** One document of a YAML file that can say where in the file each of its fields stands. */
-export class YamlDocument extends ResourceDocument {
+export abstract class YamlDocument extends ResourceDocument {
   readonly file: string
   /** Plain value of the whole document. */
+  abstract override readonly value: unknown
+
+  constructor(file: string) {
+    super()
+    this.file = file
+  }
+
+  override whereOf(path: FieldPath): string {
+    return `${this.file}:${this.lineOf(path)}`
+  }
+
+  /** Line of the field, or of the nearest thing around it. */
+  abstract lineOf(path: FieldPath): number
+}
+
+/** Read without the library, which is asked only where a field deep in it stands: for a fault. */
+class PlainDocument extends YamlDocument {
+  readonly value: unknown
+  readonly #plain: PlainYaml
+  readonly #parsed: () => YamlDocument | undefined
+
+  /** @param parsed the same document as the library reads it */
+  constructor(file: string, plain: PlainYaml, parsed: () => YamlDocument | undefined) {
+    super(file)
+    this.value = plain.value
+    this.#plain = plain
+    this.#parsed = parsed
+  }
+
+  override lineOf(path: FieldPath): number {
+    const known = path.length === 0 ? this.#plain.line : this.#plain.lines.get(path.join('\0'))
+    return known ?? this.#parsed()?.lineOf(path) ?? this.#plain.line
+  }
+}
+
+class ParsedDocument extends YamlDocument {
   readonly value: unknown
   readonly #document: Document
   readonly #lines: LineCounter
 
   /** @throws {ReferenceError} aliases that unfold into too much */
   constructor(file: string, document: Document, lines: LineCounter) {
-    super()
-    this.file = file
+    super(file)
     this.#document = document
     this.#lines = lines
     this.value = document.toJS()
   }
 
-  override whereOf(path: FieldPath): string {
-    return `${this.file}:${this.#lines.linePos(this.#offsetOf(path)).line}`
+  override lineOf(path: FieldPath): number {
+    return this.#lines.linePos(this.#offsetOf(path)).line
   }
 
   #offsetOf(path: FieldPath): number {
@@ -45,8 +81,19 @@ export class YamlDocument extends ResourceDocument {
 /** Faults of syntax that are told of one file; whoever has that many has the wrong file. */
 const SYNTAX_FAULTS_MAX = 20
 
+/** From so many characters on it is worth while to try without the library first. */
+export const PLAIN_CHARS_MIN = 65_536
+
 /** All documents of a file that hold something; syntax errors, with their lines, go to `faults`. */
 export function readYaml(file: string, source: string, faults: string[]): readonly YamlDocument[] {
+  const plain = source.length < PLAIN_CHARS_MIN ? null : readPlainYaml(source)
+  if (plain === null) return parseYaml(file, source, faults)
+  let parsed: readonly YamlDocument[] | null = null
+  return plain.map((one, index) => new PlainDocument(file, one, () => (parsed ??= parseYaml(file, source, []))[index]))
+}
+
+/** The same, by the library alone. */
+export function parseYaml(file: string, source: string, faults: string[]): readonly YamlDocument[] {
   const lines = new LineCounter()
   const documents: YamlDocument[] = []
   const found = new Set<string>()
@@ -56,7 +103,7 @@ export function readYaml(file: string, source: string, faults: string[]): readon
     }
     if (found.size > 0) continue
     try {
-      const read = new YamlDocument(file, document, lines)
+      const read = new ParsedDocument(file, document, lines)
       if (read.value !== null) documents.push(read)
     } catch (error) {
       // Too many aliases: a small file that would unfold into a huge value.
