@@ -100,6 +100,7 @@ export interface EntryPlan {
   readonly hasLater: boolean
 }
 
+/** What a list of methods asks for, place by place. */
 export function planEntries(specs: readonly AuthenticationMethodSpec[]): EntryPlan[] {
   return specs.map((spec, index) => ({
     spec,

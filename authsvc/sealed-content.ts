@@ -36,6 +36,7 @@ export interface Proof {
 const EXCHANGE_LAYOUT = 1
 const PROOF_LAYOUT = 1
 
+/** What is sealed between two rounds. */
 export function writeExchange({ entry, round, dataBytes, startedMs, state }: Exchange): Buffer {
   const writer = new ByteWriter()
   writer.u8(EXCHANGE_LAYOUT)
@@ -58,6 +59,7 @@ export function readExchange(content: Uint8Array): Exchange | null {
   }))
 }
 
+/** What is sealed of a client that was let in. */
 export function writeProof({ entry, evidence }: Proof): Buffer {
   const writer = new ByteWriter()
   writer.u8(PROOF_LAYOUT)

@@ -47,6 +47,7 @@ function parsed(text: string): unknown {
   }
 }
 
+/** Keys that stand in the resources: others are another method. */
 export function fixedKeys(keys: JwtKeys): JwtKeySource {
   return { keys: () => Promise.resolve(keys) }
 }

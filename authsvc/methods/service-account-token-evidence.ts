@@ -18,6 +18,7 @@ const content = z.object({
 /** Which service account a connection was let in as. */
 export type AccountEvidence = z.infer<typeof content>
 
+/** What is kept of an account that was let in for `audiences`: of these digests, so that all of it stays below EVIDENCE_BYTES_MAX. */
 export function evidenceOf(account: { namespace: string; name: string; uid: string; audiences: readonly string[] }): AccountEvidence {
   const { namespace, name, uid, audiences } = account
   return {
@@ -28,6 +29,7 @@ export function evidenceOf(account: { namespace: string; name: string; uid: stri
   }
 }
 
+/** As it travels with the frontend, sealed. */
 export function writeEvidence(evidence: AccountEvidence): Uint8Array {
   return Buffer.from(JSON.stringify(evidence), 'utf8')
 }
@@ -47,6 +49,7 @@ export function isSameAccount(a: AccountEvidence, b: AccountEvidence): boolean {
   return a.namespace === b.namespace && a.name === b.name && a.uid === b.uid
 }
 
+/** The same for the same audience, and short. */
 export function audienceDigest(audience: string): string {
   return createHash('sha256').update(audience).digest('base64url').slice(0, DIGEST_LENGTH)
 }

@@ -12,6 +12,7 @@ export interface Asked {
   readonly ticket: number
 }
 
+/** The connection that `session` has now is asking; it must have one. */
 export function asked(session: Session, ticket: number): Asked {
   return { session, link: session.link!, connection: session.connection, ticket }
 }

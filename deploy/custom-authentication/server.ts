@@ -55,6 +55,7 @@ export function openServer(options: ServerOptions): Server {
   return server
 }
 
+/** What TLS goes by, at the start and after a SIGHUP. */
 export function secureContextOf(tls: ServerTls): ServerTls & { readonly minVersion: 'TLSv1.2' } {
   return { ...tls, minVersion: 'TLSv1.2' }
 }

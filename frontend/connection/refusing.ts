@@ -48,14 +48,17 @@ export function auditRefusal(connection: Connection, action: AuditedAction, topi
   })
 }
 
-/** Ends an open connection for a decision about it: DISCONNECT, log line and audit. */
+/** Why an open connection is ended: a decision about it. */
 export interface Ended {
   readonly action: AuditedAction
   readonly reason: ReasonCode
+  /** For the client: Reason String of DISCONNECT. */
   readonly detail: string
+  /** For log and audit. */
   readonly cause: string
 }
 
+/** Log line and audit of such an end. */
 export function logEnd(connection: Connection, { action, reason, cause }: Ended): void {
   connection.frontend.log.info('connection_ended', {
     client: connection.clientId,

@@ -82,6 +82,7 @@ function classAt(text: string, start: number): { readonly part: CharacterClass; 
 
 const HYPHEN = 0x2d
 
+/** `text` as it is, whatever it holds. */
 export function literalPart(text: string): GlobPart {
   return { is: 'literal', bytes: Buffer.from(text, 'utf8') }
 }

@@ -169,6 +169,7 @@ const RANGE_BYTES_MIN = 2
 
 const CODE_POINT_MAX = 0x10_ffff
 
+/** The permit as it travels to frontends and backends; `readPermit` reads it. */
 export function writePermit(writer: ByteWriter, { parts }: Permit): void {
   writer.u8(LAYOUT)
   writer.u8((parts.isCached ? IS_CACHED : 0) | (parts.disconnectsRefused311 ? DISCONNECTS : 0) | (parts.keys === null ? 0 : HAS_KEYS))

@@ -64,6 +64,7 @@ export class RuleIndex<R extends { readonly principals: Principals }> {
   }
 }
 
+/** Attributes as an operator reads them: `NAME=VALUE, …`. */
 export function pairsText(pairs: readonly (readonly [string, string])[]): string {
   return pairs.map(([name, value]) => `${name}=${value}`).join(', ')
 }

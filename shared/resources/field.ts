@@ -19,6 +19,7 @@ function openApiOf({ default: standard, allowed, placeholder, help }: Setting<un
   return { type: 'integer', format: 'int64', minimum: Number(range[1]), maximum: Number(range[2]), ...description }
 }
 
+/** A whole number, both ends included. */
 export function wholeNumber(min: number, max: number): z.ZodType<number> {
   return settingField(int({ default: min, min, max, help: '' }))
 }
@@ -44,6 +45,7 @@ function noText(value: unknown): string {
   return typeof value === 'number' || typeof value === 'boolean' ? 'expected text: put it in quotes' : 'expected text'
 }
 
+/** Text with at least one character. */
 export function filledText(): z.ZodType<string> {
   return checked(value => (typeof value === 'string' && value !== '' ? value : new Refusal('expected text, not empty')), {
     type: 'string',
@@ -51,6 +53,7 @@ export function filledText(): z.ZodType<string> {
   })
 }
 
+/** @param expected what a fault asks for */
 export function matchingText(pattern: RegExp, expected: string): z.ZodType<string> {
   return checked(value => (typeof value === 'string' && pattern.test(value) ? value : new Refusal(`expected ${expected}`)), {
     type: 'string',

@@ -13,6 +13,7 @@ const REFERENCES = [
 /** Fields that belonged to the listener when it had one port. */
 const PORT_FIELDS = ['port', 'nodePort', 'protocol', 'tls'] as const
 
+/** Which resources of a directory point at which listener; read before any of them is translated. */
 export function listenerRefs(documents: readonly ResourceDocument[]): ListenerRefs {
   const refs = new Map<string, string[]>()
   for (const { value } of documents) {
