@@ -25,6 +25,9 @@ export interface AuthRow extends ScenarioRow {
 /** A rule may cost so much of a message, whatever the number of rules. */
 const RULES_MAX = 1.05
 const CONNECTS_MIN = 0.8
+const CONNECT_S = 4
+/** Connects are few beside messages: what runs for each of them is compiled only after some thousands. */
+const CONNECT_WARMUP_S = 4
 
 const RULED = ['no-rules', 'rules-100', 'rules-10000', 'rules-100-uncached']
 const RULED_GOALS: readonly AuthGoal[] = [
@@ -53,7 +56,8 @@ export const authPlan: readonly AuthRow[] = [
     title: 'mTLS connects, 500 devices that come back',
     scenario: 'connect',
     set: { connections: 500 },
-    durationS: 3,
+    durationS: CONNECT_S,
+    warmupS: CONNECT_WARMUP_S,
     peers: CONNECTING,
     goals: CONNECT_GOALS,
   },
@@ -62,7 +66,8 @@ export const authPlan: readonly AuthRow[] = [
     title: 'mTLS connects, each with a certificate never seen before',
     scenario: 'connect',
     set: { connections: 0 },
-    durationS: 3,
+    durationS: CONNECT_S,
+    warmupS: CONNECT_WARMUP_S,
     peers: CONNECTING,
     goals: CONNECT_GOALS,
   },

@@ -24,6 +24,8 @@ export interface ScenarioRow {
   readonly atHalfRate?: boolean
   /** Measured seconds of a round, whatever is asked for. */
   readonly durationS?: number
+  /** Seconds before, whatever is asked for. */
+  readonly warmupS?: number
   /** Rounds at most: for rows that take long, or whose figure is no ratio. */
   readonly roundsMax?: number
 }
@@ -117,7 +119,7 @@ async function measureOnce(row: ScenarioRow, broker: RunningBroker, round: Round
     parts: broker.parts,
     redisPort: broker.redisPort,
     durationS: row.durationS ?? round.durationS,
-    warmupS: round.warmupS,
+    warmupS: row.warmupS ?? round.warmupS,
     processes: round.processes,
   }
   if (!row.atHalfRate) return runScenario(scenario, options)
