@@ -66,7 +66,7 @@ export class MemberDialers {
     const { role, dialerTo, log } = this.#parts
     const address = parseLinkAddress(member.address)
     if (address === undefined) {
-      log.warn('member_without_address', { role, id: member.id, address: member.address })
+      log.warn('member_without_address', { peerRole: role, id: member.id, address: member.address })
       return
     }
     const expected = { role, id: member.id, instance: member.instance } as const
@@ -86,7 +86,7 @@ export class MemberDialers {
       onRefused: refusal => {
         refusals = refusal.is === 'kernel' ? refusals + 1 : 0
         if (refusals !== REFUSALS_TO_EVICT) return
-        log.warn('member_gone', { role, id, address })
+        log.warn('member_gone', { peerRole: role, id, address })
         void membership.evict(id, instance)
       },
     }

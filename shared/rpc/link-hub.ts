@@ -99,7 +99,7 @@ export class LinkHub implements LinkHome, LinkTotals {
   }
 
   onFault({ role, id }: PeerIdentity, error: unknown): void {
-    this.log.error('link_handler_failed', { role, id, error: error instanceof Error ? error : String(error) })
+    this.log.error('link_handler_failed', { peerRole: role, id, error: error instanceof Error ? error : String(error) })
   }
 
   onGone(link: SocketLink, reason: string): void {
@@ -109,6 +109,7 @@ export class LinkHub implements LinkHome, LinkTotals {
   }
 }
 
+/** `role` in a log line of a cluster on one machine is that of the process which wrote it. */
 function fieldsOf({ role, id, instance, protocolVersion }: PeerIdentity): Record<string, string | number> {
-  return { role, id, instance, protocolVersion }
+  return { peerRole: role, id, instance, protocolVersion }
 }
