@@ -20,7 +20,7 @@ export class SocketTransport extends GuardedTransport {
     this.#timers = timers
     socket.on('data', bytes => this.deliver(bytes))
     socket.on('end', this.#onEnd)
-    socket.on('error', error => (this.#error = errorText(error)))
+    socket.on('error', this.#onError)
     socket.on('close', this.#onClosed)
   }
 
@@ -69,6 +69,12 @@ export class SocketTransport extends GuardedTransport {
     if (this.phase !== 'open') return
     this.phase = 'ending'
     this.#linger()
+  }
+
+  /** Node closes a socket that failed, but not one whose TLS did (a record that was changed on its way): that would stay until somebody gives up. */
+  readonly #onError = (error: Error): void => {
+    this.#error = errorText(error)
+    this.#socket.destroy()
   }
 
   readonly #onClosed = (): void => {

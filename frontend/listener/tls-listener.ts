@@ -94,8 +94,6 @@ export class TlsGate {
     const certificates = this.#presented.get(socket) ?? chainAsPresented(socket)
     const objection = objectionTo(socket, certificates, tls)
     if (objection !== null) return arrival.refuse('clientCertificate', objection)
-    // A second handshake inside a connection costs us much and a client nothing, and no MQTT client needs one.
-    socket.disableRenegotiation()
     if (socket.servername) arrival.nameServer(socket.servername)
     this.#next(socket, arrival, certificates)
   }
@@ -120,8 +118,10 @@ function createTlsServer(settings: ListenerSettings, tls: TlsSettings, ticketKey
       // The default is made from the command line, which differs between the frontends that share tickets.
       sessionIdContext: createHash('sha256').update(settings.name).digest('hex').slice(0, SESSION_CONTEXT_LENGTH),
       ...(ticketKeys !== undefined && { ticketKeys }),
-      // A resumed session knows only the leaf of the chain, and would outlive a trust anchor that was withdrawn.
-      ...(asksCertificate && { secureOptions: constants.SSL_OP_NO_TICKET }),
+      // A second handshake inside a connection (TLS 1.2) costs us much and a client nothing, and no MQTT client needs one. Node's
+      // `disableRenegotiation` reports it and lets it happen. No tickets: a resumed session knows only the leaf of the chain, and would outlive
+      // a trust anchor that was withdrawn.
+      secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (asksCertificate ? constants.SSL_OP_NO_TICKET : 0),
     })
   } catch (error) {
     throw new ListenError(settings, `certificate or key: ${(error as Error).message}`)
