@@ -1,6 +1,5 @@
-import { createHmac, pbkdf2Sync } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { deriveScramKey } from '../../authsvc/credentials/scram-key.ts'
+import { ScramExchange } from '../clients/scram.ts'
 import * as packets from '../conformance/packets.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
 import { PASSWORD, policies, PolicedBroker, resource, users } from './policed-broker.ts'
@@ -109,8 +108,13 @@ describe('a policy that changes, mode Reevaluate', () => {
   test('while a re-authentication runs: it goes on, and the newest rules count at its end', async () => {
     const policed = await PolicedBroker.start(before, options)
     const bob = await policed.open()
-    await scramConnect(bob, 'bob')
-    const answer = await challenged(bob, 'bob', 0x19)
+    const exchange = new ScramExchange('bob', PASSWORD)
+    bob.sendConnect({ clientId: 'bob', properties: exchange.first })
+    bob.send(await exchange.challenged(bob))
+    const { reason, properties } = await bob.take('connack')
+    expect([reason, properties.authenticationData?.toString()]).toEqual([0, expect.stringMatching(/^v=/)])
+    bob.send(packets.auth(0x19, exchange.first))
+    const answer = await exchange.challenged(bob)
     await policed.change('rules.yaml', policies(after, options))
     bob.send(answer)
     expect((await bob.take('auth')).reason).toBe(0)
@@ -146,32 +150,3 @@ test('a user whose entry goes away is disconnected, others stay', async () => {
   again.sendConnect({ clientId: 'bob', userName: 'bob', password: PASSWORD })
   await again.expectRefused(NOT_AUTHORIZED)
 })
-
-const MECHANISM = 'SCRAM-SHA-256'
-
-/** Begins an exchange and answers the packet that ends it. */
-async function challenged(client: RawClient, user: string, reason: 0x19 | 'connect'): Promise<Buffer> {
-  const bare = `n=${user},r=nonce-of-${user}`
-  const properties = { authenticationMethod: MECHANISM, authenticationData: Buffer.from(`n,,${bare}`) }
-  if (reason === 'connect') client.sendConnect({ clientId: user, properties })
-  else client.send(packets.auth(reason, properties))
-  const challenge = (await client.take('auth')).properties.authenticationData!.toString()
-  const [nonce, salt, iterations] = challenge.split(',').map(part => part.slice(2)) as [string, string, string]
-  const { storedKey } = deriveScramKey(MECHANISM, PASSWORD, Buffer.from(salt, 'base64'), Number(iterations))
-  const withoutProof = `c=biws,r=${nonce}`
-  const signature = createHmac('sha256', storedKey).update(`${bare},${challenge},${withoutProof}`).digest()
-  const clientKey = clientKeyOf(Buffer.from(salt, 'base64'), Number(iterations))
-  const proof = Buffer.from(clientKey.map((byte, i) => byte ^ signature[i]!)).toString('base64')
-  return packets.auth(0x18, { authenticationMethod: MECHANISM, authenticationData: Buffer.from(`${withoutProof},p=${proof}`) })
-}
-
-async function scramConnect(client: RawClient, user: string): Promise<void> {
-  client.send(await challenged(client, user, 'connect'))
-  const connack = await client.take('connack')
-  expect([connack.reason, connack.properties.authenticationData?.toString()]).toEqual([0, expect.stringMatching(/^v=/)])
-}
-
-function clientKeyOf(salt: Buffer, iterations: number): Buffer {
-  const salted = pbkdf2Sync(PASSWORD, salt, iterations, 32, 'sha256')
-  return createHmac('sha256', salted).update('Client Key').digest()
-}
