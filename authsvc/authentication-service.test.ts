@@ -135,7 +135,7 @@ describe('authorization', () => {
     const verdict = await rig.ask({ policy: rig.policy(['none']) })
     expect([short(verdict), verdict]).toMatchObject([
       'refused 87 X509',
-      { detail: 'not authorized', cause: 'no rule of none allows Connect' },
+      { detail: 'not authorized', cause: 'no rule of none allows Connect (user name u)' },
     ])
   })
 
@@ -144,7 +144,13 @@ describe('authorization', () => {
     const ask = (...names: string[]) =>
       rig.service.authorize({ authorizations: names.map(name => rig.refOf('authorizations', name)), clientId: 'pump', identity })
     expect(await ask()).toEqual({ is: 'allowed', permit: null })
-    expect(await ask('none')).toEqual({ is: 'refused', cause: 'no rule of none allows Connect' })
+    expect(await ask('none')).toEqual({ is: 'refused', cause: 'no rule of none allows Connect (user name u)' })
+    const unbounded = await rig.service.authorize({
+      authorizations: [rig.refOf('authorizations', 'none')],
+      clientId: 'pump',
+      identity: { ...identity, userName: 'x'.repeat(65_535) },
+    })
+    expect(unbounded).toEqual({ is: 'refused', cause: `no rule of none allows Connect (user name ${'x'.repeat(128)}… (65535 characters))` })
     expect(await ask('none', 'topics')).toMatchObject({ is: 'allowed', permit: expect.any(Uint8Array) as unknown })
   })
 })
@@ -438,7 +444,7 @@ describe('re-authentication and recheck', () => {
     rig.answer('ServiceAccountToken', valid({ userName: 'somebody else' }))
     expect(await rig.ask({ ...AGAIN, proof, policy: rig.policy(['all']) })).toMatchObject({
       is: 'refused',
-      cause: 'no rule of all allows Connect',
+      cause: 'no rule of all allows Connect (user name somebody else)',
     })
   })
 

@@ -5,6 +5,10 @@ import { PolicyBook } from '#shared/authorization/policy-book.ts'
 import type { Policy } from '#shared/authorization/policy.ts'
 import type { ResourceSnapshot } from '#shared/resources/resource-snapshot.ts'
 import type { AuthorizationRequest } from '#shared/rpc/authentication.ts'
+import { logText } from '#shared/telemetry/log.ts'
+
+/** Characters of a user name that a cause holds: it may have 64 KiB. */
+const USER_NAME_SHOWN = 128
 
 export type PolicyDecision =
   | { readonly is: 'allowed'; readonly permit: Uint8Array | null }
@@ -34,12 +38,14 @@ export class Policies {
     // Who is authenticated may do everything where nothing else is said.
     if (policies.length === 0) return { is: 'allowed', permit: null }
     const { connect, permit } = permitFor(policies, { clientId, ...identity })
-    if (!connect.allowed) return { is: 'refused', cause: causeOf(connect.rule, authorizations) }
+    if (!connect.allowed) return { is: 'refused', cause: causeOf(connect.rule, authorizations, identity.userName) }
     return { is: 'allowed', permit: permitBytes(permit) }
   }
 }
 
-function causeOf(rule: string | null, authorizations: AuthorizationRequest['authorizations']): string {
-  if (rule !== null) return `Connect denied by ${rule}`
-  return `no rule of ${authorizations.map(({ name }) => name).join(', ')} allows Connect`
+/** For the operator, who has no other way to learn the user name: a refusal has none, though it was proven. */
+function causeOf(rule: string | null, authorizations: AuthorizationRequest['authorizations'], userName: string): string {
+  const who = userName === '' ? '' : ` (user name ${logText(userName, USER_NAME_SHOWN)})`
+  if (rule !== null) return `Connect denied by ${rule}${who}`
+  return `no rule of ${authorizations.map(({ name }) => name).join(', ')} allows Connect${who}`
 }

@@ -148,7 +148,7 @@ function short(verdict: Verdict): string {
 test('services decide by the resources of their directory', async () => {
   expect(short(await frontend.ask('alice'))).toBe('accepted alice')
   expect((await frontend.ask('alice', 'wrong')).is).toBe('refused')
-  expect(short(await frontend.ask('carol'))).toBe('refused no rule of main allows Connect')
+  expect(short(await frontend.ask('carol'))).toBe('refused no rule of main allows Connect (user name carol)')
 })
 
 test('one that is killed while it is asked: every request is answered all the same, by the other one', async () => {
