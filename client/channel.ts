@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { Socket } from 'node:net'
 import type { IPublishPacket, MqttClient, Packet } from 'mqtt'
 import {
   BrokerRefusedError,
@@ -115,7 +116,8 @@ export class Channel {
     this.#mqtt.off('message', this.#onMessage)
     this.#mqtt.off('packetsend', this.#onPacketSend)
     this.#mqtt.off('end', this.#onEnd)
-    for (const pending of [...this.#inFlight.values(), ...this.#waiting]) this.#fail(pending, error)
+    for (const pending of this.#waiting) this.#fail(pending, error)
+    for (const pending of this.#inFlight.values()) this.#fail(pending, new ClosedError(error.message, { isUncertain: true, cause: error }))
   }
 
   #refusalOf({ signal }: Request): unknown {
@@ -134,6 +136,8 @@ export class Channel {
     this.#isOpen = false
     const connection = ++this.#connection
     const { responseTopic } = this.#options
+    // Requests are small and wait for each other: with Nagle's algorithm one costs 80 ms instead of less than one.
+    if (this.#mqtt.stream instanceof Socket) this.#mqtt.stream.setNoDelay(true)
     // Without `resubscribe` mqtt.js says yes by itself to what it has asked for before.
     const asked = Object.assign({ [responseTopic]: { qos: 1 as const } }, { resubscribe: true })
     this.#mqtt.subscribe(asked, (error, _, suback) => {

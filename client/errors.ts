@@ -66,14 +66,22 @@ export class BrokerRefusedError extends StateStoreError {
   }
 }
 
-/** What came back is no answer to the request. */
+/** What came back is no answer to the request: it may have been done. */
 export class UnexpectedAnswerError extends StateStoreError {
   override readonly name = 'UnexpectedAnswerError'
+
+  constructor(message: string) {
+    super(message, { isUncertain: true })
+  }
 }
 
-/** The clock of an answer is over a minute ahead of this machine's. */
+/** The clock of an answer is over a minute ahead of this machine's. What was asked may have been done. */
 export class ServerClockError extends StateStoreError {
   override readonly name = 'ServerClockError'
+
+  constructor(message: string) {
+    super(message, { isUncertain: true })
+  }
 }
 
 /** The store object was closed. */

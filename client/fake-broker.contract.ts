@@ -77,6 +77,7 @@ export class FakeBroker implements AsyncDisposable {
 
   #accept(socket: Socket): void {
     this.#sockets.add(socket)
+    socket.setNoDelay(true)
     const parser = mqttPacket.parser({ protocolVersion: 5 })
     let connection: Connection | null = null
     parser.on('packet', packet => {

@@ -71,6 +71,8 @@ interface Answered {
 const TIMEOUT_MS = 10_000
 const INFLIGHT_MAX = 64
 const QUEUED_MAX = 1_024
+/** Keys of one page. */
+const SCAN_PAGE_MAX = 100
 /** A timer cannot wait for longer. */
 const TIMEOUT_MAX_MS = 2_147_483_647
 const PROTOCOL_VERSION = '1.0'
@@ -100,8 +102,8 @@ export class StateStore implements AsyncDisposable {
     this.#notificationPrefix = notificationPrefixOf(this.clientId)
     this.#clock = new HybridClock(this.clientId, options.now ?? Date.now)
     this.#watches = new Watches(
-      key => this.#keyNotify([encode('KEYNOTIFY'), key], {}),
-      key => this.#keyNotify([encode('KEYNOTIFY'), key, encode('STOP')], {}),
+      (key, isRepeated) => this.#keyNotify([encode('KEYNOTIFY'), key], isRepeated),
+      key => this.#keyNotify([encode('KEYNOTIFY'), key, encode('STOP')], false),
     )
     this.#channel = new Channel(mqtt, {
       responseTopic: this.#responseTopic,
@@ -181,6 +183,26 @@ export class StateStore implements AsyncDisposable {
     return this.#watches.add(keyOf(key))
   }
 
+  /**
+   * Extension of Millrace: every key that begins so, page by page, in no promised order. Keys that come or go meanwhile may be missing or
+   * there; those that stay are there.
+   * @throws {RefusedError} `unknown command`: the broker has no extensions, or they are off
+   */
+  async *scan(
+    prefix: Bytes = '',
+    { pageMax = SCAN_PAGE_MAX, ...options }: RequestOptions & { readonly pageMax?: number } = {},
+  ): AsyncGenerator<Uint8Array, void, void> {
+    let cursor: Uint8Array = new Uint8Array()
+    do {
+      const parts = [encode('SCAN'), bytesOf(prefix), cursor, encode('COUNT'), encode(String(pageMax))]
+      const { answer } = await this.#ask(parts, options, { isRepeatable: true })
+      const [next, page] = answer.is === 'list' ? answer.items : []
+      if (next?.is !== 'value' || page?.is !== 'list') throw unexpected('SCAN', answer)
+      for (const key of page.items) if (key.is === 'value') yield key.value
+      cursor = next.value
+    } while (cursor.length > 0)
+  }
+
   /** Requests under way fail with ClosedError, watches end. */
   async close(): Promise<void> {
     if (this.#isClosed) return
@@ -215,8 +237,8 @@ export class StateStore implements AsyncDisposable {
     return promise
   }
 
-  async #keyNotify(parts: readonly Uint8Array[], options: RequestOptions): Promise<void> {
-    const { answer } = await this.#ask(parts, options, { isRepeatable: true })
+  async #keyNotify(parts: readonly Uint8Array[], isRepeatable: boolean): Promise<void> {
+    const { answer } = await this.#ask(parts, {}, { isRepeatable })
     if (answer.is !== 'ok' && !(answer.is === 'number' && answer.number === 0)) throw unexpected('KEYNOTIFY', answer)
   }
 

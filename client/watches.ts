@@ -1,4 +1,4 @@
-import { ClosedError, UnexpectedAnswerError } from './errors.ts'
+import { ClosedError, ConnectionLostError, UnexpectedAnswerError } from './errors.ts'
 import { compareHybridTimes, type HybridTime } from './hybrid-clock.ts'
 import { type Answer, parseAnswer } from './resp.ts'
 import { hexOf } from './topics.ts'
@@ -12,13 +12,16 @@ interface WatchedKey {
   last: { readonly is: KeyEvent['is']; readonly version: HybridTime } | null
 }
 
+/** @param isRepeated when the connection is lost before the answer, the client is to ask again on the next one */
+type Register = (key: Uint8Array, isRepeated: boolean) => Promise<void>
+
 /** Which keys are watched. Several watches of a key share one registration; the store forgets registrations with the connection. */
 export class Watches {
   readonly #keys = new Map<string, WatchedKey>()
-  readonly #register: (key: Uint8Array) => Promise<void>
+  readonly #register: Register
   readonly #unregister: (key: Uint8Array) => Promise<void>
 
-  constructor(register: (key: Uint8Array) => Promise<void>, unregister: (key: Uint8Array) => Promise<void>) {
+  constructor(register: Register, unregister: (key: Uint8Array) => Promise<void>) {
     this.#register = register
     this.#unregister = unregister
   }
@@ -32,7 +35,7 @@ export class Watches {
     entry.watches.add(watch)
     if (known === undefined) {
       this.#keys.set(hex, entry)
-      entry.registered = this.#register(key)
+      entry.registered = this.#register(key, true)
     }
     try {
       await entry.registered
@@ -46,10 +49,13 @@ export class Watches {
   /** On a new connection: asks for every key again and tells of the gap once that is done. */
   registerAgain(): void {
     for (const [hex, entry] of this.#keys) {
-      entry.registered = this.#register(entry.key)
+      entry.registered = this.#register(entry.key, false)
       entry.registered.then(
         () => [...entry.watches].forEach(watch => watch.push({ is: 'gap' })),
-        error => this.#drop(hex, entry, error),
+        error => {
+          // The next connection begins with the same.
+          if (!(error instanceof ConnectionLostError)) this.#drop(hex, entry, error)
+        },
       )
     }
   }

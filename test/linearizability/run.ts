@@ -1,0 +1,67 @@
+import { parseArgs } from 'node:util'
+import { FakeBroker } from '../../client/fake-broker.contract.ts'
+import type { Defect } from '../../client/fake-store.contract.ts'
+import { check, type Violation } from './checker.ts'
+import type { Operation } from './history.ts'
+import { Workload } from './workload.ts'
+
+const HELP = `node test/linearizability/run.ts [--histories N] [--seed FIRST] [--clients N] [--keys N] [--operations N] [--cuts N] [--defect NAME]
+
+Random operations of several clients on the state store of the broker that STATE_STORE_UNDER_TEST names (mqtt://host:port), or of a plain one
+in this process; every history is then checked. --cuts: how many connections are cut within each. --defect: the plain one is wrong on purpose
+(stale-read, lost-update, double-nx, no-fencing, version-back). Exit code 1 when a history is wrong.
+`
+
+/** Of each wrong history so many lines are printed. */
+const LINES_MAX = 60
+const FAILURES_MAX = 10
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      histories: { type: 'string', default: '100' },
+      seed: { type: 'string', default: '1' },
+      clients: { type: 'string', default: '8' },
+      keys: { type: 'string', default: '5' },
+      operations: { type: 'string', default: '200' },
+      cuts: { type: 'string', default: '0' },
+      defect: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) return print(HELP)
+  const url = process.env['STATE_STORE_UNDER_TEST']
+  await using fake = url ? null : await FakeBroker.start(values.defect === undefined ? {} : { defect: values.defect as Defect })
+  await using workload = await Workload.open(url || fake!.url, Number(values.clients))
+  const totals = { operations: 0, unknown: 0, failures: 0, checkMs: 0 }
+  const [first, histories] = [Number(values.seed), Number(values.histories)]
+  const startMs = performance.now()
+  for (let seed = first; seed < first + histories && totals.failures < FAILURES_MAX; seed++) {
+    const order = { seed, operations: Number(values.operations), keys: Number(values.keys), disturbances: Number(values.cuts) }
+    const history = await workload.run({ ...order, disturb: random => workload.cutOne(random) })
+    const checkedMs = performance.now()
+    const violations = check(history)
+    totals.checkMs += performance.now() - checkedMs
+    totals.operations += history.length
+    totals.unknown += history.filter(({ result }) => result === null).length
+    if (violations.length > 0) totals.failures++
+    for (const violation of violations) report(seed, history, violation)
+  }
+  const seconds = ((performance.now() - startMs) / 1_000).toFixed(1)
+  const { operations, unknown, failures, checkMs } = totals
+  print(
+    `${histories} histories from seed ${first}: ${operations} operations (${unknown} without answer), ${failures} wrong; ${seconds} s, of which ${(checkMs / 1_000).toFixed(1)} s checking\n`,
+  )
+  if (failures > 0) process.exitCode = 1
+}
+
+function report(seed: number, history: readonly Operation[], { rule, text, lines }: Violation): void {
+  print(`seed ${seed}, ${history.length} operations: ${rule}: ${text}\n`)
+  for (const line of lines.slice(-LINES_MAX)) print(`  ${line}\n`)
+}
+
+function print(text: string): void {
+  process.stdout.write(text)
+}
+
+await main()

@@ -1,0 +1,180 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { connectAsync, type MqttClient } from 'mqtt'
+import { FencingTokenOutdatedError, FencingTokenRequiredError, StateStoreError } from '../../client/errors.ts'
+import { formatHybridTime, type HybridTime, parseHybridTime } from '../../client/hybrid-clock.ts'
+import { type FencedOptions, StateStore } from '../../client/state-store.ts'
+import { freshName } from '../../client/store-under-test.contract.ts'
+import { SeededRandom } from '#shared/testing/seeded-random.ts'
+import type { Action, Operation, Result, Version } from './history.ts'
+import { compareVersions } from './key-model.ts'
+
+export interface HistoryOrder {
+  readonly seed: number
+  readonly operations: number
+  readonly keys: number
+  /** Called at `disturbances` places of the history, while the clients go on. */
+  readonly disturb?: (random: SeededRandom) => void | Promise<void>
+  readonly disturbances?: number
+}
+
+interface Worker {
+  readonly name: string
+  readonly mqtt: MqttClient
+  readonly store: StateStore
+}
+
+/** What a history needs while it is made. */
+interface Making {
+  readonly random: SeededRandom
+  readonly operations: Operation[]
+  /** Versions that answers told of: tokens are taken from among them. */
+  readonly versions: string[]
+  values: number
+  left: number
+}
+
+const REQUEST_TIMEOUT_MS = 15_000
+/** Key 0 is written with tokens at times, key 1 is a lock with holders' names, keys 1 and 2 end by themselves. */
+const FENCED_KEY = 0
+const LOCK_KEY = 1
+const EXPIRING_KEYS = [1, 2]
+const PX_MAX_MS = 60
+const RECONNECT_MS = 20
+const VERSIONS_KEPT = 12
+
+/** Clients of one broker that do random operations all at once. */
+export class Workload implements AsyncDisposable {
+  readonly #workers: readonly Worker[]
+
+  private constructor(workers: readonly Worker[]) {
+    this.#workers = workers
+  }
+
+  static async open(url: string, clients: number): Promise<Workload> {
+    const workers = Array.from({ length: clients }, async (_, index): Promise<Worker> => {
+      const clientId = freshName(`lin${index}`)
+      const mqtt = await connectAsync(url, { protocolVersion: 5, clientId, reconnectPeriod: RECONNECT_MS }, true)
+      return { name: `c${index}`, mqtt, store: await StateStore.connect(mqtt, { timeoutMs: REQUEST_TIMEOUT_MS }) }
+    })
+    return new Workload(await Promise.all(workers))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { mqtt, store } of this.#workers) {
+      await store.close()
+      await mqtt.endAsync(true)
+    }
+  }
+
+  /** Cuts the connection of one client; it comes back by itself. */
+  cutOne(random: SeededRandom): void {
+    random.pick(this.#workers).mqtt.stream.destroy()
+  }
+
+  /**
+   * A history on keys of its own; at the end every key is read and deleted. What the clients ask for depends on the seed alone, the order
+   * in which it happens does not.
+   */
+  async run({ seed, operations, keys, disturb, disturbances = 0 }: HistoryOrder): Promise<Operation[]> {
+    const random = new SeededRandom(seed)
+    const making: Making = { random, operations: [], versions: [], values: 0, left: operations }
+    const names = Array.from({ length: keys }, (_, index) => freshName(`lin-${seed}-${index}`))
+    const isOver = (): boolean => making.left <= 0
+    await Promise.all([
+      ...this.#workers.map(async worker => {
+        while (making.left-- > 0) {
+          const index = random.int(0, keys - 1)
+          await perform(worker, names[index]!, actionOf(worker, index, making), making)
+        }
+      }),
+      disturbing(making, operations, disturbances, isOver, async () => disturb?.(random)),
+    ])
+    for (const name of names) await this.#clear(name, making)
+    return making.operations
+  }
+
+  async #clear(key: string, making: Making): Promise<void> {
+    const worker = making.random.pick(this.#workers)
+    await perform(worker, key, { is: 'get' }, making)
+    await perform(worker, key, { is: 'del', token: making.versions.toSorted(compareVersions).at(-1) ?? null }, making)
+  }
+}
+
+/** At places spread over the history. */
+async function disturbing(
+  making: Making,
+  operations: number,
+  disturbances: number,
+  isOver: () => boolean,
+  disturb: () => Promise<void>,
+): Promise<void> {
+  for (let done = 1; done <= disturbances; done++) {
+    while (!isOver() && operations - making.left < (operations * done) / (disturbances + 1)) await nextTurn()
+    await disturb()
+  }
+}
+
+function actionOf({ name }: Worker, index: number, making: Making): Action {
+  const { random, versions } = making
+  const kind = random.int(0, 99)
+  const token = index === FENCED_KEY && versions.length > 0 && random.int(0, 9) < 7 ? random.pick(versions) : null
+  const value = index === LOCK_KEY ? name : `${name}-${making.values++}`
+  if (kind < 35) return { is: 'get' }
+  if (kind < 47) return { is: 'del', token }
+  if (kind < 57) return { is: 'vdel', value: index === LOCK_KEY ? name : lastValueOf(making), token }
+  const condition = index === LOCK_KEY ? 'NEX' : ([null, null, 'NX', 'NEX'] as const)[random.int(0, 3)]!
+  const pxMs = EXPIRING_KEYS.includes(index) && random.int(0, 1) === 1 ? random.int(1, PX_MAX_MS) : null
+  return { is: 'set', value, condition, pxMs, token }
+}
+
+/** That some answer has told of: a VDEL that could never match would show nothing. */
+function lastValueOf({ operations, random }: Making): string {
+  const seen = operations
+    .slice(-VERSIONS_KEPT)
+    .flatMap(({ result, action }) => (result?.is === 'value' ? [result.value] : action.is === 'set' ? [action.value] : []))
+  return seen.length === 0 ? 'none' : random.pick(seen)
+}
+
+async function perform({ name, store }: Worker, key: string, action: Action, making: Making): Promise<void> {
+  const invokedMs = performance.now()
+  const result = await resultOf(store, key, action)
+  if (result === 'not done') return
+  const returnedMs = result === 'unknown' ? Infinity : performance.now()
+  making.operations.push({ client: name, key, action, invokedMs, returnedMs, result: result === 'unknown' ? null : result })
+  const version = result !== 'unknown' && result.is === 'done' ? result.version : null
+  if (version === null) return
+  making.versions.push(version)
+  if (making.versions.length > VERSIONS_KEPT) making.versions.shift()
+}
+
+async function resultOf(store: StateStore, key: string, action: Action): Promise<Result | 'unknown' | 'not done'> {
+  try {
+    return await answerOf(store, key, action)
+  } catch (error) {
+    if (error instanceof FencingTokenRequiredError) return { is: 'tokenRequired' }
+    if (error instanceof FencingTokenOutdatedError) return { is: 'tokenOutdated' }
+    if (error instanceof StateStoreError) return error.isUncertain ? 'unknown' : 'not done'
+    throw error
+  }
+}
+
+async function answerOf(store: StateStore, key: string, action: Action): Promise<Result> {
+  if (action.is === 'get') {
+    const entry = await store.get(key)
+    return entry === null ? { is: 'missing' } : { is: 'value', value: entry.text, version: formatHybridTime(entry.version) }
+  }
+  const options: FencedOptions = action.token === null ? {} : { fencingToken: parseHybridTime(action.token) }
+  if (action.is === 'set') {
+    const { condition, pxMs } = action
+    const more = { ...(condition !== null && { condition }), ...(pxMs !== null && { pxMs }) }
+    const { isSet, version } = await store.set(key, action.value, { ...options, ...more })
+    return { is: isSet ? 'done' : 'differs', version: formatHybridTime(version) }
+  }
+  const deleted = action.is === 'del' ? await store.delete(key, options) : await store.compareAndDelete(key, action.value, options)
+  if (deleted.is === 'missing') return deleted
+  return { is: deleted.is === 'deleted' ? 'done' : 'differs', version: textOf(deleted.version) }
+}
+
+function textOf(version: HybridTime | null): Version {
+  return version === null ? null : formatHybridTime(version)
+}
