@@ -1,4 +1,5 @@
-import { resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { createPki, PkiError } from '#shared/config/pki.ts'
 import { readFlags, resolveSettings } from '#shared/config/read-settings.ts'
 import { text } from '#shared/config/setting.ts'
@@ -28,6 +29,7 @@ ${flagsHelp([{ title: 'Flags', settings: pkiSettings }])}`,
     const [directory, ...flags] = args
     if (directory === undefined || directory.startsWith('-')) throw new SettingsError(['a directory is missing: millrace pki DIR'])
     const settings = resolveSettings(pkiSettings, readFlags(pkiSettings, flags), {})
+    const isReplaced = existsSync(join(resolve(directory), 'ca.crt'))
     try {
       const files = await createPki(resolve(directory), { serverNames: settings.serverNames.split(','), clientName: settings.clientName })
       print(`Broker:  npx millrace start --mqtts 127.0.0.1:8883 --wss 127.0.0.1:8884 \\
@@ -35,6 +37,10 @@ ${flagsHelp([{ title: 'Flags', settings: pkiSettings }])}`,
 Client:  mosquitto_pub -h localhost -p 8883 --cafile ${files.ca} --cert ${files.clientCert} --key ${files.clientKey} -t hello -m world
 Cluster: npx millrace cluster --rpc-tls-cert ${files.memberCert} --rpc-tls-key ${files.memberKey} --rpc-tls-ca ${files.memberCa}
 Without --tls-client-ca the broker asks clients for no certificate, and --cert and --key are not needed.`)
+      if (isReplaced)
+        process.stderr.write(
+          `millrace pki: the certificates that were in ${directory} are replaced; copies of them do not fit the new ones\n`,
+        )
       return ExitCode.Success
     } catch (error) {
       if (!(error instanceof PkiError) && !(error instanceof Error && 'code' in error)) throw error

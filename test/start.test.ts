@@ -271,9 +271,11 @@ describe('usage', () => {
   })
 
   test('millrace pki writes certificates and the commands that use them', async () => {
-    const { code, out } = await finish(['pki', 'certs', '--client-name', 'dev-7'])
-    expect(code).toBe(0)
+    const { code, out, err } = await finish(['pki', 'certs', '--client-name', 'dev-7'])
+    expect([code, err]).toEqual([0, ''])
     expect(out).toContain('--tls-client-ca')
     expect(existsSync(join(directory, 'certs/client.key'))).toBe(true)
+    const again = await finish(['pki', 'certs'])
+    expect([again.code, again.err]).toEqual([0, expect.stringContaining('certs are replaced')])
   })
 })
