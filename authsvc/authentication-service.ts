@@ -1,5 +1,6 @@
 import type { Clock } from '#shared/base/clock.ts'
 import type { Random } from '#shared/base/random.ts'
+import { thrownField } from '#shared/base/thrown.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import type { KubernetesAccess } from '#shared/kubernetes/kubernetes-access.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
@@ -227,7 +228,7 @@ export class AuthenticationService implements AuthenticationPort {
 
   #failed(kind: RequestKind, error: unknown): Undecided {
     this.counters.failures++
-    this.#parts.log.error('authentication_service_failed', { request: kind, error: error instanceof Error ? error : String(error) })
+    this.#parts.log.error('authentication_service_failed', { request: kind, error: thrownField(error) })
     return { is: 'unavailable', cause: 'it failed, see the log of the authentication service' }
   }
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { thrownField } from '#shared/base/thrown.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import type { BrokerAuthenticationSpec } from '#shared/resources/broker-authentication.ts'
 import type { Resource, ResourceSnapshot } from '#shared/resources/resource-snapshot.ts'
@@ -173,7 +174,7 @@ export class Authentications {
   /** Only a MethodFault was written to be read; anything else is a fault of ours, and in the log. */
   #faultText(error: unknown): string {
     if (error instanceof MethodFault) return error.message
-    this.#parts.log.error('authentication_method_failed', { error: error instanceof Error ? error : String(error) })
+    this.#parts.log.error('authentication_method_failed', { error: thrownField(error) })
     return 'it could not be made, see the log'
   }
 

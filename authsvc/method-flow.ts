@@ -1,4 +1,5 @@
 import type { Clock } from '#shared/base/clock.ts'
+import { thrownField } from '#shared/base/thrown.ts'
 import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { AuthenticationRequest, RecheckRequest, RecheckVerdict, Verdict } from '#shared/rpc/authentication.ts'
 import type { Log } from '#shared/telemetry/log.ts'
@@ -204,7 +205,7 @@ export class MethodFlow {
       return { is: 'unavailable', cause: `${name}: too much to do` }
     }
     counters.failures++
-    log.error('authentication_failed', { method: name, error: error instanceof Error ? error : String(error) })
+    log.error('authentication_failed', { method: name, error: thrownField(error) })
     return { is: 'unavailable', cause: `${name}: it failed, see the log of the authentication service` }
   }
 }

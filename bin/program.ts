@@ -4,6 +4,7 @@ import { type AdminServer, openAdminServer } from '../frontend/admin/admin-serve
 import type { BrokerStatus } from '../frontend/admin/broker-status.ts'
 import { ListenError } from '../frontend/listener/listener.ts'
 import { systemClock } from '#shared/base/clock.ts'
+import { thrownField } from '#shared/base/thrown.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { type Address, addressText } from '#shared/config/address.ts'
 import { type HealthServer, openHealthServer } from '#shared/telemetry/health-server.ts'
@@ -122,7 +123,7 @@ class Program {
         waitingFor: () => this.#waitingFor(),
         impaired: () => this.#role?.impaired() ?? [],
         metrics: renderMetrics,
-        metricsFailed: cause => log.error('metrics_failed', { error: cause instanceof Error ? cause : String(cause) }),
+        metricsFailed: cause => log.error('metrics_failed', { error: thrownField(cause) }),
       }),
     )
     this.#admin = await this.#open('admin', this.#parts.admin, address => openAdminServer(address, () => this.#status()))

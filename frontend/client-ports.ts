@@ -1,3 +1,4 @@
+import { thrownText } from '#shared/base/thrown.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import type { BrokerLimits } from '#shared/config/broker-settings.ts'
 import type { PlannedPort } from '#shared/config/port-settings.ts'
@@ -172,7 +173,7 @@ export class ClientPorts {
       listener.setSecureContext?.(entry.planned.tls!)
       this.#parts.log.info('certificate_changed', { listener: entry.planned.name })
     } catch (error) {
-      entry.fault = error instanceof Error ? error.message : String(error)
+      entry.fault = thrownText(error)
       entry.planned = { ...entry.planned, tls: before.tls }
       this.#parts.log.warn('certificate_refused', { listener: entry.planned.name, reason: entry.fault })
     }
@@ -182,7 +183,7 @@ export class ClientPorts {
     try {
       await this.#open(entry)
     } catch (error) {
-      entry.fault = error instanceof Error ? error.message : String(error)
+      entry.fault = thrownText(error)
       this.#parts.log.warn('port_closed', { listener: entry.planned.name, reason: entry.fault })
     }
   }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { request } from 'node:https'
 import type { Clock } from '#shared/base/clock.ts'
+import { thrownText } from '#shared/base/thrown.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import { z } from 'zod'
 
@@ -92,7 +93,7 @@ export class FetchedKeys implements JwtKeySource {
       this.#keys = keys
       this.#fetchedMs = this.#clock.monotonicMs()
     } catch (error) {
-      this.#log.error('jwks_unavailable', { host: this.#url.host, cause: error instanceof Error ? error.message : String(error) })
+      this.#log.error('jwks_unavailable', { host: this.#url.host, cause: thrownText(error) })
     }
   }
 }

@@ -1,6 +1,7 @@
 import { createLocalJWKSet, errors, jwtVerify } from 'jose'
 import type { JWK, JWTVerifyGetKey } from 'jose'
 import { z } from 'zod'
+import { thrownField } from '#shared/base/thrown.ts'
 import type { KubernetesAccess } from '#shared/kubernetes/kubernetes-access.ts'
 import type { MethodParts } from './authentication-method.ts'
 import type { TokenText } from './service-account-token-text.ts'
@@ -105,7 +106,7 @@ export class OfflineVerifier {
       this.#keys = { find: createLocalJWKSet({ keys: usable as JWK[] }), fetchedMs: this.#parts.timers.nowMs() }
     } catch (error) {
       pauseMs = KEYS_RETRY_MS
-      this.#parts.log.warn('service_account_keys_unavailable', { error: error instanceof Error ? error : String(error) })
+      this.#parts.log.warn('service_account_keys_unavailable', { error: thrownField(error) })
     }
     if (!this.#isClosed) this.#cancel = this.#parts.timers.after(pauseMs, () => void this.#refresh())
   }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { thrownField } from '#shared/base/thrown.ts'
 import { KubernetesUnavailable } from '#shared/kubernetes/kubernetes-access.ts'
 import type { KubernetesAccess, TokenReview } from '#shared/kubernetes/kubernetes-access.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
@@ -178,7 +179,7 @@ class ServiceAccountToken implements AuthenticationMethod {
       log.warn('service_account_api_unavailable', { cause: error.message })
       return error.message
     }
-    log.error('service_account_api_failed', { error: error instanceof Error ? error : String(error) })
+    log.error('service_account_api_failed', { error: thrownField(error) })
     return 'Kubernetes API: the call failed'
   }
 }

@@ -1,3 +1,4 @@
+import { thrownText } from '#shared/base/thrown.ts'
 import type { ShardOwner } from '../store/shard-store.ts'
 import type { OwnershipCounters, OwnershipParts } from './ownership-parts.ts'
 import { Attempt, type Former, type Phase, type ShardSlot } from './shard-slot.ts'
@@ -221,5 +222,5 @@ function unowned(slot: ShardSlot, former: Former): 'unowned' {
 }
 
 function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  return thrownText(error)
 }

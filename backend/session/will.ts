@@ -1,3 +1,4 @@
+import { thrownField } from '#shared/base/thrown.ts'
 import type { Engine } from '../engine.ts'
 import { publishOwn } from '../publishing/route.ts'
 import { Record, writeOfSession, writeWillGuard } from '../shard/records.ts'
@@ -77,7 +78,7 @@ function mayPublish(engine: Engine, { guard, message }: Will): boolean {
   try {
     return engine.willJudge(guard, message.topic.name)
   } catch (error) {
-    engine.log.error('will_not_judged', { error: error instanceof Error ? error : String(error) })
+    engine.log.error('will_not_judged', { error: thrownField(error) })
     return false
   }
 }

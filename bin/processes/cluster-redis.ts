@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { resolve } from 'node:path'
+import { thrownText } from '#shared/base/thrown.ts'
 import { OperatorError } from '../program.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import type { Log } from '#shared/telemetry/log.ts'
@@ -175,7 +176,7 @@ async function freePort(port: number): Promise<number> {
     await once(server, 'listening')
     return (server.address() as { port: number }).port
   } catch (error) {
-    throw new OperatorError(`redis on ${HOST}:${port}: ${error instanceof Error ? error.message : String(error)}`)
+    throw new OperatorError(`redis on ${HOST}:${port}: ${thrownText(error)}`)
   } finally {
     server.close()
   }

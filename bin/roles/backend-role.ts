@@ -10,6 +10,7 @@ import { registerOwnershipMetrics } from '../metrics/cluster-metrics.ts'
 import { systemClock } from '#shared/base/clock.ts'
 import { sumOfFigures } from '#shared/cluster/figures.ts'
 import { systemRandom } from '#shared/base/random.ts'
+import { thrownField, thrownText } from '#shared/base/thrown.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BackendRoleSettings } from '#shared/config/role-settings.ts'
@@ -168,8 +169,8 @@ class BackendRole implements RunningRole {
     })
     opened.catch((error: unknown) => {
       if (this.#isDraining) return
-      this.#storeStatus = error instanceof Error ? error.message : String(error)
-      this.#log.error('store_failed', { error: error instanceof Error ? error : String(error) })
+      this.#storeStatus = thrownText(error)
+      this.#log.error('store_failed', { error: thrownField(error) })
     })
     await Promise.race([opened, waits])
   }

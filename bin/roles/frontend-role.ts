@@ -11,6 +11,7 @@ import { registerRouterMetrics } from '../metrics/cluster-metrics.ts'
 import { TicketKeys } from '../../frontend/listener/ticket-keys.ts'
 import { systemClock } from '#shared/base/clock.ts'
 import { systemRandom } from '#shared/base/random.ts'
+import { thrownField, thrownText } from '#shared/base/thrown.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { ClusterSecret } from '#shared/cluster/cluster-secret.ts'
@@ -200,8 +201,8 @@ class FrontendRole implements RunningRole {
       this.#live.listen(settings => this.#onSettings(settings))
     } catch (error) {
       this.#phase = 'failed'
-      this.#failure = error instanceof Error ? error.message : String(error)
-      this.#log.error('ports_failed', { error: error instanceof Error ? error : String(error) })
+      this.#failure = thrownText(error)
+      this.#log.error('ports_failed', { error: thrownField(error) })
     }
   }
 }

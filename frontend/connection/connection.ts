@@ -1,3 +1,4 @@
+import { thrownField } from '#shared/base/thrown.ts'
 import type { TimerHandle } from '#shared/base/timer-wheel.ts'
 import { ackFrameBytes, encodeAck, type AckType } from '#shared/mqtt/ack-codec.ts'
 import { encodeSuback, encodeUnsuback } from '#shared/mqtt/subscribe-codec.ts'
@@ -410,7 +411,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
       })
       return disconnect(this, error.reason, error.message)
     }
-    this.frontend.log.error('connection_failed', { client: this.clientId, error: error instanceof Error ? error : String(error) })
+    this.frontend.log.error('connection_failed', { client: this.clientId, error: thrownField(error) })
     disconnect(this, ReasonCode.ImplementationSpecificError, 'internal error')
   }
 }

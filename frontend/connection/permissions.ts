@@ -1,3 +1,4 @@
+import { thrownField } from '#shared/base/thrown.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { isOwnTopic, type Topic } from '#shared/mqtt/topic.ts'
 import type { Decision, Permit } from '#shared/authorization/permit.ts'
@@ -76,7 +77,7 @@ function failed(connection: Connection, action: AuditedAction, topic: string, er
     client: connection.clientId,
     listener: connection.port.name,
     action,
-    error: error instanceof Error ? error : String(error),
+    error: thrownField(error),
   })
   auditRefusal(connection, action, topic, 'the check failed')
   return ReasonCode.ImplementationSpecificError

@@ -1,3 +1,4 @@
+import { thrownField } from '#shared/base/thrown.ts'
 import { type Auth, type AuthReason, encodeAuth } from '#shared/mqtt/auth-codec.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
@@ -126,7 +127,7 @@ export class Reauthentication {
     try {
       isNew = adopt(connection, grant, granted.permit)
     } catch (error) {
-      frontend.log.error('permit_broken', { client: clientId, error: error instanceof Error ? error : String(error) })
+      frontend.log.error('permit_broken', { client: clientId, error: thrownField(error) })
       return this.#sayLater('the permit cannot be read')
     }
     frontend.deadlines.reschedule(connection)

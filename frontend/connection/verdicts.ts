@@ -1,3 +1,4 @@
+import { thrownField } from '#shared/base/thrown.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Credentials, PortPolicy, Verdict } from '#shared/rpc/authentication.ts'
 import { anonymousVerdict } from './anonymous.ts'
@@ -71,7 +72,7 @@ async function ask(connection: Connection, policy: PortPolicy, question: Questio
     frontend.log.error('authentication_failed', {
       client: clientId,
       listener: port.name,
-      error: error instanceof Error ? error : String(error),
+      error: thrownField(error),
     })
     return { is: 'unavailable', cause: 'a fault of the authentication service' }
   }

@@ -1,3 +1,4 @@
+import { thrownField } from '#shared/base/thrown.ts'
 import type { Auth } from '#shared/mqtt/auth-codec.ts'
 import { encodeConnack, type ConnackProperties } from '#shared/mqtt/connack-codec.ts'
 import { ConnectRefusal, decodeConnect, type Connect } from '#shared/mqtt/connect-codec.ts'
@@ -53,7 +54,7 @@ export function onConnect(connection: Connection, bytes: Buffer, start: number, 
     proof: null,
   })
     .catch((error: unknown) => {
-      frontend.log.error('connect_failed', { client: connection.clientId, error: error instanceof Error ? error : String(error) })
+      frontend.log.error('connect_failed', { client: connection.clientId, error: thrownField(error) })
       refuse(connection, { reason: ReasonCode.ServerUnavailable, detail: 'the server cannot accept connections now', canAnswer: true })
     })
     .finally(() => connection.onDecided())

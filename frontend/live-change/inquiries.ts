@@ -1,3 +1,4 @@
+import { thrownField } from '#shared/base/thrown.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { AuthorizationVerdict, PortPolicy, RecheckVerdict } from '#shared/rpc/authentication.ts'
 import { adopt, type ConnectionGrant } from '../connection/grant.ts'
@@ -77,7 +78,7 @@ export class Inquiries {
     } catch (error) {
       this.#frontend.log.error('inquiry_failed', {
         client: duty.connection.clientId,
-        error: error instanceof Error ? error : String(error),
+        error: thrownField(error),
       })
       answered = { is: 'unavailable', cause: 'a fault of the authentication service' }
     }

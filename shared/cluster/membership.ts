@@ -1,3 +1,4 @@
+import { thrownText } from '#shared/base/thrown.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import type { Role } from '#shared/rpc/link.ts'
 import type { Log } from '#shared/telemetry/log.ts'
@@ -269,5 +270,5 @@ function compare(a: string, b: string): number {
 }
 
 function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  return thrownText(error)
 }

@@ -1,3 +1,4 @@
+import { thrownText } from '#shared/base/thrown.ts'
 import { addressText, type Address } from '#shared/config/address.ts'
 
 /** What Redis, or the way to it, has against us. */
@@ -59,7 +60,7 @@ export function withoutCommand(error: Error): Error {
 
 /** What an error of the Redis client is about. */
 export function redisFault(error: unknown): RedisFault {
-  const message = error instanceof Error ? error.message : String(error)
+  const message = thrownText(error)
   const reply = REPLIES.get(/^[A-Z]+/.exec(message)?.[0] ?? '')
   if (reply !== undefined) return reply
   if (/invalid password|without any password configured/i.test(message)) return 'wrongPassword'

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { thrownText } from '#shared/base/thrown.ts'
 import type { Timers } from '#shared/base/timers.ts'
 import type { Address } from '#shared/config/address.ts'
 import type { RedisUrl } from '#shared/config/redis-url.ts'
@@ -119,7 +120,7 @@ export class RedisPrimary {
   #failed(error: unknown, opened: Opened | null): Error {
     if (opened === null) {
       // The locator has put it in words already.
-      this.#fault = error instanceof Error ? error.message : String(error)
+      this.#fault = thrownText(error)
       return error instanceof Error ? error : new Error(this.#fault)
     }
     const isAnswer = error instanceof Error && error.name === 'ReplyError'

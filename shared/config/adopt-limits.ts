@@ -1,4 +1,4 @@
-import type { Log } from '#shared/telemetry/log.ts'
+import type { Log } from '../telemetry/log.ts'
 import type { BrokerLimits } from './broker-settings.ts'
 
 /** Read once when the process starts: another value holds from the next start on. */

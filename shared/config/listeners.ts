@@ -1,3 +1,4 @@
+import { thrownText } from '../base/thrown.ts'
 import type { ResourceSnapshot } from '../resources/resource-snapshot.ts'
 import { OPEN_TO_ALL } from '../rpc/port-rules.ts'
 import { type Address, addressText, isLoopback } from './address.ts'
@@ -128,7 +129,7 @@ class Listeners {
     try {
       return this.#readFile(path)
     } catch (error) {
-      this.#faults.push(`flag ${flagName(name)}: ${error instanceof Error ? error.message : String(error)}`)
+      this.#faults.push(`flag ${flagName(name)}: ${thrownText(error)}`)
       return null
     }
   }

@@ -1,8 +1,8 @@
-import type { ResourceSnapshot, ResourceSource, ResourceStatus } from '#shared/resources/resource-snapshot.ts'
-import type { CertificateKeeper } from '#shared/kubernetes/certificate-keeper.ts'
-import type { Log } from '#shared/telemetry/log.ts'
-import type { Kubernetes } from '#shared/kubernetes/kubernetes.ts'
-import { keepCertificates } from '#shared/resources/open-source.ts'
+import type { ResourceSnapshot, ResourceSource, ResourceStatus } from '../resources/resource-snapshot.ts'
+import type { CertificateKeeper } from '../kubernetes/certificate-keeper.ts'
+import type { Log } from '../telemetry/log.ts'
+import type { Kubernetes } from '../kubernetes/kubernetes.ts'
+import { keepCertificates } from '../resources/open-source.ts'
 import { SettingsError } from './settings-error.ts'
 
 export interface LoadedSettings<S> {

@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto'
+import { thrownText } from '../base/thrown.ts'
 import type { LinkAddress } from '../rpc/link-address.ts'
 import type { ResourceSnapshot } from '../resources/resource-snapshot.ts'
 import { limitSettings } from './broker-settings.ts'
@@ -251,7 +252,7 @@ function readText(name: string, file: string, readFile: (path: string) => string
   try {
     return readFile(file)
   } catch (error) {
-    faults.push(`flag ${flagName(name)}: ${error instanceof Error ? error.message : String(error)}`)
+    faults.push(`flag ${flagName(name)}: ${thrownText(error)}`)
     return null
   }
 }

@@ -1,5 +1,6 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { Agent, request } from 'node:https'
+import { thrownText } from '../base/thrown.ts'
 import { systemTimers, type Timers } from '../base/timers.ts'
 import { KubernetesUnavailable } from './kubernetes-access.ts'
 import type { Credentials, KubernetesEndpoint } from './kubernetes-endpoint.ts'
@@ -93,7 +94,7 @@ export class ApiRequests {
         },
         (error: unknown) => {
           settle()
-          reject(error instanceof KubernetesUnavailable ? error : this.#unavailable(asked, messageOf(error)))
+          reject(error instanceof KubernetesUnavailable ? error : this.#unavailable(asked, thrownText(error)))
         },
       )
     })
@@ -103,7 +104,7 @@ export class ApiRequests {
   watch(path: string, handlers: WatchHandlers): () => void {
     const watch = new Watching(handlers)
     const asked = { method: 'GET', path } as const
-    this.#startWatch(asked, watch).catch((error: unknown) => watch.end(this.#unavailable(asked, messageOf(error))))
+    this.#startWatch(asked, watch).catch((error: unknown) => watch.end(this.#unavailable(asked, thrownText(error))))
     return () => watch.cancel()
   }
 
@@ -269,8 +270,4 @@ async function readAnswer(response: IncomingMessage): Promise<ApiAnswer> {
 export function refusalText({ status, body }: ApiAnswer): string {
   const message = typeof body === 'object' && body !== null && 'message' in body ? body.message : null
   return typeof message === 'string' && message !== '' ? `${status} ${message.slice(0, MESSAGE_LENGTH_MAX)}` : `HTTP status ${status}`
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

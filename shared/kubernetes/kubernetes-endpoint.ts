@@ -5,6 +5,7 @@ import type { RequestOptions } from 'node:https'
 import { isIPv6 } from 'node:net'
 import { delimiter, dirname, join, resolve } from 'node:path'
 import { parse } from 'yaml'
+import { thrownText } from '../base/thrown.ts'
 import type { Timers } from '../base/timers.ts'
 import { SettingsError } from '../config/settings-error.ts'
 import { fieldsOf } from './kubernetes-object.ts'
@@ -58,7 +59,7 @@ export async function findEndpoint(
   try {
     return new PodEndpoint(host, port, podDirectory, timers)
   } catch (error) {
-    throw new SettingsError([`Kubernetes: ${messageOf(error)}`])
+    throw new SettingsError([`Kubernetes: ${thrownText(error)}`])
   }
 }
 
@@ -113,7 +114,7 @@ class FileEndpoint implements KubernetesEndpoint {
     try {
       return new FileEndpoint(files, await loadConfig(files), timers)
     } catch (error) {
-      throw new SettingsError([`KUBECONFIG ${files.join(delimiter)}: ${messageOf(error)}`])
+      throw new SettingsError([`KUBECONFIG ${files.join(delimiter)}: ${thrownText(error)}`])
     }
   }
 
@@ -181,8 +182,4 @@ function addTokenFiles(config: KubeConfig, file: string): void {
     const authProvider = { name: 'tokenFile', config: { tokenFile: resolve(dirname(file), tokenFile) } }
     config.getUsers()[found] = { ...config.getUsers()[found]!, authProvider }
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

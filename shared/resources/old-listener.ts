@@ -1,3 +1,4 @@
+import { fieldsOf } from '../kubernetes/kubernetes-object.ts'
 import type { ResourceDocument } from './resource-document.ts'
 import type { TranslatedFields } from './translated-document.ts'
 
@@ -29,10 +30,6 @@ export function listenerRefs(documents: readonly ResourceDocument[]): ListenerRe
     }
   }
   return refs
-}
-
-function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
 }
 
 /** BrokerListener of the previews. */

@@ -1,3 +1,4 @@
+import { thrownText } from '../base/thrown.ts'
 import type { BigIntStats } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -67,7 +68,7 @@ export async function readScanned(file: ScannedFile): Promise<Uint8Array> {
       await handle.close()
     }
   } catch (error) {
-    throw error instanceof DirectoryFault ? error : new DirectoryFault(`${file.path}: ${messageOf(error)}`)
+    throw error instanceof DirectoryFault ? error : new DirectoryFault(`${file.path}: ${thrownText(error)}`)
   }
 }
 
@@ -132,9 +133,5 @@ function faultText(directory: string, error: unknown): string {
   const { code, path } = error as NodeJS.ErrnoException
   if (path === directory && code === 'ENOENT') return `the directory ${directory} does not exist`
   if (path === directory && code === 'ENOTDIR') return `${directory} is not a directory`
-  return messageOf(error)
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  return thrownText(error)
 }

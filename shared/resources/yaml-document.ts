@@ -1,4 +1,5 @@
 import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parseAllDocuments } from 'yaml'
+import { thrownText } from '../base/thrown.ts'
 import { type PlainYaml, readPlainYaml } from './plain-yaml.ts'
 import { type FieldPath, ResourceDocument } from './resource-document.ts'
 
@@ -138,7 +139,7 @@ function syntaxErrors(document: Document): readonly SyntaxFault[] {
 
 /** The parser recurses into what is nested; a file of brackets alone exhausts the stack, and that is the file's fault. */
 function messageOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error)
+  const message = thrownText(error)
   return message.includes('call stack') ? 'is nested too deeply' : message
 }
 

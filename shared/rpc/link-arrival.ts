@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { thrownField } from '#shared/base/thrown.ts'
 import { FramedSocket } from './framed-socket.ts'
 import type { FrameSink } from './framed-socket.ts'
 import { HANDSHAKE_FRAME_BYTES_MAX, ListenerHandshake, refusalBody } from './handshake.ts'
@@ -114,7 +115,7 @@ export class LinkArrival implements FrameSink {
     try {
       return accept()
     } catch (error) {
-      this.#port.hub.log.error('link_accept_failed', { error: error instanceof Error ? error : String(error) })
+      this.#port.hub.log.error('link_accept_failed', { error: thrownField(error) })
       return { declined: 'fault' }
     }
   }

@@ -1,3 +1,4 @@
+import { thrownField } from '#shared/base/thrown.ts'
 import type { Timers } from '../base/timers.ts'
 import type { Turn } from '../base/turn.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -99,7 +100,7 @@ export class LinkHub implements LinkHome, LinkTotals {
   }
 
   onFault({ role, id }: PeerIdentity, error: unknown): void {
-    this.log.error('link_handler_failed', { peerRole: role, id, error: error instanceof Error ? error : String(error) })
+    this.log.error('link_handler_failed', { peerRole: role, id, error: thrownField(error) })
   }
 
   onGone(link: SocketLink, reason: string): void {

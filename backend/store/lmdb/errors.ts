@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AssertionError } from '#shared/base/assert.ts'
+import { thrownText } from '#shared/base/thrown.ts'
 import { StoreError } from '../shard-store.ts'
 
 /** With less than this on its disk, a write that failed for whatever reason is said to have failed for lack of space. */
@@ -33,14 +34,14 @@ export function lockedError(directory: string, owner: number | undefined, cause?
 /** What lmdb, or the operating system, threw while the store was opened. */
 export function openingError(error: unknown, file: string): unknown {
   if (error instanceof StoreError || error instanceof AssertionError) return error
-  const reason = messageOf(error)
+  const reason = thrownText(error)
   if (/MDB_/.test(reason)) return corruptError(file, reason, error)
   return new StoreError('failed', `cannot open ${file}: ${reason}; check its disk and permissions`, { cause: error })
 }
 
 /** What a failed transaction means to the callers of `commit`. */
 export async function writingError(error: unknown, file: string): Promise<StoreError> {
-  const reason = messageOf(error)
+  const reason = thrownText(error)
   // LMDB takes a write that the disk could hold only in part for an I/O error.
   const space = await statfs(dirname(file)).catch(() => undefined)
   const noSpace = space !== undefined && space.bavail * space.bsize < FREE_BYTES_MIN
@@ -52,8 +53,4 @@ export async function writingError(error: unknown, file: string): Promise<StoreE
 
 export function errorCode(error: unknown): unknown {
   return error instanceof Error && 'code' in error ? error.code : undefined
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
