@@ -51,6 +51,21 @@ describe('each scenario against a broker', () => {
     expect(result).toMatchObject({ ...nothingLost, done: 200 })
   })
 
+  test('topics', async () => {
+    const result = await smoke('topics', { publishers: 5, topics: 3, qos: 1, count: 300, window: 7 })
+    expect(result).toMatchObject({ ...nothingLost, done: 300 })
+  })
+
+  test.each([
+    ['as fast as they can', {}],
+    ['at a rate', { ratePerS: 200 }],
+  ])('connect, %s', async (_, set) => {
+    const result = await smoke('connect', { concurrency: 4, durationS: 0.2, username: 'u%i', ...set })
+    expect(result).toMatchObject({ ...nothingLost, unit: 'connection', extra: { overruns: 0 } })
+    expect(result.done).toBeGreaterThan(3)
+    expect(result.latency?.count).toBe(result.done)
+  })
+
   test('durable', async () => {
     expect(await smoke('durable', { publishers: 4, count: 200 })).toMatchObject({ ...nothingLost, done: 200 })
   })
