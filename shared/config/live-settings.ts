@@ -14,6 +14,9 @@ export interface LoadedSettings<S> {
 /** Told of the newest state, and of the resources before it. */
 type OnChange<S> = (settings: S, snapshot: ResourceSnapshot, before: ResourceSnapshot | null) => void
 
+/** Lines about one state of the resources: a file of another kind has a fault in each of its lines. */
+const FAULTS_TOLD_MAX = 100
+
 /** Settings of a process that follow its resources: an update that cannot be used is refused as a whole, and what was in force stays. */
 export class LiveSettings<S> {
   /** The API server of this process. */
@@ -101,7 +104,9 @@ export class LiveSettings<S> {
   }
 
   #tell(faults: readonly string[]): void {
-    for (const fault of faults) this.#log.error('resources_refused', { fault })
+    for (const fault of faults.slice(0, FAULTS_TOLD_MAX)) this.#log.error('resources_refused', { fault })
+    const untold = faults.length - FAULTS_TOLD_MAX
+    if (untold > 0) this.#log.error('resources_refused', { fault: `and ${untold} more` })
   }
 
   /** Each once. */

@@ -186,7 +186,7 @@ export class DirectorySource implements ResourceSource {
       }
       const found = readYaml(path, Buffer.from(bytes).toString('utf8'), faults)
       digest.update(meaningOf(found) ?? bytes)
-      documents.push(...found)
+      for (const document of found) documents.push(document)
     }
     this.#read = read
     const input = {

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { readSnapshot } from './read-snapshot.ts'
 import { JsonDocument } from './resource-document.ts'
-import { readYaml } from './yaml-document.ts'
+import { DOCUMENTS_MAX, readYaml } from './yaml-document.ts'
 
 const KINDS = ['Broker', 'BrokerListener', 'BrokerAuthentication', 'BrokerAuthorization', 'ConfigMap', 'Secret', 'ServiceAccount']
 const NOTHING_MOUNTED = { mountedSecret: () => null, mountedConfigMap: () => null }
@@ -103,4 +103,12 @@ test('a hundred warnings of one document are enough, however many old names it h
   const snapshot = readSnapshot({ documents: readYaml('a.yaml', text, faults), ...NOTHING_MOUNTED }, faults)
   expect([faults, snapshot.warnings.length]).toEqual([[], 100])
   expect(snapshot.authorizations.get('own')?.spec.authorizationPolicies.rules?.at(-1)?.principals.clientIds).toEqual(['a'])
+})
+
+test('more documents than a file may have are one fault; more faults than a call may have arguments are all told', () => {
+  expect(faultsOf('---\n{}\n'.repeat(DOCUMENTS_MAX + 1))).toEqual([`a.yaml:1: more than ${DOCUMENTS_MAX} documents`])
+  const documents = Array.from({ length: 150_000 }, (_, at) => new JsonDocument(null, `d${at}`))
+  const faults: string[] = []
+  readSnapshot({ documents, ...NOTHING_MOUNTED }, faults)
+  expect(faults.length).toBeGreaterThanOrEqual(documents.length)
 })

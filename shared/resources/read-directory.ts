@@ -23,7 +23,7 @@ export async function readDirectory(directory: string): Promise<CheckedDirectory
   for (const file of (await scanDirectory(directory)).files) {
     const bytes = await readScanned(file)
     if (file.mount !== null) mounted.add(file.mount, bytes)
-    else documents.push(...readYaml(file.path, Buffer.from(bytes).toString('utf8'), faults))
+    else for (const document of readYaml(file.path, Buffer.from(bytes).toString('utf8'), faults)) documents.push(document)
   }
   const input = {
     documents,

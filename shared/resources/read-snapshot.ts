@@ -23,6 +23,7 @@ export interface ResourceInput {
 export function readSnapshot(input: ResourceInput, faults: string[]): ResourceSnapshot {
   const reader = new SnapshotReader(input)
   const snapshot = reader.read()
-  faults.push(...reader.faults)
+  // Not as arguments of one call: there may be more of them than a call can have.
+  for (const fault of reader.faults) faults.push(fault)
   return snapshot
 }

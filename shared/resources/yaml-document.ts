@@ -82,15 +82,30 @@ class ParsedDocument extends YamlDocument {
 /** Faults of syntax that are told of one file; whoever has that many has the wrong file. */
 const SYNTAX_FAULTS_MAX = 20
 
+/** Of one file. Whoever has more has the wrong file, and to say so of each of them would take long. */
+export const DOCUMENTS_MAX = 20_000
+
 /** From so many characters on it is worth while to try without the library first. */
 export const PLAIN_CHARS_MIN = 65_536
 
 /** All documents of a file that hold something; syntax errors, with their lines, go to `faults`. */
 export function readYaml(file: string, source: string, faults: string[]): readonly YamlDocument[] {
+  if (hasTooManyDocuments(source)) {
+    faults.push(`${file}:1: more than ${DOCUMENTS_MAX} documents`)
+    return []
+  }
   const plain = source.length < PLAIN_CHARS_MIN ? null : readPlainYaml(source)
   if (plain === null) return parseYaml(file, source, faults)
   let parsed: readonly YamlDocument[] | null = null
   return plain.map((one, index) => new PlainDocument(file, one, () => (parsed ??= parseYaml(file, source, []))[index]))
+}
+
+function hasTooManyDocuments(source: string): boolean {
+  let count = 0
+  for (let at = source.startsWith('---') ? 0 : source.indexOf('\n---'); at !== -1; at = source.indexOf('\n---', at + 1)) {
+    if (++count > DOCUMENTS_MAX) return true
+  }
+  return false
 }
 
 /** The same, by the library alone. */
