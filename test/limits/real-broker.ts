@@ -127,7 +127,8 @@ class Scope {
   }
 
   async launch(flags: readonly string[], environment: Environment = {}): Promise<RealBroker> {
-    const logLevel = flags.includes('--log-level') ? [] : ['--log-level', 'warn']
+    // A flag would win over what resources say of it.
+    const logLevel = flags.includes('--log-level') || flags.includes('--config') ? [] : ['--log-level', 'warn']
     const args = [join(ROOT, 'bin/millrace.js'), 'start', ...EPHEMERAL, ...logLevel, ...flags]
     const cwd = await this.directory()
     const env = { ...process.env, ...environment }

@@ -6,18 +6,21 @@ const NEVER = 0xffff_ffff
 const [port] = (await freePorts(1)) as [number]
 let configured: ConfiguredBroker
 
-beforeAll(async () => {
+function broker(changed: object, level: string): readonly object[] {
   const clients = {
     maxSessionExpirySeconds: 1,
     maxMessageExpirySeconds: 600,
     maxPacketSizeBytes: 4_096,
     maxReceiveMaximum: 2,
     maxKeepAliveSeconds: 30,
+    ...changed,
   }
-  configured = await ConfiguredBroker.start({
-    broker: [resource('Broker', 'default', { memoryProfile: 'Tiny', advanced: { clients } })],
-    listener: [resource('BrokerListener', 'plant', { ports: [{ port, host: '127.0.0.1' }] })],
-  })
+  return [resource('Broker', 'default', { memoryProfile: 'Tiny', advanced: { clients }, diagnostics: { logs: { level } } })]
+}
+
+beforeAll(async () => {
+  const listener = [resource('BrokerListener', 'plant', { ports: [{ port, host: '127.0.0.1' }] })]
+  configured = await ConfiguredBroker.start({ broker: broker({}, 'info'), listener }, {}, [])
 })
 
 test('ceilings of Broker.advanced.clients are what CONNACK says, and hold', async () => {
@@ -36,6 +39,9 @@ test('ceilings of Broker.advanced.clients are what CONNACK says, and hold', asyn
   for (const packet of [first, second]) await client.acknowledge(packet)
   const third = await client.receive()
   expect([first, second, third].map(({ properties }) => properties.messageExpiryInterval)).toEqual([600, 5, 600])
+  await publisher.publish({ topic: 'kept', payload: 'kept', qos: 1, retain: true })
+  await client.subscribe({ filter: 'kept' })
+  expect((await client.receive()).properties.messageExpiryInterval).toBeGreaterThan(590)
   publisher.send(Buffer.concat([Buffer.from([0x30, 0x81, 0x20]), Buffer.alloc(4_097)]))
   await publisher.expectDisconnect(0x95)
   await client.disconnect()
@@ -52,4 +58,14 @@ test('a session of MQTT 3.1.1 with Clean Session 0 lives as long as the ceiling 
   const back = await configured.open(port, 4)
   await back.connect({ clientId: 'older-false', cleanStart: false })
   expect(back.connack.sessionPresent).toBe(false)
+})
+
+test('ceilings and the level of the log change while it runs; who is connected stays', async () => {
+  const stays = await (await configured.open(port)).connect({ clientId: 'stays' })
+  expect(configured.broker.err).not.toContain('"event":"connected"')
+  await configured.change({ broker: broker({ maxKeepAliveSeconds: 20 }, 'debug') })
+  const client = await (await configured.open(port)).connect({ clientId: 'later', keepAlive: 600 })
+  expect(client.connack.properties.serverKeepAlive).toBe(20)
+  await expect.poll(() => configured.broker.err).toContain('"event":"connected"')
+  await stays.expectNothing()
 })

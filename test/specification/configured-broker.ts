@@ -63,12 +63,16 @@ export class ConfiguredBroker {
     this.#directory = directory
   }
 
-  static async start(documents: Documents, environment: Readonly<Record<string, string>> = {}): Promise<ConfiguredBroker> {
+  static async start(
+    documents: Documents,
+    environment: Readonly<Record<string, string>> = {},
+    flags: readonly string[] = ['--log-level', 'info'],
+  ): Promise<ConfiguredBroker> {
     let directory = ''
     const broker = await startBrokerForFile(async place => {
       directory = place
       for (const [name, each] of Object.entries(documents)) await writeFile(join(place, `${name}.yaml`), textOf(each))
-      return ['--config', place, '--log-level', 'info']
+      return ['--config', place, ...flags]
     }, environment)
     return new ConfiguredBroker(broker, directory)
   }

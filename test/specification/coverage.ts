@@ -62,14 +62,14 @@ export function faultsOf({ id, says, where, proofs }: Row): readonly string[] {
   ].map(fault => `${id}: ${fault}`)
 }
 
-/** As the first thing in the parentheses of a call, or in the brackets of a case of a table of tests. */
+/** As the first thing in the parentheses of a call, or as one thing of a case in a table of tests. */
 function hasTitle(file: string, title: string): boolean {
   const source = sourceOf(file)
   return ["'", '`', '"'].some(quote => {
     const literal = `${quote}${title}${quote}`
     for (let at = source.indexOf(literal); at >= 0; at = source.indexOf(literal, at + 1)) {
       const [before, behind] = [source.slice(0, at).trimEnd().at(-1), source.slice(at + literal.length).trimStart()[0]]
-      if ((before === '(' || before === '[') && behind === ',') return true
+      if ((before === '(' || before === '[' || before === ',') && behind === ',') return true
     }
     return false
   })

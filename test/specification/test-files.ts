@@ -59,7 +59,7 @@ export const TEST_FILES: ReadonlyMap<string, string> = new Map([
   ['recovery', 'backend/shard/recovery.test.ts'],
   ['conformance-auth', 'test/conformance/4.12-authentication.test.ts'],
   ['conformance-ws', 'test/conformance/6-websocket.test.ts'],
-  ['reauth-codec', 'shared/mqtt/auth-codec.test.ts'],
+  ['auth-codec', 'shared/mqtt/auth-codec.test.ts'],
   ['conformance-311', 'test/conformance/mqtt-3.1.1.test.ts'],
   ['conformance-expiry', 'test/conformance/3.1-connect.test.ts'],
   ['categories', 'frontend/categories.test.ts'],

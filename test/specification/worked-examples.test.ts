@@ -152,6 +152,13 @@ describe('authorization.md 9: rights by certificate', () => {
     await client.expectClosed()
   })
 
+  test('a chain that mixes RSA and EC is refused with 0x87, though TLS would have it', async () => {
+    const leaf = lab.issue({ subject: '/CN=thermostat', issuer: intermediate, key: 'RSA' })
+    const client = await configured.open(certificatePort, 5, { ca: root, chain: [leaf, intermediate] })
+    client.sendConnect({ clientId: 'mixed' })
+    await client.expectRefused(NOT_AUTHORIZED)
+  })
+
   test('a certificate that nobody has rules for is refused with 0x87, before MQTT 5 with 5', async () => {
     for (const [version, code] of [
       [5, NOT_AUTHORIZED],
@@ -220,8 +227,12 @@ describe('what a client or its server says of it widens nothing (authorization.m
   test('plain values stand where their token is, and there alone', async () => {
     const client = await attributed(namesPort, { any: 'yes', site: 'north' }, { clientId: 'a', userName: 'b' })
     expect((await client.expect('connack')).reason).toBe(0)
+    const publisher = await configured.broker.connect({ clientId: 'publisher' })
+    for (const topic of ['sites/north/x', 'sites/south/x']) await publisher.publish({ topic, payload: 'kept', retain: true, qos: 1 })
     const asked = ['ids/a', 'ids/b', 'users/b', 'users/a', 'sites/north/#', 'sites/south/#']
     expect((await client.subscribe(asked.map(filter => ({ filter })))).reasons).toEqual([0, 0x87, 0, 0x87, 0, 0x87])
+    expect((await client.receive()).topic).toBe('sites/north/x')
+    await client.expectNothing()
   })
 
   test.each([
@@ -242,4 +253,18 @@ describe('what a client or its server says of it widens nothing (authorization.m
     const other = await attributed(namesPort, { any: 'yes', site: 'north' }, { clientId: 'a', will: { topic: 'sites/north/x' } })
     expect((await other.expect('connack')).reason).toBe(0)
   })
+})
+
+test('an authority that is not trusted any more: its clients are disconnected with 0x87 and do not come in, others stay', async () => {
+  const chain = [lab.issue({ subject: '/CN=heater', issuer: intermediate }), intermediate]
+  const open = (): Promise<RawClient> => configured.open(certificatePort, 5, { ca: root, chain })
+  const heater = await (await open()).connect({ clientId: 'heater' })
+  const bystander = await attributed(sensorsPort, {}, { clientId: 'humidity-sensor' })
+  expect((await bystander.expect('connack')).reason).toBe(0)
+  await configured.change({ trust: [configMap('client-ca', { 'root.pem': lab.authority('/CN=another').certificate })] })
+  await heater.expectDisconnect(NOT_AUTHORIZED)
+  const refused = await open()
+  refused.sendConnect({ clientId: 'heater' })
+  await refused.expectClosed()
+  await bystander.expectNothing()
 })
