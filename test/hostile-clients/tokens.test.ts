@@ -208,7 +208,7 @@ describe('what is no token', () => {
     expect(stage.configured.broker.err.split('\n').some(line => line.startsWith('{"event":"forged"'))).toBe(false)
   })
 
-  test('a re-authentication with somebody else’s token ends the connection', async () => {
+  test('a re-authentication with a token of somebody else ends the connection', async () => {
     const client = await stage.connect('jwt', byMethod('JWT', forged()))
     client.send(packets.auth(0x19, { authenticationMethod: 'JWT', authenticationData: Buffer.from(forged({ claims: { sub: 'valve' } })) }))
     await client.expectDisconnect(NOT_AUTHORIZED)
