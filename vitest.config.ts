@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-const SOURCES = ['frontend', 'authsvc', 'backend', 'shared', 'loadtest', 'bin', 'deploy']
+const SOURCES = ['frontend', 'authsvc', 'backend', 'shared', 'loadtest', 'client', 'bin', 'deploy']
 
 // A bare node_modules/.bin/vitest runs on whatever Node the shell has; tests then fail, or pass, for reasons of their own.
 if (Number(process.versions.node.split('.')[0]) < 24) throw new Error('Tests run on Node 24: npx vitest run PATH, or npm test -- PATH')

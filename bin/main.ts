@@ -23,6 +23,7 @@ const COMMANDS = new Map<string, Entry>([
   ['cluster', { summary: 'a whole cluster on this machine', load: async () => (await import('./cluster.ts')).cluster }],
   ['validate', { summary: 'check a directory of resources', load: async () => (await import('./validate.ts')).validate }],
   ['explain', { summary: 'why a client may or may not do something', load: async () => (await import('./explain.ts')).explain }],
+  ['state', { summary: 'keys and values of the state store of a broker', load: async () => (await import('./state.ts')).state }],
   ['bench', { summary: 'load generator', load: async () => (await import('./bench.ts')).bench }],
 ])
 

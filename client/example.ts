@@ -3,9 +3,9 @@ import { LeasedLock } from './lock.ts'
 import { StateStore } from './state-store.ts'
 
 // node client/example.ts [mqtt://127.0.0.1:1883]
-await using store = await StateStore.connect(argv[2] ?? 'mqtt://127.0.0.1:1883')
+const store = await StateStore.connect(argv[2] ?? 'mqtt://127.0.0.1:1883')
 
-using watch = await store.watch('greeting')
+const watch = await store.watch('greeting')
 const { version } = await store.set('greeting', 'hello', { pxMs: 60_000 })
 stdout.write(`set, version ${version.wallMs}:${version.counter}\n`)
 stdout.write(`get: ${(await store.get('greeting'))?.text}\n`)
@@ -17,3 +17,4 @@ await lock.use(async held => {
   await store.delete('greeting-count', { fencingToken: held.token })
 })
 stdout.write(`deleted: ${(await store.delete('greeting')).is}\n`)
+await store.close()

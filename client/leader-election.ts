@@ -36,18 +36,22 @@ export class LeaderElection {
 
   /** The present leader, then each other one, until `signal` aborts. A leader that leads on is not told again. */
   async *leaders(signal?: AbortSignal): AsyncGenerator<Uint8Array | null, void, void> {
-    using watch = await this.#store.watch(this.#key)
-    let told: Uint8Array | null | undefined
-    let found: Pick<Entry, 'value' | 'version'> | null = await this.#store.get(this.#key)
-    for (;;) {
-      const leader: Uint8Array | null = found?.value ?? null
-      if (told === undefined || !isSame(told, leader)) yield leader
-      told = leader
-      const event = await watch.next(signal)
-      if (event === null) return
-      if (event.is === 'gap') found = await this.#store.get(this.#key)
-      // What was read may be newer than what is told of.
-      else if (found === null || compareHybridTimes(event.version, found.version) > 0) found = event.is === 'set' ? event : null
+    const watch = await this.#store.watch(this.#key)
+    try {
+      let told: Uint8Array | null | undefined
+      let found: Pick<Entry, 'value' | 'version'> | null = await this.#store.get(this.#key)
+      for (;;) {
+        const leader: Uint8Array | null = found?.value ?? null
+        if (told === undefined || !isSame(told, leader)) yield leader
+        told = leader
+        const event = await watch.next(signal)
+        if (event === null) return
+        if (event.is === 'gap') found = await this.#store.get(this.#key)
+        // What was read may be newer than what is told of.
+        else if (found === null || compareHybridTimes(event.version, found.version) > 0) found = event.is === 'set' ? event : null
+      }
+    } finally {
+      watch.close()
     }
   }
 }

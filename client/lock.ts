@@ -39,24 +39,32 @@ export class LeasedLock {
     const request: RequestOptions = signal === undefined ? {} : { signal }
     const first = await this.tryAcquire(request)
     if (first !== null) return first
-    using watch = await this.#store.watch(this.#key)
-    for (;;) {
-      // Only now: between the first try and the registration it may have become free without anybody saying so.
-      const held = await this.tryAcquire(request)
-      if (held !== null) return held
-      // A deletion that nobody tells of costs one lifetime, not the lock.
-      const late = AbortSignal.timeout(this.#options.ttlMs ?? TTL_MS)
-      const isUp = signal === undefined ? late : AbortSignal.any([signal, late])
-      let event = await watch.next(isUp)
-      while (event?.is === 'set') event = await watch.next(isUp)
-      signal?.throwIfAborted()
+    const watch = await this.#store.watch(this.#key)
+    try {
+      for (;;) {
+        // Only now: between the first try and the registration it may have become free without anybody saying so.
+        const held = await this.tryAcquire(request)
+        if (held !== null) return held
+        // A deletion that nobody tells of costs one lifetime, not the lock.
+        const late = AbortSignal.timeout(this.#options.ttlMs ?? TTL_MS)
+        const isUp = signal === undefined ? late : AbortSignal.any([signal, late])
+        let event = await watch.next(isUp)
+        while (event?.is === 'set') event = await watch.next(isUp)
+        signal?.throwIfAborted()
+      }
+    } finally {
+      watch.close()
     }
   }
 
   /** Does `work` under the lock and gives it back. `work` should send `held.token` with what it changes, and stop when `held.signal` says so. */
   async use<T>(work: (held: HeldLock) => Promise<T>, options: { readonly signal?: AbortSignal } = {}): Promise<T> {
-    await using held = await this.acquire(options)
-    return await work(held)
+    const held = await this.acquire(options)
+    try {
+      return await work(held)
+    } finally {
+      await held.release()
+    }
   }
 }
 

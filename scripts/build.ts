@@ -11,7 +11,7 @@ import packageJson from '../package.json' with { type: 'json' }
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const OUT = join(ROOT, 'dist')
-const FOLDERS = ['frontend', 'authsvc', 'backend', 'shared', 'loadtest', 'bin']
+const FOLDERS = ['frontend', 'authsvc', 'backend', 'shared', 'loadtest', 'client', 'bin']
 const NOT_SHIPPED = /\.(test|bench|contract)\.ts$|^shared\/testing\//
 /** The specifier of `import … from`, `export … from`, `import '…'` and `import('…')`, when it names a source of ours. */
 const OWN_SPECIFIER = /((?:\bfrom|\bimport)\s*\(?\s*)(['"])((?:\.{1,2}\/|#shared\/)[^'"\n]*)\.ts\2/g
