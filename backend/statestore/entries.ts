@@ -1,11 +1,14 @@
 import { type TimerHandle, TimerWheel } from '#shared/base/timer-wheel.ts'
-import { formatClock, type HybridClock, type StoreClock, storeClock } from '#shared/state-store/hybrid-clock.ts'
-import { keepBytes, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
+import { type HybridClock, type StoreClock, storeClock } from '#shared/state-store/hybrid-clock.ts'
+import { keepBytes, SHORT_MAX, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import type { EntrySet } from './changes.ts'
 import type { Moment } from './moment.ts'
 
-/** Heap of an entry beside its key and its value, about: see key-store.bench.ts. */
-const ENTRY_BYTES = 250
+/** Heap of an entry beside the bytes of its key and its value, about, as key-store.bench.ts measures it; more with these. */
+const ENTRY_BYTES = 170
+const DEADLINE_BYTES = 120
+const TOKEN_BYTES = 80
+const LONG_VALUE_BYTES = 160
 const TICK_MS = 1
 
 /** How many entries there are that one client created. */
@@ -51,11 +54,22 @@ export class Entry {
     const deadlineWallMs = expiry === null ? Infinity : now.wallMs + (expiry.deadlineMs - now.monotonicMs)
     return { is: 'set', key, value, version, token, deadlineWallMs, isPersistent, owner: this.owner?.clientId ?? null }
   }
+
+  get bytes(): number {
+    return entryBytes(this.key, this.value, this.token, this.expiry !== null)
+  }
 }
 
-/** What an entry with this key and value counts in `Entries.bytes`. */
-export function entryBytes(keyBytes: number, valueBytes: number, token: HybridClock | null): number {
-  return ENTRY_BYTES + keyBytes + valueBytes + (token === null ? 0 : formatClock(token).length)
+/** What an entry counts in `Entries.bytes`. */
+export function entryBytes(key: string, value: StoredBytes, token: HybridClock | null, hasDeadline: boolean): number {
+  return (
+    ENTRY_BYTES +
+    key.length +
+    value.length +
+    (value.length > SHORT_MAX ? LONG_VALUE_BYTES : 0) +
+    (token === null ? 0 : TOKEN_BYTES + token.node.length) +
+    (hasDeadline ? DEADLINE_BYTES : 0)
+  )
 }
 
 /** The entries of one shard by key, how many and how large they are, and when they end. */
@@ -66,7 +80,8 @@ export class Entries {
   bytes = 0
 
   constructor(monotonicMs: number) {
-    this.#deadlines = new TimerWheel(TICK_MS, monotonicMs)
+    // What is past its deadline when it is read back would otherwise be due one tick after that, and take room until then.
+    this.#deadlines = new TimerWheel(TICK_MS, monotonicMs - 2 * TICK_MS)
   }
 
   get size(): number {
@@ -91,7 +106,7 @@ export class Entries {
     const before = this.#byKey.get(set.key)
     const entry = before ?? this.#create(set)
     if (before !== undefined) {
-      this.bytes -= bytesOf(before)
+      this.bytes -= before.bytes
       this.#forgetDeadline(before)
       before.value = keepBytes(set.value)
       before.wall = set.version.wall
@@ -99,17 +114,17 @@ export class Entries {
       before.token = set.token
       before.isPersistent = set.isPersistent
     }
-    this.bytes += bytesOf(entry)
     if (set.deadlineWallMs !== Infinity) {
       const deadlineMs = now.monotonicMs + (set.deadlineWallMs - now.wallMs)
       entry.expiry = { deadlineMs, timer: this.#deadlines.schedule(entry, deadlineMs) }
     }
+    this.bytes += entry.bytes
     return entry
   }
 
   delete(entry: Entry): void {
     this.#byKey.delete(entry.key)
-    this.bytes -= bytesOf(entry)
+    this.bytes -= entry.bytes
     this.#forgetDeadline(entry)
     const { owner } = entry
     if (owner !== null && --owner.keys === 0) this.#owners.delete(owner.clientId)
@@ -139,8 +154,4 @@ export class Entries {
     this.#deadlines.cancel(entry.expiry.timer)
     entry.expiry = null
   }
-}
-
-function bytesOf({ key, value, token }: Entry): number {
-  return entryBytes(key.length, value.length, token)
 }

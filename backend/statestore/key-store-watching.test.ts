@@ -58,6 +58,16 @@ describe('watching', () => {
     for (const frontend of ['f', 'g']) {
       for (const connection of [1, 2]) rig.ask('KEYNOTIFY k', { client: `${frontend}${connection}`, frontend, connection })
     }
+    rig.ask('SET k v', { origin: { frontend: 'h', sequence: 1, settledBefore: 0 } })
+    rig.replay()
+    expect(rig.store.frontends(), 'for the next owner to ask who is still there').toEqual(
+      new Map([
+        ['h', []],
+        ['f', [1, 2]],
+        ['g', [1, 2]],
+      ]),
+    )
+    rig.takeTold()
     rig.record(rig.store.forgetFrontend('f'))
     rig.replay()
     rig.ask('SET k v')

@@ -152,6 +152,18 @@ export class KeyStore {
     return this.#repeats.forget(frontend) || hadWatchers ? [{ is: 'frontendGone', frontend }] : []
   }
 
+  /**
+   * Frontends of which something is remembered, and which of their connections watch something. Whoever takes a shard over asks which of them
+   * are still there, and forgets the others: their end may have come while nobody had the shard.
+   */
+  frontends(): ReadonlyMap<string, readonly number[]> {
+    return new Map(
+      new Set([...this.#repeats.frontends(), ...this.#watchers.frontends()])
+        .values()
+        .map(each => [each, this.#watchers.connectionsOf(each)]),
+    )
+  }
+
   /** All processes were stopped: no connection of before exists. */
   forgetWatchers(): readonly StoreChange[] {
     return this.#watchers.forgetAll() ? [{ is: 'watchersGone' }] : []
@@ -268,7 +280,7 @@ export class KeyStore {
       const isMet = condition === null || (condition === 'nex' && sameBytes(before.value, value))
       if (!isMet) return unchanged(Answer.Differs, before.version)
     }
-    const bytes = entryBytes(key.length, value.length, token)
+    const bytes = entryBytes(key, value, token, lifetimeMs !== null)
     if (!this.#hasRoom(before, bytes, request.watcher.clientId, now, effects)) return refused(ErrorText.QuotaExceeded)
     const version = (this.#clock = tick(this.#clock, clocks.timestamp, now.wallMs))
     const entry = this.#entries.put(
@@ -334,7 +346,7 @@ export class KeyStore {
     if (before === undefined) {
       return this.keys < keysMax && this.#entries.keysOf(clientId) < keysPerClientMax && this.bytes + bytes <= bytesMax
     }
-    const more = bytes - entryBytes(before.key.length, before.value.length, before.token)
+    const more = bytes - before.bytes
     return more <= 0 || this.bytes + more <= bytesMax
   }
 

@@ -52,6 +52,10 @@ export class Repeats {
     return this.#frontends.delete(frontend)
   }
 
+  frontends(): Iterable<string> {
+    return this.#frontends.keys()
+  }
+
   get size(): number {
     let size = 0
     for (const { bySequence } of this.#frontends.values()) size += bySequence.size

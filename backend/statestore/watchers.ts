@@ -87,6 +87,14 @@ export class Watchers {
     return hadAny
   }
 
+  frontends(): Iterable<string> {
+    return this.#frontends.keys()
+  }
+
+  connectionsOf(frontend: string): readonly number[] {
+    return [...(this.#frontends.get(frontend)?.keys() ?? [])]
+  }
+
   of(key: string): readonly WatcherId[] {
     const watchers = this.#byKey.get(key)
     return watchers === undefined ? NOBODY : Array.from(watchers, ({ id }) => id)

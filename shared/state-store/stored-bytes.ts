@@ -4,7 +4,8 @@
  */
 export type StoredBytes = string | Buffer
 
-const SHORT_MAX = 1_024
+/** Bytes of the longest that is kept as a text. */
+export const SHORT_MAX = 1_024
 
 /** A copy that shares no memory with what `bytes` was cut out of. */
 export function keepBytes(bytes: StoredBytes): StoredBytes {

@@ -1,0 +1,207 @@
+import { expect } from 'vitest'
+import type { KeyStoreLimits } from './key-store.ts'
+import type { RequestOrigin, WatcherId } from './store-request.ts'
+
+export interface Asked {
+  readonly elements: readonly string[]
+  readonly ts: string | null
+  readonly ft: string | null
+  readonly isPersistent: boolean
+  readonly watcher: WatcherId
+  readonly origin: RequestOrigin | null
+}
+
+interface NaiveClock {
+  readonly wall: number
+  readonly counter: number
+  readonly node: string
+}
+
+export interface ModelNotification {
+  readonly key: string
+  readonly payload: string
+  readonly clock: NaiveClock
+  readonly to: readonly string[]
+}
+
+interface NaiveEntry {
+  readonly value: string
+  readonly version: NaiveClock
+  readonly token: NaiveClock | null
+  readonly deadlineMs: number
+  readonly owner: string
+}
+
+interface NaiveReply {
+  readonly answer: string
+  readonly version: NaiveClock | null
+  readonly notifications: readonly ModelNotification[]
+  readonly isRemembered: boolean
+  readonly isRepeat: boolean
+}
+
+const DELETE = '*2\r\n$6\r\nNOTIFY\r\n$6\r\nDELETE\r\n'
+
+/** The rules of spec state-store.md word by word, for well-formed requests and small numbers, without a thought for speed. */
+export class NaiveStore {
+  clock: NaiveClock = { wall: 0, counter: 0, node: 'StateStore' }
+  readonly #limits: KeyStoreLimits
+  readonly #entries = new Map<string, NaiveEntry>()
+  #watches: { readonly key: string; readonly watcher: WatcherId }[] = []
+  readonly #answered = new Map<string, NaiveReply>()
+
+  constructor(limits: KeyStoreLimits) {
+    this.#limits = limits
+  }
+
+  get keys(): number {
+    return this.#entries.size
+  }
+
+  get watches(): number {
+    return this.#watches.length
+  }
+
+  isPast(key: string, nowMs: number): boolean {
+    const entry = this.#entries.get(key)
+    return entry !== undefined && nowMs >= entry.deadlineMs
+  }
+
+  expire(key: string, nowMs: number): readonly ModelNotification[] {
+    this.#entries.delete(key)
+    return this.#tellDeleted(key, nowMs)
+  }
+
+  /** After a restart: what is recorded is there, whether or not its deadline has come. */
+  expectAbsentAgain(nowMs: number, keys: number): void {
+    const past = [...this.#entries.keys()].filter(key => this.isPast(key, nowMs)).length
+    expect(keys).toBe(this.#entries.size)
+    expect(past).toBeLessThanOrEqual(keys)
+  }
+
+  forget(frontend: string, connection: number): void {
+    this.#watches = this.#watches.filter(({ watcher }) => watcher.frontend !== frontend || watcher.connection !== connection)
+  }
+
+  forgetFrontend(frontend: string): void {
+    this.#watches = this.#watches.filter(({ watcher }) => watcher.frontend !== frontend)
+    for (const name of this.#answered.keys()) if (name.startsWith(`${frontend} `)) this.#answered.delete(name)
+  }
+
+  ask(asked: Asked, nowMs: number): NaiveReply {
+    const { origin } = asked
+    const name = origin === null ? '' : `${origin.frontend} ${origin.sequence}`
+    const before = this.#answered.get(name)
+    if (before !== undefined) return { ...before, notifications: [], isRepeat: true, isRemembered: false }
+    const { answer, version, notifications, isChange } = this.#run(asked, nowMs)
+    const reply = { answer, version, notifications, isRemembered: isChange && origin !== null, isRepeat: false }
+    if (reply.isRemembered) this.#answered.set(name, reply)
+    return reply
+  }
+
+  #run(asked: Asked, nowMs: number): Omit<NaiveReply, 'isRepeat' | 'isRemembered'> & { readonly isChange: boolean } {
+    const [verb, key, third, ...options] = asked.elements as [string, string, string | undefined, ...string[]]
+    const reply = (answer: string, version: NaiveClock | null = null) => ({ answer, version, notifications: [], isChange: false })
+    const error = (text: string) => reply(`-ERR ${text}\r\n`)
+    const changes = verb === 'SET' || verb === 'DEL' || verb === 'VDEL'
+    const { ts, ft } = asked
+    if (verb === 'SET' && ts === null) return error('missing timestamp')
+    const ahead = (what: string) =>
+      error(`the request ${what} is too far in the future; ensure that the client and broker system clocks are synchronized`)
+    if (ts === 'malformed') return error('malformed timestamp')
+    if (ts !== null && clockOf(ts).wall > nowMs + 60_000) return ahead('timestamp')
+    if (ft === 'malformed') return error('malformed timestamp')
+    if (ft !== null && changes && clockOf(ft).wall > nowMs + 60_000) return ahead('fencing token timestamp')
+    if (verb === 'KEYNOTIFY') return this.#watch(key, third === 'STOP', asked.watcher)
+
+    const entry = this.isPast(key, nowMs) ? undefined : this.#entries.get(key)
+    if (verb === 'GET') return entry === undefined ? reply('$-1\r\n') : reply(blob(entry.value), entry.version)
+    if (entry !== undefined && entry.token !== null) {
+      if (ft === null) return error('a fencing token is required for this request')
+      if (order(clockOf(ft), entry.token) < 0)
+        return error('the request fencing token is a lower version than the fencing token protecting the resource')
+    }
+    if (verb === 'SET') {
+      if (entry !== undefined && options.includes('NX')) return reply(':-1\r\n', entry.version)
+      if (entry !== undefined && options.includes('NEX') && entry.value !== third) return reply(':-1\r\n', entry.version)
+      if (entry === undefined && this.#isFull(asked.watcher.clientId, nowMs)) return error('the quota has been exceeded')
+      return this.#set(key, third!, options, asked, nowMs, entry?.owner)
+    }
+    if (entry === undefined) return reply(':0\r\n')
+    if (verb === 'VDEL' && entry.value !== third) return reply(':-1\r\n', entry.version)
+    this.#entries.delete(key)
+    return { answer: ':1\r\n', version: entry.version, notifications: this.#tellDeleted(key, nowMs), isChange: true }
+  }
+
+  #set(key: string, value: string, options: readonly string[], asked: Asked, nowMs: number, owner = asked.watcher.clientId) {
+    const version = this.#tick(clockOf(asked.ts!), nowMs)
+    const px = options.indexOf('PX')
+    this.#entries.set(key, {
+      value,
+      version,
+      token: asked.ft === null ? null : clockOf(asked.ft),
+      deadlineMs: px === -1 ? Infinity : nowMs + Number(options[px + 1]),
+      owner,
+    })
+    const payload = `*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n${blob(value)}`
+    return { answer: '+OK\r\n', version, notifications: this.#tell(key, payload, version), isChange: true }
+  }
+
+  #isFull(clientId: string, nowMs: number): boolean {
+    const live = [...this.#entries].filter(([key]) => !this.isPast(key, nowMs)).map(([, entry]) => entry)
+    return live.length >= this.#limits.keysMax || live.filter(({ owner }) => owner === clientId).length >= this.#limits.keysPerClientMax
+  }
+
+  #watch(key: string, isStop: boolean, watcher: WatcherId) {
+    const reply = (answer: string, isChange: boolean) => ({ answer, version: null, notifications: [], isChange })
+    const isOfWatcher = (id: WatcherId): boolean => id.frontend === watcher.frontend && id.connection === watcher.connection
+    const known = this.#watches.find(watch => watch.key === key && isOfWatcher(watch.watcher))
+    if (isStop) {
+      this.#watches = this.#watches.filter(watch => watch !== known)
+      return known === undefined ? reply(':0\r\n', false) : reply('+OK\r\n', true)
+    }
+    if (known !== undefined) return reply('+OK\r\n', false)
+    const ofConnection = this.#watches.filter(watch => isOfWatcher(watch.watcher)).length
+    const ofKey = this.#watches.filter(watch => watch.key === key).length
+    if (ofConnection >= this.#limits.keysPerConnectionMax || ofKey >= this.#limits.watchersPerKeyMax)
+      return reply('-ERR the quota has been exceeded\r\n', false)
+    this.#watches.push({ key, watcher })
+    return reply('+OK\r\n', false)
+  }
+
+  #tellDeleted(key: string, nowMs: number): readonly ModelNotification[] {
+    if (!this.#watches.some(watch => watch.key === key)) return []
+    return this.#tell(key, DELETE, this.#tick(null, nowMs))
+  }
+
+  #tell(key: string, payload: string, clock: NaiveClock): readonly ModelNotification[] {
+    const to = this.#watches
+      .filter(watch => watch.key === key)
+      .map(({ watcher }) => `${watcher.frontend} ${watcher.connection} ${watcher.clientId}`)
+    return to.length === 0 ? [] : [{ key, payload, clock, to: to.sort() }]
+  }
+
+  #tick(r: NaiveClock | null, now: number): NaiveClock {
+    const { wall: w, counter: c, node } = this.clock
+    let next = { wall: now, counter: 0, node }
+    if (!(now > w && (r === null || now > r.wall))) {
+      if (r !== null && w === r.wall) next = { wall: w, counter: Math.max(c, r.counter) + 1, node }
+      else if (r === null || w > r.wall) next = { wall: w, counter: c + 1, node }
+      else next = { wall: r.wall, counter: r.counter + 1, node }
+    }
+    return (this.clock = next)
+  }
+}
+
+function blob(value: string): string {
+  return `$${value.length}\r\n${value}\r\n`
+}
+
+function clockOf(text: string): NaiveClock {
+  const [wall, counter, node] = text.split(':')
+  return { wall: Number(wall), counter: Number(counter), node: node! }
+}
+
+function order(a: NaiveClock, b: NaiveClock): number {
+  return a.wall - b.wall || a.counter - b.counter || (a.node < b.node ? -1 : Number(a.node > b.node))
+}
