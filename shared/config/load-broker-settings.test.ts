@@ -207,7 +207,10 @@ describe('--config', () => {
       'b.yaml': authorizationYaml('what', '{onUpdate: Reevaluate, disconnectWithinSeconds: 7}'),
     }
     const [port] = load('--config x', { yaml }).settings.ports
-    expect(port).toMatchObject({ host: '0.0.0.0', rules: { onUpdate: 'Reevaluate', disconnectWithinMs: 7_000, disconnectsOnExpiry: false } })
+    expect(port).toMatchObject({
+      host: '0.0.0.0',
+      rules: { onUpdate: 'Reevaluate', disconnectWithinMs: 7_000, disconnectsOnExpiry: false },
+    })
     const { authentication, authorizations } = port!.rules.policy!
     expect([authentication.name, authorizations.map(({ name }) => name)]).toEqual(['who', ['what']])
     expect(authentication.version).toMatch(/^[0-9a-f]{16}$/)

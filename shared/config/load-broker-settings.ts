@@ -1,12 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { ResourceSnapshot } from '../resources/resource-snapshot.ts'
-import {
-  type BrokerLimits,
-  type BrokerSettings,
-  limitSettings,
-  PACKET_BYTES_BY_PROFILE,
-  standaloneSettings,
-} from './broker-settings.ts'
+import { type BrokerLimits, type BrokerSettings, limitSettings, PACKET_BYTES_BY_PROFILE, standaloneSettings } from './broker-settings.ts'
 import { readPorts } from './listeners.ts'
 import { defaultMemoryBytes, type MachineMemory, machineMemory } from './memory.ts'
 import { type Environment, mistypedVariables, readFlags, resolveSettings } from './read-settings.ts'
