@@ -13,6 +13,8 @@ export class Ask {
   readonly attempts = new Map<number, ServiceLink>()
   readonly tried = new Set<ServiceLink>()
   sends = 0
+  /** Why a service could not decide; null: none has said so. */
+  undecided: string | null = null
   cancelDeadline: () => void = () => undefined
   readonly #onAnswer: (answer: Answer) => void
   #cancelTimer: () => void = () => undefined

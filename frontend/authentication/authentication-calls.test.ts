@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { ByteReader } from '#shared/base/byte-reader.ts'
 import { ManualTimers } from '#shared/base/timers.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { AuthAskerCalls, AuthServiceCalls } from '#shared/rpc/auth-calls.ts'
 import { AuthAskerDispatch, AuthServiceDispatch } from '#shared/rpc/auth-dispatch.ts'
 import type { AuthServicePort } from '#shared/rpc/auth-port.ts'
@@ -61,10 +62,19 @@ class FakeService {
     return this.asked.map(({ clientId }) => clientId)
   }
 
-  /** Answers what it was asked so far, in order. */
+  /** Refuses what it was asked so far, in order. */
   answer(cause: string): void {
+    this.#answerAll({ is: 'refused', reason: ReasonCode.NotAuthorized, detail: '', cause, method: 'none' })
+  }
+
+  /** Cannot decide what it was asked so far. */
+  shrug(cause: string): void {
+    this.#answerAll({ is: 'unavailable', cause })
+  }
+
+  #answerAll(verdict: Verdict): void {
     this.deliver()
-    for (const { number } of this.asked.splice(0)) this.calls.verdict(number, { is: 'unavailable', cause })
+    for (const { number } of this.asked.splice(0)) this.calls.verdict(number, verdict)
     this.deliver()
   }
 }
@@ -76,7 +86,7 @@ function setUp(services: number, limits: Partial<AuthenticationCallsLimits> = {}
   const answers: string[] = []
   const ask = (clientId: string): Promise<Verdict> => {
     const answer = calls.authenticate(request(clientId))
-    void answer.then(verdict => answers.push(`${clientId}: ${verdict.is === 'unavailable' ? verdict.cause : verdict.is}`))
+    void answer.then(verdict => answers.push(`${clientId}: ${'cause' in verdict ? verdict.cause : verdict.is}`))
     return answer
   }
   const settled = async (): Promise<readonly string[]> => {
@@ -226,6 +236,48 @@ describe('a service that fails', () => {
     expect(await settled()).toEqual(['a: slow'])
     expect(calls.counters).toMatchObject({ resent: 1, late: 1 })
     expect(timers.pendingCount).toBe(0)
+  })
+
+  test('it cannot decide: another is asked, at once; when none can, the last of them says why', async () => {
+    const { all, ask, settled, calls, timers } = setUp(3)
+    void ask('a')
+    for (const cause of ['first', 'second', 'third']) {
+      expect(await settled()).toEqual([])
+      all.find(({ clients }) => clients.length > 0)!.shrug(cause)
+    }
+    expect(await settled()).toEqual(['a: third'])
+    expect(calls.counters).toMatchObject({ resent: 2, late: 0, unanswered: 0 })
+    expect([calls.openCount, timers.pendingCount]).toEqual([0, 0])
+  })
+
+  test('it cannot decide and answers at once: it has least to do, and draws nobody away from those who can', async () => {
+    const { all, ask, settled } = setUp(2)
+    const [broken, sound] = all as [FakeService, FakeService]
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < 4; i++) {
+        void ask('c')
+        broken.shrug('broken')
+      }
+      sound.answer('sound')
+    }
+    expect(await settled()).toEqual(Array.from({ length: 12 }, () => 'c: sound'))
+  })
+
+  test('it is slow and cannot decide, while another one is asked as well: that one is waited for, not longer than for any', async () => {
+    const { all, ask, settled, timers } = setUp(2, { answerMs: 3_000, deadlineMs: 8_000 })
+    const slow = async (clientId: string): Promise<FakeService> => {
+      void ask(clientId)
+      const [first, other] = (all[0]!.clients.length > 0 ? all : [...all].reverse()) as [FakeService, FakeService]
+      timers.advance(3_000)
+      first.shrug('slow')
+      expect((await settled()).some(each => each.startsWith(`${clientId}:`))).toBe(false)
+      return other
+    }
+    ;(await slow('a')).answer('other')
+    expect(await settled()).toEqual(['a: other'])
+    await slow('b')
+    timers.advance(5_000)
+    expect((await settled())[1]).toBe('b: no answer within 8000 ms; slow')
   })
 
   test('all are slow: few requests are asked of two, so that slowness does not double what there is to do', async () => {

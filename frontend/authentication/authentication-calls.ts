@@ -65,8 +65,8 @@ export class AuthenticationCallsCounters {
 
 /**
  * The authentication services of a cluster as one AuthenticationPort. Each request goes to the service that has least to do; when that does not
- * answer, or its link ends, it goes to another one: a service remembers nothing, so any of them can answer, and the first answer counts. Until
- * one does nobody is let in.
+ * answer, cannot decide, or its link ends, it goes to another one: a service remembers nothing, so any of them can answer, and the first that
+ * decides counts. Until one does nobody is let in.
  */
 export class AuthenticationCalls implements AuthenticationPort {
   readonly counters = new AuthenticationCallsCounters()
@@ -227,13 +227,28 @@ export class AuthenticationCalls implements AuthenticationPort {
       return
     }
     if (ask.kind !== kind) throw new Error(`an answer to ${kind} where ${ask.kind} was asked`)
-    this.#settle(ask, answer)
+    if (answer.is !== 'unavailable' || !this.#isAskedElsewhere(ask, service, number, answer.cause)) this.#settle(ask, answer)
     this.#sendWaiting()
+  }
+
+  /**
+   * A service that cannot decide may be alone in that: its way to a server is broken, or it has not heard of a resource yet. And as it answers
+   * sooner than those that can it has least to do: without this it would draw the clients of all others.
+   */
+  #isAskedElsewhere(ask: Ask, service: ServiceLink, number: number, cause: string): boolean {
+    service.forget(number)
+    ask.attempts.delete(number)
+    ask.undecided = cause
+    if (ask.attempts.size > 0) return true
+    const other = ask.sends < this.#limits.sendsMax ? this.#pick(ask) : null
+    if (other === null || ask.tried.has(other)) return false
+    this.#send(ask, other)
+    return true
   }
 
   #giveUp(ask: Ask, cause: string): void {
     this.counters.unanswered++
-    this.#settle(ask, unavailable(cause))
+    this.#settle(ask, unavailable(ask.undecided === null ? cause : `${cause}; ${ask.undecided}`))
   }
 
   #settle(ask: Ask, answer: Answer): void {

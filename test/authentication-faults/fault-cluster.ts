@@ -46,6 +46,14 @@ const AUTHENTICATIONS = {
 } as const
 export type Port = keyof typeof AUTHENTICATIONS
 
+/** What a process is told besides what all are told. */
+interface LaunchOptions {
+  readonly flags?: readonly string[]
+  /** Of Node itself. */
+  readonly nodeFlags?: readonly string[]
+  readonly environment?: Readonly<Record<string, string>>
+}
+
 /** Who is asked what is impaired. */
 type Sayers = 'all' | 'frontend' | 'services'
 
@@ -130,9 +138,9 @@ export class FaultCluster {
       this.services.push({ process: this.#process(name), proxy: await CuttingProxy.open({ host: HOST, port: 1 }) })
     }
     const [rpc] = await freePorts(1)
-    await this.#launch(this.#backend, 'backend', ['--rpc', `${HOST}:${rpc}`])
+    await this.#launch(this.#backend, 'backend', { flags: ['--rpc', `${HOST}:${rpc}`] })
     for (const service of this.services) await this.launch(service)
-    await this.#launch(this.frontend, 'frontend', ['--admin', 'off'])
+    await this.#launch(this.frontend, 'frontend', { flags: ['--admin', 'off'] })
     await this.healthy()
     await until(async () => (await this.frontend.unready()) === null, 'the frontend serves', PATIENCE_MS)
   }
@@ -152,18 +160,18 @@ export class FaultCluster {
     return new RoleProcess(name, this.#folder, what => this.deaths.push(what))
   }
 
-  async #launch(process: RoleProcess, role: string, flags: readonly string[], nodeFlags: readonly string[] = []): Promise<void> {
-    const all = ['--id', process.name, '--redis', this.redis.url, '--cluster-name', 'faults', '--shards', '4', '--log-level', 'info']
-    const environment = { MILLRACE_CLUSTER_KEY: CLUSTER_KEY, KUBECONFIG: await this.#kubeconfig() }
+  async #launch(process: RoleProcess, role: string, { flags = [], nodeFlags = [], environment = {} }: LaunchOptions): Promise<void> {
+    const forAll = ['--id', process.name, '--redis', this.redis.url, '--cluster-name', 'faults', '--shards', '4', '--log-level', 'info']
+    const all = { MILLRACE_CLUSTER_KEY: CLUSTER_KEY, KUBECONFIG: await this.kubeconfig(this.apiProxy.port), ...environment }
     const config = role === 'backend' ? [] : ['--config', this.resources.path]
-    await process.launch([role, ...all, ...config, ...flags], environment, nodeFlags)
+    await process.launch([role, ...forAll, ...config, ...flags], all, nodeFlags)
   }
 
-  /** Of the API server behind its proxy. */
-  async #kubeconfig(): Promise<string> {
-    const file = join(this.#folder, 'kubeconfig')
+  /** A file that names the API server as one of this port. */
+  async kubeconfig(port: number): Promise<string> {
+    const file = join(this.#folder, `kubeconfig-${port}`)
     const text = await readFile(this.api.environment['KUBECONFIG']!, 'utf8')
-    await writeFile(file, text.replaceAll(`:${this.api.port}`, `:${this.apiProxy.port}`))
+    await writeFile(file, text.replaceAll(`:${this.api.port}`, `:${port}`))
     return file
   }
 
@@ -205,18 +213,19 @@ export class FaultCluster {
   }
 
   /** Started (again), with its link open to frontends. Returns before it serves. */
-  async launch({ process, proxy }: Service, flags: readonly string[] = [], nodeFlags: readonly string[] = []): Promise<void> {
+  async launch({ process, proxy }: Service, { flags = [], ...options }: LaunchOptions = {}): Promise<void> {
     const [rpc] = await freePorts(1)
     proxy.target = { host: HOST, port: rpc! }
     await proxy.accept()
-    await this.#launch(process, 'authsvc', ['--rpc', `${HOST}:${rpc}`, '--advertise', `${HOST}:${proxy.port}`, ...flags], nodeFlags)
+    const addresses = ['--rpc', `${HOST}:${rpc}`, '--advertise', `${HOST}:${proxy.port}`]
+    await this.#launch(process, 'authsvc', { ...options, flags: [...addresses, ...flags] })
   }
 
-  /** Both services again, with these flags. */
-  async relaunch(flags: readonly string[], nodeFlags: readonly string[] = []): Promise<void> {
+  /** Both services again, as told. */
+  async relaunch(options: LaunchOptions): Promise<void> {
     await Promise.all(this.services.map(each => this.kill(each)))
     await this.linked(0)
-    for (const service of this.services) await this.launch(service, flags, nodeFlags)
+    for (const service of this.services) await this.launch(service, options)
     await this.linked(this.services.length)
   }
 

@@ -18,7 +18,7 @@ async function rush(): Promise<void> {
 
 test('15: more requests than may run and wait: some are told to come back, none hangs; later all come in', async () => {
   const { cluster } = stage
-  await cluster.relaunch(['--auth-requests-max', '1'])
+  await cluster.relaunch({ flags: ['--auth-requests-max', '1'] })
   await rush()
   await cluster.serviceCounts('millrace_authentication_undecided_total')
   expect(await cluster.passwordCode()).toBe(ACCEPTED)
@@ -27,7 +27,7 @@ test('15: more requests than may run and wait: some are told to come back, none 
 
 test('16: the queue of the worker threads is full: the same; who needs none of them comes in meanwhile', async () => {
   const { cluster } = stage
-  await cluster.relaunch(['--auth-worker-threads', '1', '--auth-worker-queue-max', '1'])
+  await cluster.relaunch({ flags: ['--auth-worker-threads', '1', '--auth-worker-queue-max', '1'] })
   const rushed = rush()
   expect(await cluster.scramCode()).toBe(ACCEPTED)
   await rushed
@@ -36,7 +36,7 @@ test('16: the queue of the worker threads is full: the same; who needs none of t
 
 test('17: a worker thread that runs out of memory, ends or hangs takes its own client with it and nobody else', async () => {
   const { cluster } = stage
-  await cluster.relaunch([], ['--import', BREAKING_THREADS])
+  await cluster.relaunch({ nodeFlags: ['--import', BREAKING_THREADS] })
   const broken = [EATS_MEMORY, ENDS_THREAD].map(password => cluster.passwordCode('slow-0', 5, password))
   expect(await Promise.all(broken)).toEqual([UNAVAILABLE, UNAVAILABLE])
   expect(await cluster.passwordCode()).toBe(ACCEPTED)
