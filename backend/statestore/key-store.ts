@@ -157,11 +157,10 @@ export class KeyStore {
    * are still there, and forgets the others: their end may have come while nobody had the shard.
    */
   frontends(): ReadonlyMap<string, readonly number[]> {
-    return new Map(
-      new Set([...this.#repeats.frontends(), ...this.#watchers.frontends()])
-        .values()
-        .map(each => [each, this.#watchers.connectionsOf(each)]),
-    )
+    const all = new Map<string, readonly number[]>()
+    for (const frontend of this.#repeats.frontends()) all.set(frontend, [])
+    for (const frontend of this.#watchers.frontends()) all.set(frontend, this.#watchers.connectionsOf(frontend))
+    return all
   }
 
   /** All processes were stopped: no connection of before exists. */

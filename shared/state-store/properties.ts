@@ -1,22 +1,41 @@
+import type { UserProperty } from '#shared/mqtt/strict-properties.ts'
+import { formatClock, type HybridClock } from './hybrid-clock.ts'
+
 /** User Properties of requests, responses and notifications (spec state-store.md 2 and 3). */
 export const StoreProperty = {
   /** A hybrid logical clock: of the client in a request, a version in a response, of the change in a notification. */
   Timestamp: '__ts',
   FencingToken: '__ft',
   ProtocolVersion: '__protVer',
-  /** Without it, or with another value than STATUS_DONE, clients report a failed call instead of the answer. */
   Status: '__stat',
   SupportedMajorVersions: '__supProtMajVer',
   RequestedVersion: '__requestProtVer',
 } as const
 
-/** On every response, errors of the store included. */
-export const STATUS_DONE = '200'
+/** Clients report any other status, and none, as a failed call instead of what the store said, errors of the store included. */
+const STATUS_DONE = '200'
 /** The request speaks another major version: the response has no payload, and says which versions are understood. */
-export const STATUS_VERSION_UNSUPPORTED = '505'
+const STATUS_VERSION_UNSUPPORTED = '505'
+const SUPPORTED_MAJOR_VERSIONS = '1'
 
-export const PROTOCOL_VERSION = '1.0'
-export const SUPPORTED_MAJOR_VERSIONS = '1'
+/** @param version null: the response has none */
+export function responseProperties(version: HybridClock | null): readonly UserProperty[] {
+  const status: UserProperty = [StoreProperty.Status, STATUS_DONE]
+  return version === null ? [status] : [status, [StoreProperty.Timestamp, formatClock(version)]]
+}
+
+/** Of the response without payload to a request whose version is not supported. */
+export function unsupportedVersionProperties(requested: string): readonly UserProperty[] {
+  return [
+    [StoreProperty.Status, STATUS_VERSION_UNSUPPORTED],
+    [StoreProperty.SupportedMajorVersions, SUPPORTED_MAJOR_VERSIONS],
+    [StoreProperty.RequestedVersion, requested],
+  ]
+}
+
+export function notificationProperties(clock: HybridClock): readonly UserProperty[] {
+  return [[StoreProperty.Timestamp, formatClock(clock)]]
+}
 
 /** @param version the value of `__protVer`; null: there is none, which means 1.0 */
 export function isSupportedVersion(version: string | null): boolean {

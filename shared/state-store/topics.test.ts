@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest'
-import { isSupportedVersion } from './properties.ts'
 import { isForbiddenResponseTopic, isReserved, isWatchable, notifyTopic, REQUEST_TOPIC } from './topics.ts'
 
 const GUID = 'FA9AE35F-2F64-47CD-9BFF-08E2B32A0FE8'
@@ -47,9 +46,4 @@ test.each([
   ['clients/statestore/v1', false],
 ])('%s: only the store publishes there %s', (topic, isOwn) => {
   expect(isReserved(topic)).toBe(isOwn)
-})
-
-test('any version 1 of the protocol is understood, and no other', () => {
-  expect([null, '1.0', '1', '1.7'].map(isSupportedVersion)).toEqual([true, true, true, true])
-  expect(['2.0', '0.1', '10.0', '', 'x', '1.', '1.0.0', '1.0\n'].map(isSupportedVersion)).toEqual(Array.from({ length: 8 }, () => false))
 })
