@@ -61,6 +61,13 @@ export class ClientPorts {
    */
   async open(planned: readonly PlannedPort[]): Promise<void> {
     this.#wanted = planned
+    const opened = this.#openAll(planned)
+    // What is planned may change meanwhile: that comes after.
+    this.#changes = opened.catch(() => undefined)
+    await opened
+  }
+
+  async #openAll(planned: readonly PlannedPort[]): Promise<void> {
     for (const one of planned) {
       const entry = this.#enter(one)
       if (one.closed === null) await this.#open(entry)

@@ -196,9 +196,11 @@ class FrontendRole implements RunningRole {
   async #openPorts(): Promise<void> {
     this.#phase = 'opening'
     try {
-      await this.#ports.open(this.#live.settings.ports)
-      if (this.#phase === 'opening') this.#phase = 'serving'
+      const opened = this.#ports.open(this.#live.settings.ports)
+      // Before they are open: a change that came in between would be heard by nobody.
       this.#live.listen(settings => this.#onSettings(settings))
+      await opened
+      if (this.#phase === 'opening') this.#phase = 'serving'
     } catch (error) {
       this.#phase = 'failed'
       this.#failure = thrownText(error)

@@ -158,8 +158,10 @@ class Standalone implements RunningRole {
   async listen(): Promise<void> {
     const { snapshot, settings } = this.#live
     if (snapshot !== null) this.#authentication?.service.apply(snapshot)
-    await this.#ports.open(this.#usable(settings))
+    const opened = this.#ports.open(this.#usable(settings))
+    // Before they are open: a change that came in between would be heard by nobody.
     this.#live.listen((changed, next) => this.#onChange(changed, next))
+    await opened
     void this.#live.keepCertificates()
     if (this.#settings.limits.sysTopicIntervalSeconds > 0) this.#publishSysTopics()
   }
