@@ -62,8 +62,8 @@ export class Channel {
   #connection = 0
   /** Called on each connection, before anything that waits is sent. */
   onOpen: () => void = () => undefined
-  /** The broker does not grant the subscription. */
-  onRefused: (error: StateStoreError) => void = () => undefined
+  /** It is over: the broker does not grant the subscription, the MQTT client was ended, or `close` was called. */
+  onClosed: (error: StateStoreError) => void = () => undefined
 
   constructor(mqtt: MqttClient, options: ChannelOptions) {
     this.#mqtt = mqtt
@@ -116,6 +116,7 @@ export class Channel {
     this.#mqtt.off('message', this.#onMessage)
     this.#mqtt.off('packetsend', this.#onPacketSend)
     this.#mqtt.off('end', this.#onEnd)
+    this.onClosed(error)
     for (const pending of this.#waiting) this.#fail(pending, error)
     for (const pending of this.#inFlight.values()) this.#fail(pending, new ClosedError(error.message, { isUncertain: true, cause: error }))
   }
@@ -145,7 +146,7 @@ export class Channel {
       const code = suback?.granted.find(granted => typeof granted === 'number' && granted >= FAILURE)
       // Without a code the connection was lost, and the next one will tell.
       if (code === undefined && error) return
-      if (typeof code === 'number') return this.onRefused(new BrokerRefusedError(`the subscription to ${responseTopic}`, code))
+      if (typeof code === 'number') return this.close(new BrokerRefusedError(`the subscription to ${responseTopic}`, code))
       this.#isOpen = true
       const waiting = this.#waiting
       this.#waiting = []

@@ -20,6 +20,7 @@ export interface FakeBrokerOptions {
   readonly now?: () => number
   readonly username?: string
   readonly password?: string
+  readonly port?: number
 }
 
 const NOT_AUTHORIZED = 0x87
@@ -54,7 +55,7 @@ export class FakeBroker implements AsyncDisposable {
 
   static async start(options: FakeBrokerOptions = {}): Promise<FakeBroker> {
     const broker = new FakeBroker(options)
-    broker.#server.listen(0, '127.0.0.1')
+    broker.#server.listen(options.port ?? 0, '127.0.0.1')
     await once(broker.#server, 'listening')
     return broker
   }

@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { connectAsync } from 'mqtt'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import {
   BrokerRefusedError,
@@ -9,6 +10,7 @@ import {
   TooManyRequestsError,
 } from './errors.ts'
 import { FakeBroker } from './fake-broker.contract.ts'
+import { LeasedLock } from './lock.ts'
 import { StateStore, type StateStoreOptions } from './state-store.ts'
 
 // Faults that only a broker of ours can be asked for.
@@ -136,6 +138,55 @@ describe('a broker that refuses', () => {
     broker = await FakeBroker.start({ username: 'u', password: 'p' })
     await expect(open()).rejects.toThrow('Bad User Name or Password')
   })
+})
+
+test('a broker that is away for a while, with nobody listening for errors', async () => {
+  const errors: Error[] = []
+  const port = Number(new URL(broker.url).port)
+  const { promise: failedTwice, resolve } = Promise.withResolvers<void>()
+  const store = await open({ onConnectionError: error => errors.push(error) > 1 && resolve() })
+  const watch = await store.watch('k')
+  const quiet = await StateStore.connect(broker.url, { mqtt: { clientId: 'quiet', reconnectPeriod: 10 } })
+  stores.push(quiet)
+  await broker[Symbol.asyncDispose]()
+  await failedTwice
+  broker = await FakeBroker.start({ port })
+  await store.set('k', 'back')
+  expect((await watch.next())?.is).toBe('gap')
+  expect((await quiet.get('k'))?.text).toBe('back')
+  expect(errors[0]).toMatchObject({ code: 'ECONNREFUSED' })
+})
+
+test('a lock outlives a lost connection', async () => {
+  const store = await open()
+  const other = await StateStore.connect(broker.url, { mqtt: { clientId: 'other', reconnectPeriod: 10 } })
+  stores.push(other)
+  const held = await new LeasedLock(store, 'lock', { ttlMs: 20_000, renewMs: 20 }).acquire()
+  const watch = await other.watch('lock')
+  broker.cutAll()
+  for (let event = await watch.next(); event?.is !== 'gap'; ) event = await watch.next()
+  expect((await watch.next())?.is).toBe('set')
+  expect(held.signal.aborted).toBe(false)
+  await held.release()
+  expect(await other.get('lock')).toBeNull()
+})
+
+test('watches end with the MQTT client', async () => {
+  const mqtt = await connectAsync(broker.url, { protocolVersion: 5, clientId: 'm' }, false)
+  const store = await StateStore.connect(mqtt)
+  const watch = await store.watch('k')
+  await mqtt.endAsync()
+  await expect(watch.next()).rejects.toThrow('the MQTT client was ended')
+  await expect(store.get('k')).rejects.toBeInstanceOf(ClosedError)
+})
+
+test('a store that is closed gives back what it watched', async () => {
+  const mqtt = await connectAsync(broker.url, { protocolVersion: 5, clientId: 'm' }, false)
+  const store = await StateStore.connect(mqtt)
+  await store.watch('k')
+  await store.close()
+  expect(broker.executed.filter(each => each.startsWith('KEYNOTIFY'))).toHaveLength(2)
+  await mqtt.endAsync()
 })
 
 test('an answer whose clock is over a minute ahead is not believed', async () => {

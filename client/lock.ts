@@ -8,6 +8,11 @@ export interface LockOptions extends LeaseOptions {
   readonly renewMs?: number
 }
 
+/** A timer cannot wait for longer. */
+const TIMER_MAX_MS = 2_147_483_647
+/** A renewal that is not answered in this time, or in the time between renewals if that is longer, is tried again. */
+const RENEWAL_TIMEOUT_MS = 1_000
+
 /** The lock is not held any more: it ran out before it could be renewed, or was taken by somebody else. */
 export class LockLostError extends StateStoreError {
   override readonly name = 'LockLostError'
@@ -46,7 +51,7 @@ export class LeasedLock {
         const held = await this.tryAcquire(request)
         if (held !== null) return held
         // A deletion that nobody tells of costs one lifetime, not the lock.
-        const late = AbortSignal.timeout(this.#options.ttlMs ?? TTL_MS)
+        const late = AbortSignal.timeout(Math.min(this.#options.ttlMs ?? TTL_MS, TIMER_MAX_MS))
         const isUp = signal === undefined ? late : AbortSignal.any([signal, late])
         let event = await watch.next(isUp)
         while (event?.is === 'set') event = await watch.next(isUp)
@@ -80,7 +85,7 @@ export class HeldLock implements AsyncDisposable {
 
   constructor(lease: Lease, renewMs = Math.max(1, Math.floor(lease.ttlMs / 3))) {
     this.#lease = lease
-    this.#renewMs = renewMs
+    this.#renewMs = Math.min(renewMs, TIMER_MAX_MS)
     this.#schedule()
   }
 
@@ -125,7 +130,12 @@ export class HeldLock implements AsyncDisposable {
     this.#renewal = setTimeout(() => {
       this.#underWay = this.#renew()
     }, this.#renewMs)
-    this.#end = setTimeout(() => this.#lose(), this.#lease.leftMs)
+    this.#end = setTimeout(() => this.#onEnd(), Math.min(this.#lease.leftMs, TIMER_MAX_MS))
+  }
+
+  #onEnd(): void {
+    if (this.#lease.leftMs > 0) this.#schedule()
+    else this.#lose()
   }
 
   #stop(): void {
@@ -135,7 +145,8 @@ export class HeldLock implements AsyncDisposable {
 
   async #renew(): Promise<void> {
     try {
-      const token = await this.#lease.acquire({ timeoutMs: Math.max(1, Math.ceil(this.#lease.leftMs)) })
+      const timeoutMs = Math.min(Math.max(this.#renewMs, RENEWAL_TIMEOUT_MS), Math.ceil(this.#lease.leftMs))
+      const token = await this.#lease.acquire({ timeoutMs: Math.max(1, timeoutMs) })
       if (token === null) this.#lose()
     } catch {
       // Whatever it was: the lock is held until its time is over, and until then there are more tries.

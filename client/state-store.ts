@@ -23,6 +23,8 @@ export interface StateStoreOptions {
   readonly responseTopic?: string
   /** Milliseconds since 1970. */
   readonly now?: () => number
+  /** Told of what mqtt.js says when a reconnect fails, if it was connected by URL; it goes on trying. */
+  readonly onConnectionError?: (error: Error) => void
 }
 
 export interface RequestOptions {
@@ -103,7 +105,7 @@ export class StateStore implements AsyncDisposable {
     this.#clock = new HybridClock(this.clientId, options.now ?? Date.now)
     this.#watches = new Watches(
       (key, isRepeated) => this.#keyNotify([encode('KEYNOTIFY'), key], isRepeated),
-      key => this.#keyNotify([encode('KEYNOTIFY'), key, encode('STOP')], false),
+      key => this.#stopNotify(key),
     )
     this.#channel = new Channel(mqtt, {
       responseTopic: this.#responseTopic,
@@ -128,6 +130,8 @@ export class StateStore implements AsyncDisposable {
       throw new StateStoreError(fault)
     }
     taken.add(mqtt)
+    // An error that nobody listens to would end the process.
+    if (isOwn) mqtt.on('error', options.onConnectionError ?? (() => undefined))
     const store = new StateStore(mqtt, isOwn, options)
     try {
       await store.#open()
@@ -208,8 +212,10 @@ export class StateStore implements AsyncDisposable {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#mqtt.off('message', this.#onMessage)
+    const watched = this.#watches.close()
+    // The connection lives on, and would get the notifications of these keys for ever.
+    if (!this.#ownsMqtt && this.#mqtt.connected) await Promise.allSettled(watched.map(key => this.#stopNotify(key)))
     this.#channel.close(closed())
-    this.#watches.close()
     taken.delete(this.#mqtt)
     if (this.#ownsMqtt) await this.#mqtt.endAsync()
     else if (this.#mqtt.connected) await this.#mqtt.unsubscribeAsync(this.#responseTopic)
@@ -228,10 +234,9 @@ export class StateStore implements AsyncDisposable {
       this.#watches.registerAgain()
       resolve()
     }
-    this.#channel.onRefused = error => {
+    this.#channel.onClosed = error => {
       clearTimeout(timer)
       reject(error)
-      this.#channel.close(error)
       this.#watches.close(error)
     }
     return promise
@@ -240,6 +245,10 @@ export class StateStore implements AsyncDisposable {
   async #keyNotify(parts: readonly Uint8Array[], isRepeatable: boolean): Promise<void> {
     const { answer } = await this.#ask(parts, {}, { isRepeatable })
     if (answer.is !== 'ok' && !(answer.is === 'number' && answer.number === 0)) throw unexpected('KEYNOTIFY', answer)
+  }
+
+  #stopNotify(key: Uint8Array): Promise<void> {
+    return this.#keyNotify([encode('KEYNOTIFY'), key, encode('STOP')], false)
   }
 
   async #ask(

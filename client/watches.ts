@@ -1,4 +1,4 @@
-import { ClosedError, ConnectionLostError, UnexpectedAnswerError } from './errors.ts'
+import { ConnectionLostError, UnexpectedAnswerError } from './errors.ts'
 import { compareHybridTimes, type HybridTime } from './hybrid-clock.ts'
 import { type Answer, parseAnswer } from './resp.ts'
 import { hexOf } from './topics.ts'
@@ -51,7 +51,11 @@ export class Watches {
     for (const [hex, entry] of this.#keys) {
       entry.registered = this.#register(entry.key, false)
       entry.registered.then(
-        () => [...entry.watches].forEach(watch => watch.push({ is: 'gap' })),
+        () => {
+          // A broker that lost its memory may have started anew behind the last version.
+          entry.last = null
+          for (const watch of entry.watches) watch.push({ is: 'gap' })
+        },
         error => {
           // The next connection begins with the same.
           if (!(error instanceof ConnectionLostError)) this.#drop(hex, entry, error)
@@ -72,8 +76,11 @@ export class Watches {
     for (const watch of entry.watches) watch.push(event)
   }
 
-  close(error: unknown = null): void {
+  /** Ends every watch, with the error when there is one. @returns the keys that the store still has registered */
+  close(error: unknown = null): readonly Uint8Array[] {
+    const keys = [...this.#keys.values()].map(({ key }) => key)
     for (const [hex, entry] of this.#keys) this.#drop(hex, entry, error)
+    return keys
   }
 
   #remove(hex: string, entry: WatchedKey, watch: Watch): void {
@@ -86,7 +93,7 @@ export class Watches {
 
   #drop(hex: string, entry: WatchedKey, error: unknown): void {
     if (this.#keys.get(hex) === entry) this.#keys.delete(hex)
-    for (const watch of entry.watches) watch.close(error instanceof ClosedError ? null : error)
+    for (const watch of entry.watches) watch.close(error)
   }
 }
 

@@ -72,8 +72,8 @@ export class Workload implements AsyncDisposable {
   }
 
   /**
-   * A history on keys of its own; at the end every key is read and deleted. What the clients ask for depends on the seed alone, the order
-   * in which it happens does not.
+   * A history on keys of its own; at the end every key is read and deleted. What is drawn depends on the seed alone; which client draws
+   * next, and what it has been told by then, does not.
    */
   async run({ seed, operations, keys, disturb, disturbances = 0 }: HistoryOrder): Promise<Operation[]> {
     const random = new SeededRandom(seed)
