@@ -1,4 +1,4 @@
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { stringify } from 'yaml'
 
@@ -8,6 +8,11 @@ export class ResourceDirectory {
 
   constructor(path: string) {
     this.path = path
+  }
+
+  async copyTo(path: string): Promise<ResourceDirectory> {
+    await cp(this.path, path, { recursive: true })
+    return new ResourceDirectory(path)
   }
 
   async write(file: string, text: string | Buffer): Promise<void> {

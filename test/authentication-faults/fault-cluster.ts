@@ -52,6 +52,8 @@ interface LaunchOptions {
   /** Of Node itself. */
   readonly nodeFlags?: readonly string[]
   readonly environment?: Readonly<Record<string, string>>
+  /** Others than those of the cluster. */
+  readonly resources?: ResourceDirectory
 }
 
 /** Who is asked what is impaired. */
@@ -160,10 +162,14 @@ export class FaultCluster {
     return new RoleProcess(name, this.#folder, what => this.deaths.push(what))
   }
 
-  async #launch(process: RoleProcess, role: string, { flags = [], nodeFlags = [], environment = {} }: LaunchOptions): Promise<void> {
+  async #launch(
+    process: RoleProcess,
+    role: string,
+    { flags = [], nodeFlags = [], environment = {}, resources = this.resources }: LaunchOptions,
+  ): Promise<void> {
     const forAll = ['--id', process.name, '--redis', this.redis.url, '--cluster-name', 'faults', '--shards', '4', '--log-level', 'info']
     const all = { MILLRACE_CLUSTER_KEY: CLUSTER_KEY, KUBECONFIG: await this.kubeconfig(this.apiProxy.port), ...environment }
-    const config = role === 'backend' ? [] : ['--config', this.resources.path]
+    const config = role === 'backend' ? [] : ['--config', resources.path]
     await process.launch([role, ...forAll, ...config, ...flags], all, nodeFlags)
   }
 

@@ -131,19 +131,23 @@ test('20, 21: the Kubernetes API does not say a word: the same, within its 5 s a
   expect(await connected.again(cluster.token(), 0x18)).toMatchObject(SUCCESS)
 })
 
-test('20: one service alone cannot reach the Kubernetes API: the other one lets clients in', async () => {
+test('20: one service alone cannot reach the Kubernetes API and has other resources: the other one lets clients in', async () => {
   const { cluster } = stage
   await bothLetIn(() => cluster.satCode())
   const [first] = cluster.services as [Service, Service]
   const [nobodyThere] = await freePorts(1)
+  const resources = await cluster.resources.copyTo(`${cluster.resources.path}-of-another`)
+  const authenticationMethods = [{ method: 'Password', passwordSettings: { secretRef: 'users' } }]
+  await resources.resource('BrokerAuthentication', 'password', { authenticationMethods, expiryDisconnect: 'Enabled' })
   await cluster.kill(first)
   await cluster.linked(1)
-  await cluster.launch(first, { environment: { KUBECONFIG: await cluster.kubeconfig(nobodyThere!) } })
+  await cluster.launch(first, { environment: { KUBECONFIG: await cluster.kubeconfig(nobodyThere!) }, resources })
   await cluster.linked(2)
   // More than it takes to leave that server alone: it then answers sooner than the one that works, and has least to do.
   for (let round = 0; round < 5; round++) {
     expect(new Set(await Promise.all(Array.from({ length: 4 }, () => cluster.satCode())))).toEqual(new Set([ACCEPTED]))
   }
+  expect(new Set(await Promise.all(Array.from({ length: 4 }, () => cluster.passwordCode())))).toEqual(new Set([ACCEPTED]))
   await cluster.kill(first)
   await cluster.healthy()
 })
