@@ -5,7 +5,6 @@ import type { X509Settings } from '#shared/resources/broker-authentication.ts'
 import { AUTHORITY_EXTENSIONS, CertificateLab } from '#shared/testing/certificates.ts'
 import type { IssuedCertificate } from '#shared/testing/certificates.ts'
 import { openWorkers } from '../worker/piscina-workers.ts'
-import type { Workers } from '../worker/workers.ts'
 import { MethodFault } from './authentication-method.ts'
 import type { MethodParts } from './authentication-method.ts'
 import { ask, makeRig, NOW_MS } from './x509-rig.contract.ts'
@@ -227,24 +226,31 @@ describe('a recheck', () => {
   })
 })
 
-describe('in worker threads', () => {
-  let workers: Workers
+describe('in worker threads, unless the chain is short', () => {
+  let workers: ReturnType<typeof openWorkers>
 
   beforeAll(() => {
     workers = openWorkers({ threads: 2, queueMax: 1_000, timers: systemTimers })
   })
   afterAll(() => workers.close())
 
-  test('what is remembered ends when one of the chain does, and never serves other anchors', async () => {
+  test.each([
+    ['short', 0, 0],
+    ['long', 2, 3],
+  ])('what is remembered of a %s chain ends when one of it does, and never serves other anchors', async (_, useless, tasks) => {
     const short = lab.authority('/CN=short', { issuer: root, extensions: AUTHORITY_EXTENSIONS, to: '20261201000000Z' })
     const below = lab.issue({ subject: '/CN=below', issuer: short })
+    const chain = [below, short, ...Array.from({ length: useless }, (_, index) => lab.authority(`/CN=useless ${index}`))]
+    const before = workers.figures().completed
     const rig = make({}, {}, { workers })
-    expect(await ask(rig, [below, short])).toMatchObject({ is: 'valid' })
+    expect(await ask(rig, chain)).toMatchObject({ is: 'valid' })
     rig.clock.advance(20 * 86_400_000)
-    expect(await ask(rig, [below, short])).toMatchObject({ is: 'invalid', cause: 'CN = short: it has expired' })
+    expect(await ask(rig, chain)).toMatchObject({ is: 'invalid', cause: 'CN = short: it has expired' })
     rig.clock.advance(-20 * 86_400_000)
-    expect(await ask(rig, [below, short])).toMatchObject({ is: 'valid' })
+    expect(await ask(rig, chain)).toMatchObject({ is: 'valid' })
     const elsewhere = make({}, { 'client-ca': { a: stranger.certificate } }, { workers })
-    expect(await ask(elsewhere, [below, short])).toMatchObject({ is: 'invalid' })
+    expect(await ask(elsewhere, chain)).toMatchObject({ is: 'invalid' })
+    // Found good, found to have expired, and judged by other anchors; good again was from memory.
+    expect(workers.figures().completed - before).toBe(tasks)
   })
 })
