@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { JwtSettings } from '#shared/resources/broker-authentication.ts'
 import type { AuthenticationRequest } from '#shared/rpc/authentication.ts'
@@ -22,7 +23,6 @@ const ALGORITHMS_DEFAULT = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA']
 const USER_NAME_CLAIM = 'sub'
 /** Of a user name and of an attribute that come from a claim. */
 const CLAIM_LENGTH_MAX = 4_096
-const EVIDENCE_BYTES_MAX = 1_024
 
 /**
  * Extension: tokens of an issuer whose public keys are in a ConfigMap or behind a URL; works without a cluster. The token is the
@@ -58,14 +58,15 @@ class Jwt implements AuthenticationMethod {
     if (result.is === 'unknownKey') return invalid('signed with a key that the issuer does not publish')
     if (result.is === 'invalid') return invalid(result.cause)
     const userName = claimText(result.claims, this.#settings.userNameClaim ?? USER_NAME_CLAIM) ?? ''
-    const shown = Buffer.from(`${this.#settings.issuer}\n${userName}`, 'utf8').subarray(0, EVIDENCE_BYTES_MAX)
+    const shown = Buffer.concat([digestOf(this.#settings.issuer), digestOf(userName)])
     if (evidence !== null && !shown.equals(evidence)) return invalid('another subject than before')
     return { is: 'valid', userName, attributes: this.#attributes(result.claims), expiresMs: result.expiresMs, data: null, evidence: shown }
   }
 
   /** A token cannot be asked back: it holds until it expires, as long as its issuer is trusted. */
   recheck(evidence: Uint8Array): Promise<RecheckOutcome> {
-    const holds = Buffer.from(evidence).toString('utf8').startsWith(`${this.#settings.issuer}\n`)
+    const issuer = digestOf(this.#settings.issuer)
+    const holds = issuer.equals(evidence.subarray(0, issuer.length))
     return Promise.resolve(holds ? { is: 'holds' } : { is: 'invalid', cause: 'the issuer is not trusted any more' })
   }
 
@@ -98,6 +99,11 @@ class Jwt implements AuthenticationMethod {
     }
     return attributes
   }
+}
+
+/** In evidence, which has to be short: names are as long as their issuer likes, and no part of one stands for the whole. */
+function digestOf(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
 }
 
 function sourceOf({ jwksConfigMap, jwksUrl, caCertConfigMap }: JwtSettings, parts: MethodParts): JwtKeySource {
