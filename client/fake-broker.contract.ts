@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import mqttPacket, { type IPublishPacket, type Packet } from 'mqtt-packet'
-import { type Defect, FakeStore, textOf } from './fake-store.contract.ts'
+import { type Defect, FakeStore, type Notify, type StoreEngine, textOf } from './fake-store.contract.ts'
 import type { HybridTime } from './hybrid-clock.ts'
 import { hexOf, notificationPrefixOf, REQUEST_TOPIC } from './topics.ts'
 
@@ -17,6 +17,8 @@ export type Fate = 'answer' | 'silence' | 'cut-before' | 'cut-after'
 
 export interface FakeBrokerOptions {
   readonly defect?: Defect
+  /** Instead of the fake store. */
+  readonly engine?: (notify: Notify) => StoreEngine
   readonly now?: () => number
   readonly username?: string
   readonly password?: string
@@ -29,7 +31,7 @@ const BAD_USER_NAME_OR_PASSWORD = 0x86
 /** As much of an MQTT 5 server as clients of the state store need: no sessions that are kept, exact filters, the store. */
 export class FakeBroker implements AsyncDisposable {
   readonly #server: Server
-  readonly #store: FakeStore
+  readonly #store: StoreEngine
   readonly #options: FakeBrokerOptions
   readonly #connections = new Map<string, Connection>()
   readonly #sockets = new Set<Socket>()
@@ -45,11 +47,8 @@ export class FakeBroker implements AsyncDisposable {
 
   private constructor(options: FakeBrokerOptions) {
     this.#options = options
-    this.#store = new FakeStore(
-      options.now ?? Date.now,
-      (clientId, key, payload, version) => this.#notify(clientId, key, payload, version),
-      options.defect ?? null,
-    )
+    const notify: Notify = (clientId, key, payload, version) => this.#notify(clientId, key, payload, version)
+    this.#store = options.engine?.(notify) ?? new FakeStore(options.now ?? Date.now, notify, options.defect ?? null)
     this.#server = createServer(socket => this.#accept(socket))
   }
 

@@ -24,7 +24,16 @@ interface FakeEntry {
 /** Wrong on purpose, so that a test can show that it would be noticed. */
 export type Defect = 'stale-read' | 'lost-update' | 'double-nx' | 'no-fencing' | 'version-back'
 
-type Notify = (clientId: string, key: Buffer, payload: Buffer, version: HybridTime) => void
+/** What the fake broker asks: the fake store, or another one that a test puts there. */
+export interface StoreEngine {
+  /** The connection is gone, and with it what it watched. */
+  forget(clientId: string): void
+  execute(request: StoreRequest): StoreResponse
+  /** Milliseconds until the next entry ends; null when none does. Ends those whose time is over. */
+  expire(): number | null
+}
+
+export type Notify = (clientId: string, key: Buffer, payload: Buffer, version: HybridTime) => void
 
 const SKEW_MAX_MS = 60_000
 const CONDITIONS = ['NX', 'NEX']
@@ -33,7 +42,7 @@ const AHEAD = 'is too far in the future; ensure that the client and broker syste
 class Refusal extends Error {}
 
 /** The store, as plainly as it can be said: one map, one clock, one command at a time. */
-export class FakeStore {
+export class FakeStore implements StoreEngine {
   readonly #entries = new Map<string, FakeEntry>()
   readonly #watchers = new Map<string, Set<string>>()
   readonly #now: () => number
@@ -49,7 +58,6 @@ export class FakeStore {
     this.#defect = defect
   }
 
-  /** The connection is gone, and with it what it watched. */
   forget(clientId: string): void {
     for (const watchers of this.#watchers.values()) watchers.delete(clientId)
   }
@@ -64,7 +72,6 @@ export class FakeStore {
     }
   }
 
-  /** Milliseconds until the next entry ends; null when none does. Ends those whose time is over. */
   expire(): number | null {
     let next: number | null = null
     for (const [key, { deadlineMs }] of this.#entries) {
