@@ -6,7 +6,7 @@ import { freePorts } from '../cast/free-ports.ts'
 import { ScramExchange } from '../clients/scram.ts'
 import { auth, connect, disconnect, publish } from '../conformance/packets.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
-import { configMap, ConfiguredBroker, resource, secret, serverCertificate } from './configured-broker.ts'
+import { configMap, ConfiguredBroker, HOST, resource, secret, serverCertificate } from './configured-broker.ts'
 
 const PASSWORD = 'open sesame'
 const PROTOCOL_ERROR = 0x82
@@ -26,9 +26,9 @@ beforeAll(async () => {
   custom = await CustomServer.start({ tls: { serverCert: Buffer.from(server.certificate), serverKey: Buffer.from(server.key) } })
   const listener = {
     ports: [
-      { port: scramPort, host: '127.0.0.1', authenticationRef: 'scram' },
-      { port: customPort, host: '127.0.0.1', authenticationRef: 'server' },
-      { port: openPort, host: '127.0.0.1' },
+      { port: scramPort, host: HOST, authenticationRef: 'scram' },
+      { port: customPort, host: HOST, authenticationRef: 'server' },
+      { port: openPort, host: HOST },
     ],
   }
   const users = JSON.stringify([{ name: 'alice', scram: [makeScramKey('SCRAM-SHA-256', PASSWORD)] }])

@@ -1,6 +1,6 @@
 import { beforeAll, expect, test } from 'vitest'
 import { freePorts } from '../cast/free-ports.ts'
-import { ConfiguredBroker, resource } from './configured-broker.ts'
+import { ConfiguredBroker, HOST, resource } from './configured-broker.ts'
 
 const NEVER = 0xffff_ffff
 const [port] = (await freePorts(1)) as [number]
@@ -19,7 +19,7 @@ function broker(changed: object, level: string): readonly object[] {
 }
 
 beforeAll(async () => {
-  const listener = [resource('BrokerListener', 'plant', { ports: [{ port, host: '127.0.0.1' }] })]
+  const listener = [resource('BrokerListener', 'plant', { ports: [{ port, host: HOST }] })]
   configured = await ConfiguredBroker.start({ broker: broker({}, 'info'), listener }, {}, [])
 })
 

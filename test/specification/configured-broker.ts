@@ -9,11 +9,20 @@ import { RawClient } from '../conformance/raw-client.ts'
 import { type RealBroker, startBrokerForFile } from '../limits/real-broker.ts'
 
 const API = 'mqttbroker.iotoperations.azure.com/v1'
+/**
+ * Where ports of resources are. Linux has a loopback address for each process of tests, so that nobody takes a port between the moment when it was found
+ * free and the one when the broker opens it.
+ */
+export const HOST = process.platform === 'linux' ? loopbackOf(process.pid) : '127.0.0.1'
 /** A change is found by looks a second apart, and these tests share the machine with others. */
 const CHANGE_WITHIN_MS = 15_000
 
 /** Of clients: a credential that ends soon may take its time on a machine that is shared. */
 const PATIENCE_MS = 28_000
+
+function loopbackOf(pid: number): string {
+  return `127.${1 + ((pid >> 14) & 0x7f)}.${(pid >> 7) & 0x7f}.${1 + (pid & 0x7f)}`
+}
 
 /** What stands in the directory, by file name without its end. */
 export type Documents = Readonly<Record<string, readonly object[]>>
@@ -35,9 +44,9 @@ export function tlsSecret(name: string, { certificate, key }: IssuedCertificate)
   return secret(name, { 'tls.crt': certificate, 'tls.key': key })
 }
 
-/** A certificate for 127.0.0.1. */
+/** A certificate for this machine. */
 export function serverCertificate(lab: CertificateLab, issuer: IssuedCertificate, subject = '/CN=broker'): IssuedCertificate {
-  const extensions = ['basicConstraints=critical,CA:FALSE', 'extendedKeyUsage=serverAuth', 'subjectAltName=IP:127.0.0.1']
+  const extensions = ['basicConstraints=critical,CA:FALSE', 'extendedKeyUsage=serverAuth', `subjectAltName=IP:127.0.0.1,IP:${HOST}`]
   return lab.issue({ subject, issuer, extensions })
 }
 
@@ -51,7 +60,7 @@ export interface ClientTls {
 /** A TLS connection without any MQTT on it. With TLS 1.3 a refused certificate shows later: as the end of the connection. */
 export async function openTls(port: number, { ca, chain = [] }: ClientTls): Promise<TLSSocket> {
   const own = { cert: chain.map(({ certificate }) => certificate).join('\n'), key: chain[0]?.key }
-  const socket = connectTls({ host: '127.0.0.1', port, ca: ca.certificate, ...(chain.length > 0 && own) })
+  const socket = connectTls({ host: HOST, port, ca: ca.certificate, ...(chain.length > 0 && own) })
   await once(socket, 'secureConnect')
   return socket
 }
@@ -105,7 +114,7 @@ export class ConfiguredBroker {
   }
 
   async open(port: number, version: packets.Version = 5, tls?: ClientTls): Promise<RawClient> {
-    const client = tls === undefined ? await RawClient.open('127.0.0.1', port, version) : new RawClient(await openTls(port, tls), version)
+    const client = tls === undefined ? await RawClient.open(HOST, port, version) : new RawClient(await openTls(port, tls), version)
     client.patienceMs = PATIENCE_MS
     return client
   }

@@ -6,7 +6,7 @@ import { freePorts } from '../cast/free-ports.ts'
 import { auth } from '../conformance/packets.ts'
 import type { Properties } from '../conformance/properties.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
-import { configMap, ConfiguredBroker, resource, serverCertificate, tlsSecret } from './configured-broker.ts'
+import { configMap, ConfiguredBroker, HOST, resource, serverCertificate, tlsSecret } from './configured-broker.ts'
 
 const NOT_AUTHORIZED = 0x87
 const CONTINUE = 0x18
@@ -46,7 +46,7 @@ beforeAll(async () => {
       { port: customPort, authenticationRef: 'server' },
       { port: certificatePort, authenticationRef: 'certificate', tls },
       { port: listPort, authenticationRef: 'list' },
-    ].map(port => ({ host: '127.0.0.1', ...port })),
+    ].map(port => ({ host: HOST, ...port })),
   }
   const who = (name: string, methods: readonly object[], more: object = {}): object =>
     resource('BrokerAuthentication', name, { authenticationMethods: methods, ...more })

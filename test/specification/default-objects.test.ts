@@ -9,7 +9,7 @@ import { freePorts } from '../cast/free-ports.ts'
 import type { Properties } from '../conformance/properties.ts'
 import { RawClient } from '../conformance/raw-client.ts'
 import { type RealBroker, ROOT, startBrokerForFile } from '../limits/real-broker.ts'
-import { openTls, resource, serverCertificate } from './configured-broker.ts'
+import { HOST, openTls, resource, serverCertificate } from './configured-broker.ts'
 
 const soon = { timeout: 15_000 }
 const NOT_AUTHORIZED = 0x87
@@ -27,7 +27,7 @@ function installed(): readonly KubernetesObject[] {
   return parseAllDocuments(text).map(document => {
     if (document.get('kind') === 'BrokerListener') {
       document.setIn(['spec', 'ports', 0, 'port'], port)
-      document.setIn(['spec', 'ports', 0, 'host'], '127.0.0.1')
+      document.setIn(['spec', 'ports', 0, 'host'], HOST)
     }
     return document.toJSON() as KubernetesObject
   })

@@ -8,7 +8,7 @@ import { KubernetesApi } from '#shared/testing/kubernetes-api.ts'
 import { freePorts } from '../cast/free-ports.ts'
 import { ScramExchange } from '../clients/scram.ts'
 import type * as packets from '../conformance/packets.ts'
-import { configMap, ConfiguredBroker, resource, secret, serverCertificate, tlsSecret } from './configured-broker.ts'
+import { configMap, ConfiguredBroker, HOST, resource, secret, serverCertificate, tlsSecret } from './configured-broker.ts'
 
 /** As they are listed; a custom server that nobody can reach stands for a method of its own. */
 const METHODS = ['X509', 'ServiceAccountToken', 'Custom', 'CustomAway', 'Scram', 'Password', 'Jwt'] as const
@@ -192,7 +192,7 @@ beforeAll(async () => {
   }
   const users = JSON.stringify([{ name: 'alice', password: cheapHash(PASSWORD), scram: [makeScramKey('SCRAM-SHA-256', PASSWORD)] }])
   const tls = { mode: 'Manual', manual: { secretRef: 'server' } }
-  const listener = { ports: ports.map((port, at) => ({ port, host: '127.0.0.1', tls, authenticationRef: `list-${at}` })) }
+  const listener = { ports: ports.map((port, at) => ({ port, host: HOST, tls, authenticationRef: `list-${at}` })) }
   configured = await ConfiguredBroker.start(
     {
       listener: [resource('BrokerListener', 'plant', listener), tlsSecret('server', server)],

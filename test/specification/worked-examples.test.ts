@@ -8,7 +8,7 @@ import { freePorts } from '../cast/free-ports.ts'
 import type * as packets from '../conformance/packets.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
 import { ROOT } from '../limits/real-broker.ts'
-import { configMap, ConfiguredBroker, resource, serverCertificate, tlsSecret } from './configured-broker.ts'
+import { configMap, ConfiguredBroker, HOST, resource, serverCertificate, tlsSecret } from './configured-broker.ts'
 
 const NOT_AUTHORIZED = 0x87
 const NO_SUBSCRIBERS = 0x10
@@ -25,7 +25,7 @@ function example(file: string): readonly object[] {
   return parseAllDocuments(readFileSync(join(ROOT, 'docs/examples', file), 'utf8')).map(document => {
     if (document.get('kind') === 'BrokerListener') {
       document.setIn(['spec', 'ports', 0, 'port'], certificatePort)
-      document.setIn(['spec', 'ports', 0, 'host'], '127.0.0.1')
+      document.setIn(['spec', 'ports', 0, 'host'], HOST)
     }
     return document.toJSON() as object
   })
@@ -67,8 +67,8 @@ beforeAll(async () => {
   const byServer = { method: 'Custom', customSettings: { endpoint: custom.url, caCertConfigMap: 'client-ca' } }
   const listener = {
     ports: [
-      { port: sensorsPort, host: '127.0.0.1', authenticationRef: 'server', authorizationRef: 'sensors' },
-      { port: namesPort, host: '127.0.0.1', authenticationRef: 'server', authorizationRef: 'names' },
+      { port: sensorsPort, host: HOST, authenticationRef: 'server', authorizationRef: 'sensors' },
+      { port: namesPort, host: HOST, authenticationRef: 'server', authorizationRef: 'names' },
     ],
   }
   configured = await ConfiguredBroker.start({
