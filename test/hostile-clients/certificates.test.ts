@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { CertificateLab, CLIENT_EXTENSIONS, type IssuedCertificate } from '#shared/testing/certificates.ts'
 import { CustomServer } from '#shared/testing/custom-server.ts'
 import * as packets from '../conformance/packets.ts'
-import { configMap, openTls, resource, serverCertificate, tlsSecret } from '../specification/configured-broker.ts'
+import { configMap, HOST, openTls, resource, serverCertificate, tlsSecret } from '../specification/configured-broker.ts'
 import { RawClient } from '../conformance/raw-client.ts'
 import { HostileStage, keepSecret, NOT_AUTHORIZED } from './hostile-stage.ts'
 
@@ -147,7 +147,7 @@ describe('certificates that are not what they seem', () => {
   test('TLS before 1.2, and a second handshake in a connection: refused', async () => {
     const outcome = await new Promise<string>(resolve => {
       const socket = connectTls({
-        host: '127.0.0.1',
+        host: HOST,
         port: stage.portOf('optional'),
         ca: authority.certificate,
         minVersion: 'TLSv1',
@@ -159,7 +159,7 @@ describe('certificates that are not what they seem', () => {
     })
     expect(outcome).toBe('refused')
     const renegotiated = await new Promise<string>(resolve => {
-      const options = { host: '127.0.0.1', port: stage.portOf('optional'), ca: authority.certificate, maxVersion: 'TLSv1.2' as const }
+      const options = { host: HOST, port: stage.portOf('optional'), ca: authority.certificate, maxVersion: 'TLSv1.2' as const }
       const socket = connectTls(options, () => socket.renegotiate({}, error => resolve(error === null ? 'renegotiated' : 'refused')))
       for (const event of ['error', 'close'] as const) socket.once(event, () => resolve('refused'))
     })
@@ -167,8 +167,8 @@ describe('certificates that are not what they seem', () => {
   })
 
   test.each(['TLSv1.2', 'TLSv1.3'] as const)('a record that was changed on its way, %s: the connection ends', async maxVersion => {
-    const raw = connectTcp({ host: '127.0.0.1', port: stage.portOf('optional') })
-    const tls = connectTls({ socket: raw, host: '127.0.0.1', ca: authority.certificate, maxVersion })
+    const raw = connectTcp({ host: HOST, port: stage.portOf('optional') })
+    const tls = connectTls({ socket: raw, host: HOST, ca: authority.certificate, maxVersion })
     tls.on('error', () => undefined)
     await once(tls, 'secureConnect')
     const closed = once(raw, 'close')

@@ -3,7 +3,7 @@ import { expect } from 'vitest'
 import { freePorts } from '../cast/free-ports.ts'
 import type * as packets from '../conformance/packets.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
-import { ConfiguredBroker, type Documents, resource, secret } from '../specification/configured-broker.ts'
+import { ConfiguredBroker, type Documents, HOST, resource, secret } from '../specification/configured-broker.ts'
 
 export const NOT_AUTHORIZED = 0x87
 export const PROTOCOL_ERROR = 0x82
@@ -52,7 +52,7 @@ export class HostileStage<Port extends string> {
     const names = Object.keys(wishes) as Port[]
     const numbers = await freePorts(names.length)
     const ports = Object.fromEntries(names.map((name, at) => [name, numbers[at]!])) as Record<Port, number>
-    const listener = { ports: names.map(name => ({ port: ports[name], host: '127.0.0.1', ...wishes[name] })) }
+    const listener = { ports: names.map(name => ({ port: ports[name], host: HOST, ...wishes[name] })) }
     const configured = await ConfiguredBroker.start(
       { listener: [resource('BrokerListener', 'plant', listener)], ...documents },
       environment,
