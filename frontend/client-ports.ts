@@ -68,8 +68,8 @@ export class ClientPorts {
   }
 
   async #openAll(planned: readonly PlannedPort[]): Promise<void> {
-    for (const one of planned) {
-      const entry = this.#enter(one)
+    for (const [key, one] of keyed(planned)) {
+      const entry = this.#enter(key, one)
       if (one.closed === null) await this.#open(entry)
       else this.#parts.log.warn('port_closed', { listener: one.name, reason: one.closed.reason })
     }
@@ -131,19 +131,19 @@ export class ClientPorts {
     return [...this.#leaving, ...[...this.#entries.values()].flatMap(({ open }) => (open === null ? [] : [open.listener]))]
   }
 
-  #enter(planned: PlannedPort): Entry {
+  #enter(key: string, planned: PlannedPort): Entry {
     const entry: Entry = { planned, open: null, fault: planned.closed?.reason ?? null }
-    this.#entries.set(keyOf(planned), entry)
+    this.#entries.set(key, entry)
     return entry
   }
 
   /** Ports that go make room before others are opened at their addresses. */
   async #reconcile(): Promise<void> {
     if (this.#isStopped) return
-    const wanted = new Map(this.#wanted.map(planned => [keyOf(planned), planned]))
+    const wanted = keyed(this.#wanted)
     for (const [key, entry] of this.#entries) if (!wanted.has(key)) await this.#remove(key, entry)
     for (const [key, planned] of wanted) {
-      const entry = this.#entries.get(key) ?? this.#enter(planned)
+      const entry = this.#entries.get(key) ?? this.#enter(key, planned)
       await this.#bring(entry, planned)
     }
     this.#retryLater()
@@ -274,4 +274,15 @@ export class ClientPorts {
 /** What cannot be changed while a port is open; with another of these it is another port. */
 function keyOf({ name, host, port, protocol, tls, closed, proxyProtocol, websocketEngine }: PlannedPort): string {
   return JSON.stringify([name, host, port, protocol, proxyProtocol, websocketEngine, closed?.isTls ?? tls !== null])
+}
+
+/** Ports that have the same key, which is port 0 several times, are told apart by their order. */
+function keyed(all: readonly PlannedPort[]): ReadonlyMap<string, PlannedPort> {
+  const found = new Map<string, PlannedPort>()
+  for (const planned of all) {
+    let key = keyOf(planned)
+    while (found.has(key)) key += '+'
+    found.set(key, planned)
+  }
+  return found
 }

@@ -138,3 +138,22 @@ test('a missing secret keeps its port closed, and no other; the port opens when 
   expect(await impaired()).toEqual([])
   await client.expectNothing()
 })
+
+test('port 0 several times is as many ports; they stay when others come', async () => {
+  const [coming] = (await freePorts(1)) as [number]
+  const { write, start } = await brokerWith([{ port: 0 }, { port: 0 }])
+  const broker = await start()
+  const served = async (): Promise<number> => broker.metric('millrace_listener_open', 'BrokerListener plant')
+  const opened = [...broker.err.matchAll(/"listener":"BrokerListener plant port 0","address":"127\.0\.0\.1:(\d+)"/g)].map(([, port]) =>
+    Number(port),
+  )
+  expect(new Set(opened).size).toBe(2)
+  expect(await served()).toBe(2)
+  const clients = await Promise.all(
+    opened.map(async (port, at) => (await RawClient.open('127.0.0.1', port)).connect({ clientId: `client ${at}` })),
+  )
+  await write(listener([{ port: 0 }, { port: 0 }, { port: coming }]))
+  await expect.poll(() => isOpen(coming), soon).toBe(true)
+  for (const client of clients) await client.expectNothing()
+  expect((await broker.terminate()).code).toBe(0)
+})
