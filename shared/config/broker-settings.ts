@@ -40,13 +40,13 @@ export const limitSettings = {
     default: 256 * KIB,
     min: KIB,
     max: 16 * MIB,
-    help: 'What one connection may send before its CONNECT is accepted; more closes it.',
+    help: 'What one connection may send before its CONNECT is accepted, CONNECT included; more closes it.',
   }),
   unauthenticatedBytesTotal: bytes({
     default: 64 * MIB,
     min: MIB,
     max: 16 * GIB,
-    help: 'The same over all connections; when reached, the connection that asks for more is closed.',
+    help: 'The same over all connections, client certificates included; when reached, a connection that holds over 8 KiB is closed when it asks for more.',
   }),
   connectDeadlineMs: int({
     default: 10_000,
@@ -268,14 +268,14 @@ export const limitSettings = {
     min: 1,
     max: 1_000_000,
     unit: 'tasks',
-    help: 'Tasks that wait for one of them; for the next one its client is told to come back later (0x88).',
+    help: 'Tasks that wait for one of them, client addresses taking turns; beyond, a client of the address with most of them is told to come back later (0x88).',
   }),
   authRequestsMax: int({
     default: 1_000,
     min: 1,
     max: 100_000,
     unit: 'requests',
-    help: 'Authentications that run at a time in one authentication service; five times as many wait, beyond that clients are told to come back later (0x88).',
+    help: 'Authentications that run at a time in one authentication service; five times as many wait, client addresses taking turns; beyond, clients of the address with most of them are told to come back later (0x88).',
   }),
   compatibility: choice({
     values: ['None', 'AzureIoTOperations'],
