@@ -10,3 +10,8 @@ export function groupShardOf(groupName: string, groupFilter: string, shards: num
   // A ShareName holds no U+0000 [MQTT-1.5.4-2], so no two pairs give the same text.
   return shardOf(`${groupName}\0${groupFilter}`, shards)
 }
+
+/** The shard of a key of the state store, or of a Client Identifier where there is none. Stable for ever: stored data depends on it. */
+export function storeShardOf(shardKey: Uint8Array, shards: number): number {
+  return shardOf(Buffer.from(shardKey.buffer, shardKey.byteOffset, shardKey.byteLength).toString('latin1'), shards)
+}

@@ -40,13 +40,13 @@ export const limitSettings = {
     default: 256 * KIB,
     min: KIB,
     max: 16 * MIB,
-    help: 'What one connection may send before its CONNECT is accepted, CONNECT included; more closes it.',
+    help: 'What one connection may send before its CONNECT is accepted; more closes it.',
   }),
   unauthenticatedBytesTotal: bytes({
     default: 64 * MIB,
     min: MIB,
     max: 16 * GIB,
-    help: 'The same over all connections, client certificates included; when reached, a connection that holds over 8 KiB is closed when it asks for more.',
+    help: 'The same over all connections; when reached, the connection that asks for more is closed.',
   }),
   connectDeadlineMs: int({
     default: 10_000,
@@ -184,6 +184,47 @@ export const limitSettings = {
     help: 'Memory of all Retained Messages: payload and properties, 240 bytes for each, its Topic Name twice (five times over 1,024 bytes) and 120 bytes for each level of it; beyond, as retainedMessagesMax.',
   }),
 
+  stateStoreKeysPerShardMax: int({
+    default: 250_000,
+    min: 0,
+    max: 100_000_000,
+    unit: 'keys',
+    help: 'Keys of the state store in one shard; a SET of a further key fails with "the quota has been exceeded", overwriting and deleting always work.',
+  }),
+  stateStoreKeysPerClientMax: int({
+    default: 0,
+    min: 0,
+    max: 100_000_000,
+    unit: 'keys',
+    help: 'The same for the keys of one shard that one Client Identifier has created. 0: no limit for one client.',
+  }),
+  stateStoreBytesPerShardMax: bytes({
+    default: 256 * MIB,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    help: 'Memory of the state store in one shard: keys, values and 250 bytes for each; a SET that needs more fails with "the quota has been exceeded".',
+  }),
+  stateStoreWatchesPerClientMax: int({
+    default: 10_000,
+    min: 0,
+    max: 10_000_000,
+    unit: 'keys',
+    help: 'Keys of one shard that one connection may watch; a further KEYNOTIFY fails with "the quota has been exceeded".',
+  }),
+  stateStoreWatchersPerKeyMax: int({
+    default: 10_000,
+    min: 0,
+    max: 10_000_000,
+    unit: 'connections',
+    help: 'Connections that may watch one key: each change of it makes so many messages. Beyond, as stateStoreWatchesPerClientMax.',
+  }),
+  stateStoreWatchBytesPerShardMax: bytes({
+    default: 64 * MIB,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    help: 'Memory of all watches of one shard, keys and 250 bytes for each. Beyond, as stateStoreWatchesPerClientMax.',
+  }),
+
   memoryBytesMax: bytes({
     default: 0,
     min: 0,
@@ -268,14 +309,14 @@ export const limitSettings = {
     min: 1,
     max: 1_000_000,
     unit: 'tasks',
-    help: 'Tasks that wait for one of them, client addresses taking turns; beyond, a client of the address with most of them is told to come back later (0x88).',
+    help: 'Tasks that wait for one of them; for the next one its client is told to come back later (0x88).',
   }),
   authRequestsMax: int({
     default: 1_000,
     min: 1,
     max: 100_000,
     unit: 'requests',
-    help: 'Authentications that run at a time in one authentication service; five times as many wait, client addresses taking turns; beyond, clients of the address with most of them are told to come back later (0x88).',
+    help: 'Authentications that run at a time in one authentication service; five times as many wait, beyond that clients are told to come back later (0x88).',
   }),
   compatibility: choice({
     values: ['None', 'AzureIoTOperations'],

@@ -146,6 +146,24 @@ export function hasUserProperty(message: Message, name: string): boolean {
   return userPropertyValueAt(message, name) !== -1
 }
 
+/** A view of the Response Topic, Correlation Data or Content Type; undefined when the message has none. */
+export function propertyValue(message: Message, wanted: Property): Buffer | undefined {
+  const bytes = message.propertyBytes
+  const end = message.propertiesEnd
+  let at = message.propertiesStart
+  while (at < end) {
+    const property = bytes[at++]!
+    if (property === Property.PayloadFormatIndicator) {
+      at++
+      continue
+    }
+    const fieldEnd = binaryDataEnd(bytes, at, end)
+    if (property === wanted) return bytes.subarray(at + 2, fieldEnd)
+    at = property === Property.UserProperty ? binaryDataEnd(bytes, fieldEnd, end) : fieldEnd
+  }
+  return undefined
+}
+
 /** Offset of the value's length bytes, or -1. The properties were validated when they came in. */
 function userPropertyValueAt(message: Message, name: string): number {
   const bytes = message.propertyBytes

@@ -1,7 +1,11 @@
 import fc from 'fast-check'
+import { ByteWriter } from '#shared/base/byte-writer.ts'
 import { Message, newMessage } from '#shared/mqtt/message.ts'
+import { writeFieldProperty } from '#shared/mqtt/property-writer.ts'
+import { Property } from '#shared/mqtt/property.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { parseTopicFilter, Topic } from '#shared/mqtt/topic.ts'
+import { ErrorText } from '#shared/state-store/errors.ts'
 import type { CallerPort } from './caller-port.ts'
 import type { OwnerPort } from './owner-port.ts'
 import { Recipients } from './recipients.ts'
@@ -123,6 +127,17 @@ const attach = fc.record({
   rights: fc.option(rights),
 })
 
+const storeCall = fc.record({
+  clientId,
+  fault: fc.constantFrom(null, ErrorText.Syntax, ErrorText.NotAuthorized),
+  message: anyMessage(1, 1).map(message => {
+    const properties = new ByteWriter()
+    writeFieldProperty(properties, Property.ResponseTopic, Buffer.from('answers/c1'))
+    writeFieldProperty(properties, Property.CorrelationData, Buffer.from('x'))
+    return newMessage(message.topic, message.payload, 1, false, properties.take())
+  }),
+})
+
 const subscription = fc.oneof(
   fc.record({
     filter,
@@ -167,6 +182,7 @@ const handOverTarget = fc.oneof(
   fc
     .record({ is: fc.constant('member' as const), shard, clientId: fc.oneof(clientId, fc.constant('')), ofGroup: group })
     .map(({ ofGroup, ...rest }) => ({ ...rest, ...ofGroup })),
+  fc.record({ is: fc.constant('session' as const), shard, clientId, frontend: text, connection: id }),
 )
 
 export const ownerArguments: AnyArguments<OwnerPort> = {
@@ -182,6 +198,8 @@ export const ownerArguments: AnyArguments<OwnerPort> = {
   unsubscribe: fc.tuple(id, id, number, packetId, fc.array(filter, { maxLength: 5 }), fc.boolean()),
   restrict: fc.tuple(id, id, number, rights),
   writable: fc.tuple(id, id, fc.boolean()),
+  askStore: fc.tuple(shard, number, number, id, storeCall),
+  unwatch: fc.tuple(shard, id),
   resume: fc.tuple(shard, fc.array(resumedSession, { maxLength: 5 }), fc.boolean()),
   wantRoutes: fc.tuple(shard),
   routesApplied: fc.tuple(number),
@@ -211,6 +229,8 @@ export const callerArguments: AnyArguments<CallerPort> = {
   attachMoved: fc.tuple(number),
   detached: fc.tuple(id),
   published: fc.tuple(number, reason, fc.option(fc.array(shard, { minLength: 1, maxLength: 9 }))),
+  storeAsked: fc.tuple(number, reason),
+  unwatched: fc.tuple(shard, id),
   resumed: fc.tuple(shard, fc.array(fc.record({ connection: id, session: id }), { maxLength: 9 })),
   owned: fc.tuple(shard, number, number, number),
   allOwned: fc.constant([]),

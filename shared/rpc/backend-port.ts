@@ -2,6 +2,7 @@ import type { Message } from '#shared/mqtt/message.ts'
 import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 import type { FrontendPort } from './frontend-port.ts'
+import type { StoreCall } from './store-call.ts'
 
 /**
  * What a frontend may ask of a backend: the only way from one to the other (ARCHITECTURE.md). In the standalone shape
@@ -54,6 +55,12 @@ export interface BackendPort {
    * before then stays with the client, and is on its way to it perhaps: whoever must not pass that on keeps it back himself.
    */
   restrict(session: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void
+
+  /**
+   * A request to the state store. Answered by `acknowledged` with Success once the change, the response and the notifications are stored,
+   * or with QuotaExceeded when nothing was done. `call.message` is valid only during the call.
+   */
+  askStore(session: SessionHandle, connection: ConnectionId, ticket: number, call: StoreCall): void
 
   /** The socket is behind (false) or has caught up (true). While behind, QoS 1 and 2 stay in the session's queue. */
   writable(session: SessionHandle, connection: ConnectionId, isWritable: boolean): void

@@ -153,6 +153,20 @@ export class CallerCalls implements CallerPort {
     this.#link.endFrame()
   }
 
+  storeAsked(sequence: number, reason: ReasonCode): void {
+    const writer = this.#link.beginFrame(CallerMethod.StoreAsked)
+    writer.varint(sequence)
+    writer.u8(reason)
+    this.#link.endFrame()
+  }
+
+  unwatched(shard: number, connection: ConnectionId): void {
+    const writer = this.#link.beginFrame(CallerMethod.Unwatched)
+    writeShard(writer, shard)
+    writeId(writer, connection)
+    this.#link.endFrame()
+  }
+
   shardReleased(shard: number, isReleased: boolean): void {
     const writer = this.#link.beginFrame(CallerMethod.ShardReleased)
     writeShard(writer, shard)

@@ -90,6 +90,10 @@ export class CallerDispatch {
         return this.#membersApplied(body)
       case CallerMethod.ShardReleased:
         return this.#shardReleased(body)
+      case CallerMethod.StoreAsked:
+        return this.#storeAsked(body)
+      case CallerMethod.Unwatched:
+        return this.#unwatched(body)
       default:
         if (!this.#parts.isPeerNewer) throw new ByteReaderError(`unknown call ${method} to a caller`)
         this.framesSkipped++
@@ -228,6 +232,20 @@ export class CallerDispatch {
     const request = body.varint()
     expectEnd(CallerMethod.MembersApplied, body)
     this.#port.membersApplied(request)
+  }
+
+  #storeAsked(body: ByteReader): void {
+    const sequence = body.varint()
+    const reason = readReason(body)
+    expectEnd(CallerMethod.StoreAsked, body)
+    this.#port.storeAsked(sequence, reason)
+  }
+
+  #unwatched(body: ByteReader): void {
+    const shard = readShard(body, this.#parts.shardCount)
+    const connection = readId(body)
+    expectEnd(CallerMethod.Unwatched, body)
+    this.#port.unwatched(shard, connection)
   }
 
   #shardReleased(body: ByteReader): void {

@@ -47,6 +47,11 @@ export interface CallerPort extends FrontendPort {
   retained(query: number, messages: readonly Message[], isDone: boolean): void
 
   membersApplied(request: number): void
+
+  /** Answer to `askStore`: all is stored, or nothing was done. */
+  storeAsked(sequence: number, reason: ReasonCode): void
+  unwatched(shard: number, connection: ConnectionId): void
+
   /** Answer to `requestShard`: it is let go and its journal is complete; or not (not the owner, or it must keep it for now). */
   shardReleased(shard: number, isReleased: boolean): void
 }

@@ -6,12 +6,14 @@ import { LinkMethod } from './link-methods.ts'
 import type { PeerIdentity, Role } from './link.ts'
 
 /** Of the protocol between services. Grows with each change that the version before does not understand. */
-export const PROTOCOL_VERSION = 2
+export const PROTOCOL_VERSION = 3
 /** The oldest that we still speak: so that services of neighbouring versions understand each other while they are replaced. */
 export const PROTOCOL_VERSION_LOWEST = 1
 
 /** Since when a backend can be told what a client may do: `rights` of attach, and restrict. */
 export const PROTOCOL_VERSION_RIGHTS = 2
+/** The first with a state store: OwnerPort.askStore, and hand-overs to a session. */
+export const PROTOCOL_VERSION_STORE = 3
 
 /** How services know that the other one belongs to them. `key`: both prove that they know it. `mtls`: the certificate is the proof. */
 export type LinkProof = { readonly is: 'key'; readonly key: Buffer } | { readonly is: 'mtls' } | { readonly is: 'none' }

@@ -28,6 +28,8 @@ export const OwnerMethod = {
   MemberStates: 20,
   RequestShard: 21,
   Restrict: 22,
+  AskStore: 23,
+  Unwatch: 24,
 } as const
 
 /** What owners tell callers; see OwnerMethod. */
@@ -51,6 +53,8 @@ export const CallerMethod = {
   Retained: 116,
   MembersApplied: 117,
   ShardReleased: 118,
+  StoreAsked: 119,
+  Unwatched: 120,
 } as const
 
 /** Between frontends and authentication services; see OwnerMethod. What the service is asked, 200 to 209. */

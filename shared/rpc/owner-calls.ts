@@ -9,7 +9,15 @@ import type { Link } from './link.ts'
 import { writeMemberChanges, writeMemberStates } from './member-body.ts'
 import { writeMessage } from './message-body.ts'
 import { OwnerMethod } from './methods.ts'
-import type { HandOverTarget, MemberChange, MemberStanding, OwnerPort, RemoteAttach, ResumedSession } from './owner-port.ts'
+import type {
+  HandOverTarget,
+  MemberChange,
+  MemberStanding,
+  OwnerPort,
+  RemoteAttach,
+  RemoteStoreCall,
+  ResumedSession,
+} from './owner-port.ts'
 import { PUBLISH_HAS_PUBLISHER, PUBLISH_IS_REFUSABLE } from './publish-flags.ts'
 import { writeResumedSessions } from './resume-body.ts'
 import type { Shards } from './shards.ts'
@@ -206,6 +214,25 @@ export class OwnerCalls implements OwnerPort {
     writeShard(writer, groupShard)
     writeShard(writer, memberShard)
     writeMemberStates(writer, states)
+    this.#link.endFrame()
+  }
+
+  askStore(shard: number, sequence: number, settledBefore: number, connection: ConnectionId, call: RemoteStoreCall): void {
+    const writer = this.#link.beginFrame(OwnerMethod.AskStore)
+    writeShard(writer, shard)
+    writer.varint(sequence)
+    writer.varint(settledBefore)
+    writeId(writer, connection)
+    writer.text(call.clientId)
+    writer.text(call.fault ?? '')
+    writeMessage(writer, call.message)
+    this.#link.endFrame()
+  }
+
+  unwatch(shard: number, connection: ConnectionId): void {
+    const writer = this.#link.beginFrame(OwnerMethod.Unwatch)
+    writeShard(writer, shard)
+    writeId(writer, connection)
     this.#link.endFrame()
   }
 

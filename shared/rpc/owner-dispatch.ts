@@ -11,6 +11,7 @@ import type { OwnerPort } from './owner-port.ts'
 import { PUBLISH_HAS_PUBLISHER, PUBLISH_IS_REFUSABLE } from './publish-flags.ts'
 import { readResumedSessions } from './resume-body.ts'
 import { Shards } from './shards.ts'
+import { checkStoreRequest, readFault } from './store-call.ts'
 import { readFilters, readSubscriptions } from './subscription-body.ts'
 
 /**
@@ -78,6 +79,10 @@ export class OwnerDispatch {
         return this.#members(body)
       case OwnerMethod.MemberStates:
         return this.#memberStates(body)
+      case OwnerMethod.AskStore:
+        return this.#askStore(body)
+      case OwnerMethod.Unwatch:
+        return this.#unwatch(body)
       default:
         return this.#dispatchOfNumber(method, body)
     }
@@ -115,6 +120,27 @@ export class OwnerDispatch {
     if (message.qos === 2) throw new ByteReaderError('publish with QoS 2')
     expectEnd(OwnerMethod.Publish, body)
     this.#port.publish(sequence, connection, (flags & PUBLISH_IS_REFUSABLE) !== 0, shards, message, publisher)
+  }
+
+  #askStore(body: ByteReader): void {
+    const message = this.#message
+    const shard = readShard(body, this.#parts.shardCount)
+    const sequence = body.varint()
+    const settledBefore = body.varint()
+    const connection = readId(body)
+    const clientId = readClientId(body)
+    const fault = readFault(body)
+    readMessage(body, this.#parts.topics, message)
+    expectEnd(OwnerMethod.AskStore, body)
+    checkStoreRequest(message)
+    this.#port.askStore(shard, sequence, settledBefore, connection, { clientId, fault, message })
+  }
+
+  #unwatch(body: ByteReader): void {
+    const shard = readShard(body, this.#parts.shardCount)
+    const connection = readId(body)
+    expectEnd(OwnerMethod.Unwatch, body)
+    this.#port.unwatch(shard, connection)
   }
 
   #publishQos2(body: ByteReader): void {

@@ -3,6 +3,7 @@ import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
 import type { AttachRequest, ConnectionEnd, ConnectionId, SessionHandle, SessionRights, SubscriptionRequest } from './backend-port.ts'
 import type { Shards } from './shards.ts'
+import type { StoreCall } from './store-call.ts'
 
 /**
  * What a frontend, or another backend, asks of a backend over a link: its calls in order, each a frame. Answers are calls of CallerPort.
@@ -82,6 +83,14 @@ export interface OwnerPort {
   /** How members stand: no answer, no store, the newest counts. */
   memberStates(groupShard: number, memberShard: number, states: readonly MemberStanding[]): void
 
+  /**
+   * BackendPort.askStore, to the owner of the key's shard. Answered by `storeAsked`. `sequence` grows over all requests of this caller, and a
+   * repeat keeps its own; those below `settledBefore` are not repeated any more.
+   */
+  askStore(shard: number, sequence: number, settledBefore: number, connection: ConnectionId, call: RemoteStoreCall): void
+  /** The connection is gone: it watches nothing in that shard. Answered by `unwatched`. */
+  unwatch(shard: number, connection: ConnectionId): void
+
   /** From another backend that has prepared to own `shard` and asks its owner to let it go. Answered by `shardReleased`. */
   requestShard(shard: number): void
 }
@@ -90,6 +99,9 @@ export interface OwnerPort {
 export const NO_CONNECTION = 0
 
 /** With `rights`, only to a peer of PROTOCOL_VERSION_RIGHTS. */
+/** The shard is named beside it. */
+export type RemoteStoreCall = Omit<StoreCall, 'shardKey' | 'isWatch'>
+
 export interface RemoteAttach extends Omit<AttachRequest, 'frontend' | 'isPersistenceRequested'> {}
 
 /** What a frontend knows of a connected session; see `OwnerPort.resume`. */
@@ -124,6 +136,14 @@ export type HandOverTarget =
       readonly clientId: string
       readonly groupName: string
       readonly groupFilter: string
+    }
+  /** The client of a connection, past its Subscriptions: a notification of the state store. */
+  | {
+      readonly is: 'session'
+      readonly shard: number
+      readonly clientId: string
+      readonly frontend: string
+      readonly connection: ConnectionId
     }
 
 export interface MemberChange {

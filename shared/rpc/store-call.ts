@@ -1,0 +1,43 @@
+import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
+import { type Message, propertyValue } from '#shared/mqtt/message.ts'
+import { Property } from '#shared/mqtt/property.ts'
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
+import { ErrorText } from '#shared/state-store/errors.ts'
+
+/** A request to the state store as a frontend passes it on (docs/state-store.md). */
+export interface StoreCall {
+  readonly clientId: string
+  /** Decides the shard: the key, or the Client Identifier where there is none. */
+  readonly shardKey: Uint8Array
+  /** Asks to be told of changes. */
+  readonly isWatch: boolean
+  /** Found by the frontend: nothing is executed, and this is the answer. */
+  readonly fault: ErrorText | null
+  /** QoS 1, with Response Topic and Correlation Data. */
+  readonly message: Message
+}
+
+const FAULTS: ReadonlySet<string> = new Set(Object.values(ErrorText))
+
+/** Empty for none. @throws {ByteReaderError} a text that the store does not answer with */
+export function readFault(reader: ByteReader): ErrorText | null {
+  const text = reader.text()
+  if (text === '') return null
+  if (!FAULTS.has(text)) throw new ByteReaderError('a fault that the state store does not know')
+  return text as ErrorText
+}
+
+/** @throws {ByteReaderError} it could not be answered */
+export function checkStoreRequest(message: Message): void {
+  if (message.qos !== 1 || !hasAddress(message))
+    throw new ByteReaderError('a request to the state store without QoS 1, Response Topic or Correlation Data')
+}
+
+function hasAddress(message: Message): boolean {
+  try {
+    return propertyValue(message, Property.ResponseTopic) !== undefined && propertyValue(message, Property.CorrelationData) !== undefined
+  } catch (error) {
+    if (error instanceof ProtocolError) return false
+    throw error
+  }
+}
