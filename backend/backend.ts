@@ -10,10 +10,12 @@ import type {
   SessionRights,
   SubscriptionRequest,
 } from '#shared/rpc/backend-port.ts'
+import type { StoreCall } from '#shared/rpc/store-call.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ClusterNode, ClusterParts } from './cluster/cluster-node.ts'
 import { Hosting } from './cluster/hosting.ts'
 import { Engine, type EngineParts } from './engine.ts'
+import { expireEntries, forgetAllWatchers, onAskStore } from './handlers/ask-store.ts'
 import { onPuback, onPubcomp, onPubrec } from './handlers/acknowledge.ts'
 import { onAttach, onDetach, onOpened } from './handlers/attach.ts'
 import { onPublish, onRelease } from './handlers/publish.ts'
@@ -49,6 +51,7 @@ export class Backend implements BackendPort {
     // Before Wills become due: what they leave is of this run.
     if (parts.persistence) dropUnchosen(backend.engine, parts.persistence)
     finishRecovery(backend.engine)
+    forgetAllWatchers(backend.engine)
     await backend.engine.journal.settled()
     return backend
   }
@@ -124,6 +127,11 @@ export class Backend implements BackendPort {
     if (session !== null) onRestrict(this.engine, session, ticket, rights)
   }
 
+  askStore(handle: SessionHandle, connection: ConnectionId, ticket: number, call: StoreCall): void {
+    const session = this.engine.attached(handle, connection)
+    if (session !== null) onAskStore(this.engine, session, ticket, call)
+  }
+
   unsubscribe(handle: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {
     const session = this.engine.attached(handle, connection)
     if (session !== null) onUnsubscribe(this.engine, session, ticket, packetId, filters, false)
@@ -147,6 +155,7 @@ export class Backend implements BackendPort {
   /** A few times a second: whatever is due by the clock. */
   tick(): void {
     this.engine.turnWheel()
+    expireEntries(this.engine)
     this.engine.cluster?.tick()
     this.#snapshotter.check()
     const isFull = this.engine.isFull

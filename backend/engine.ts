@@ -18,6 +18,8 @@ import { bytesOfSession } from './session/session-bytes.ts'
 import type { Session } from './session/session.ts'
 import { Journal } from './shard/journal.ts'
 import { Shard } from './shard/shard.ts'
+import { KeyStore } from './statestore/key-store.ts'
+import { storeLimits } from './statestore/store-limits.ts'
 import type { ShardStore } from './store/shard-store.ts'
 import { SubscriptionIndex } from './subscription/subscription-index.ts'
 
@@ -106,6 +108,12 @@ export class Engine {
     this.shards = Array.from({ length: parts.store.shardCount }, (_, number) => new Shard(number))
     this.#addressed = new Float64Array(this.shards.length)
     this.cluster = parts.cluster === undefined ? null : new ClusterNode(this, parts.cluster)
+  }
+
+  /** The state store of a shard; made with the first request, so that it costs those nothing who do not use it. */
+  storeOf(shard: Shard): KeyStore {
+    shard.store ??= new KeyStore(storeLimits(this.settings), this.clock.monotonicMs())
+    return shard.store
   }
 
   shardFor(key: string): Shard {
@@ -242,7 +250,7 @@ export class Engine {
 
   /** Memory that clients' messages, sessions and Subscriptions hold is at its watermark, or the process as a whole is. */
   get isFull(): boolean {
-    const { messageBytes, sessionBytes } = this.counters
-    return this.isUnderPressure || messageBytes + sessionBytes + this.journal.pendingBytes > this.watermarkBytes
+    const { messageBytes, sessionBytes, storeBytes } = this.counters
+    return this.isUnderPressure || messageBytes + sessionBytes + storeBytes + this.journal.pendingBytes > this.watermarkBytes
   }
 }

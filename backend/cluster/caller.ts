@@ -11,11 +11,13 @@ import {
   NO_CONNECTION,
   type OwnerPort,
   type RemoteAttach,
+  type RemoteStoreCall,
   type ResumedSession,
 } from '#shared/rpc/owner-port.ts'
 import type { Shards } from '#shared/rpc/shards.ts'
 import type { Engine } from '../engine.ts'
 import { onPuback, onPubcomp, onPubrec } from '../handlers/acknowledge.ts'
+import { askShard, isTooFull, record } from '../handlers/ask-store.ts'
 import { forgetFormer, onAttach, onDetach, onOpened } from '../handlers/attach.ts'
 import { onRestrict } from '../handlers/restrict.ts'
 import { onSubscribe, onUnsubscribe } from '../handlers/subscribe.ts'
@@ -254,6 +256,32 @@ export class Caller implements OwnerPort, RouteFollower {
     )
   }
 
+  askStore(shardNumber: number, sequence: number, settledBefore: number, connection: ConnectionId, call: RemoteStoreCall): void {
+    const engine = this.#engine
+    const shard = engine.shards[shardNumber]
+    // Whoever owns it next is asked again.
+    if (shard === undefined || !this.#isResumed(shard)) return
+    if (isTooFull(engine, call.message)) return this.calls.storeAsked(sequence, ReasonCode.QuotaExceeded)
+    const frontend = this.key
+    askShard(engine, shard, call, { frontend, connection, clientId: call.clientId }, { frontend, sequence, settledBefore })
+    this.#whenStored(shard, () => this.calls.storeAsked(sequence, ReasonCode.Success))
+  }
+
+  unwatch(shardNumber: number, connection: ConnectionId): void {
+    const shard = this.#engine.shards[shardNumber]
+    if (shard === undefined || !this.#isResumed(shard)) return
+    if (shard.store !== null) record(this.#engine, shard, shard.store.forget(this.key, connection))
+    this.#whenStored(shard, () => this.calls.unwatched(shardNumber, connection))
+  }
+
+  /** Nothing if the shard has gone meanwhile: its records may have been refused, and its next owner is asked again. */
+  #whenStored(shard: Shard, answer: () => void): void {
+    const { epoch } = shard
+    this.#engine.journal.whenStored(() => {
+      if (this.isOpen && isKept(shard) && shard.epoch === epoch) answer()
+    })
+  }
+
   openRetained(query: number, filter: string, shards: Shards): void {
     this.#retained.open(query, filter, shards)
   }
@@ -286,6 +314,11 @@ export class Caller implements OwnerPort, RouteFollower {
       () => this.isOpen && this.calls.shardReleased(shard, false),
     )
   }
+}
+
+/** Still in our memory, whole. */
+function isKept({ phase }: Shard): boolean {
+  return phase === 'serving' || phase === 'leaving'
 }
 
 /** The journal acknowledges to a FrontendPort: here the ticket is the sequence of a `publish`. */

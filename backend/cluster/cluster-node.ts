@@ -9,6 +9,7 @@ import { Awaiting } from './awaiting.ts'
 import { Groups } from './groups.ts'
 import { HandOvers } from './hand-overs.ts'
 import { Memberships } from './memberships.ts'
+import { StoreFrontends } from './store-frontends.ts'
 import type { RetainedRead } from './retained-read.ts'
 
 /** The owners of other shards, as this backend knows them as a caller (shared/cluster/directory.ts). */
@@ -43,6 +44,7 @@ export class ClusterNode {
   readonly retainedReads = new Set<RetainedRead>()
   readonly #readByQuery = new Map<number, RetainedRead>()
   readonly #asking = new Set<RetainedRead>()
+  readonly #storeFrontends: StoreFrontends
   #lastQuery = 0
 
   constructor(engine: Engine, parts: ClusterParts) {
@@ -61,6 +63,7 @@ export class ClusterNode {
     this.groups = new Groups(engine, this)
     this.memberships = new Memberships(engine, this)
     this.awaiting = new Awaiting(engine)
+    this.#storeFrontends = new StoreFrontends(engine, () => [...parts.registeredCallers(), ...[...this.callers].map(({ key }) => key)])
   }
 
   /** The session takes messages now, or does not any more: the groups that it is a member of may choose others. */
@@ -112,6 +115,7 @@ export class ClusterNode {
   /** A few times a second. */
   tick(): void {
     this.awaiting.tick()
+    this.#storeFrontends.tick()
     this.announcements.check()
     this.memberships.tick()
   }

@@ -3,6 +3,7 @@ import type { Message } from '#shared/mqtt/message.ts'
 import type { HandOverTarget } from '#shared/rpc/owner-port.ts'
 import type { Engine } from '../engine.ts'
 import { endPublication } from '../publishing/collecting.ts'
+import { offerToWatcher } from '../handlers/ask-store.ts'
 import { offer, offerQos0 } from '../publishing/offer.ts'
 import { matchOf, offerToAll } from '../publishing/route.ts'
 import { keepRetained, wouldExceedRetained } from '../queue/retained-store.ts'
@@ -38,6 +39,7 @@ export function takeHandOver(
   const fresh = done.filter(shard => isFirst(engine, shard, fromShard, sequence))
   if (fresh.length > 0) {
     if (target.is === 'shards') takeForShards(engine, fresh, target, message)
+    else if (target.is === 'session') takeForWatcher(engine, target, message)
     else if (target.clientId === '') takeForGroup(engine, fresh[0]!, target, message)
     else takeForMember(engine, fresh[0]!, sequence, target, message)
   }
@@ -91,6 +93,13 @@ function giveBack(engine: Engine, shard: Shard, sequence: number, target: ToMemb
   if (sequence === 0) return
   const group = { ...target, shard: groupShardOf(groupName, groupFilter, engine.shards.length), clientId: '' }
   handOvers.add(shard, group, engine.publication.kept(engine))
+}
+
+/** A notification of the state store. */
+function takeForWatcher(engine: Engine, target: HandOverTarget & { readonly is: 'session' }, message: Message): void {
+  begin(engine, message)
+  offerToWatcher(engine, target)
+  endPublication(engine)
 }
 
 /** A message that a member did not acknowledge before it went away for good. */

@@ -115,7 +115,7 @@ export class HandOvers {
 
   #begin(shard: Shard, handOver: HandOver): void {
     const { target, message } = handOver
-    handOver.pending = target.is === 'member' ? new Set([target.shard]) : this.#concernedBy(message)
+    handOver.pending = target.is === 'shards' ? this.#concernedBy(message) : new Set([target.shard])
     if (handOver.pending.size === 0) this.#settle(shard, handOver, [])
     else this.#send(shard, handOver, [...handOver.pending])
   }

@@ -183,6 +183,7 @@ export class Hosting implements ShardHost {
     shard.handOvers.clear()
     shard.seen.clear()
     shard.sharers.clear()
+    shard.store = null
     shard.snapshotBytes = 0
     this.#node.groups.forget(shard.number)
     this.#node.memberships.forget(shard.number)

@@ -128,6 +128,8 @@ const NO_CONNECTIONS = {
   attached: nothing,
   attachMoved: nothing,
   detached: nothing,
+  storeAsked: nothing,
+  unwatched: nothing,
   published: nothing,
   resumed: nothing,
   allOwned: nothing,

@@ -239,6 +239,14 @@ class RigCallerPort implements CallerPort {
     this.#frontend.published.push({ sequence, reason, moved })
   }
 
+  storeAsked(sequence: number, reason: ReasonCode): void {
+    this.#note(`storeAsked ${sequence} ${reason}`)
+  }
+
+  unwatched(shard: number, connection: ConnectionId): void {
+    this.#note(`unwatched ${shard} ${connection}`)
+  }
+
   resumed(shard: number, sessions: readonly BoundSession[]): void {
     this.#note(`resumed ${shard} ${sessions.map(({ connection }) => connection).join()}`)
     for (const { connection, session } of sessions) this.#client(connection)?.onResumed(session, this.#owner.calls)

@@ -9,6 +9,7 @@ import { pump } from '../session/sending.ts'
 import { Session } from '../session/session.ts'
 import { cancelWill, connectionWillDue, setWill } from '../session/will.ts'
 import { withdraw } from '../session/withdrawing.ts'
+import { forgetWatcher } from './ask-store.ts'
 import { writeDetached, writeSession } from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
 
@@ -89,6 +90,8 @@ function takeOver(engine: Engine, session: Session): void {
 
 function unbind(engine: Engine, session: Session): void {
   loseLink(session)
+  // In a cluster its frontend says so to the shards that it watched (OwnerPort.unwatch).
+  if (engine.cluster === null) forgetWatcher(engine, session.frontend, session.connection)
   session.disconnectedAtMs = engine.clock.wallMs()
   engine.counters.sessionsConnected--
   engine.cluster?.noteStanding(session)

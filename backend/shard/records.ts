@@ -2,6 +2,7 @@ import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import type { ByteWriter } from '#shared/base/byte-writer.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import type { HandOverTarget, MemberOptions } from '#shared/rpc/owner-port.ts'
+import { type StoreChange, writeStoreChange } from '../statestore/changes.ts'
 import { markEntry } from './journal.ts'
 
 /**
@@ -37,6 +38,8 @@ export const Record = {
   NextHandOver: 22,
   /** Since format 3: who judges the Will of the Session record before it. An older version would publish the Will unjudged: it must refuse it. */
   WillGuard: 23,
+  /** A change of the state store (backend/statestore/changes.ts). An older version would lose it. */
+  Store: 24,
 } as const
 
 /** Ends the list of receivers of an Enqueued record: no session has number 0. */
@@ -107,6 +110,8 @@ const SESSION_ASKS_PERSISTENCE = 8
 
 const TARGET_SHARDS = 0
 const TARGET_MEMBER = 1
+/** Since format 3. */
+const TARGET_SESSION = 2
 
 const FLAG_QOS2 = 1
 const FLAG_RETAIN = 2
@@ -257,6 +262,13 @@ export function writeHandOver(writer: ByteWriter, { sequence, target, message }:
   if (target.is === 'shards') {
     writer.u8(TARGET_SHARDS)
     writer.text(target.origin)
+  } else if (target.is === 'session') {
+    markEntry(writer)
+    writer.u8(TARGET_SESSION)
+    writer.varint(target.shard)
+    writer.text(target.clientId)
+    writer.text(target.frontend)
+    writer.varint(target.connection)
   } else {
     writer.u8(TARGET_MEMBER)
     writer.varint(target.shard)
@@ -285,6 +297,12 @@ export function writeNextHandOver(writer: ByteWriter, next: number): void {
   writer.varint(next)
 }
 
+export function writeStore(writer: ByteWriter, change: StoreChange): void {
+  markEntry(writer)
+  writer.u8(Record.Store)
+  writeStoreChange(writer, change)
+}
+
 const NO_MEMBER = 0xff
 
 export function writeMember(writer: ByteWriter, member: MemberRecord): void {
@@ -311,7 +329,11 @@ export function readMember(reader: ByteReader): MemberRecord {
 
 /** The target of a HandOver record: what stands between its sequence and its message. */
 export function readTarget(reader: ByteReader): HandOverTarget {
-  if (reader.u8() === TARGET_SHARDS) return { is: 'shards', shards: [], origin: reader.text() }
+  const kind = reader.u8()
+  if (kind === TARGET_SHARDS) return { is: 'shards', shards: [], origin: reader.text() }
+  if (kind === TARGET_SESSION)
+    return { is: 'session', shard: reader.varint(), clientId: reader.text(), frontend: reader.text(), connection: reader.varint() }
+  if (kind !== TARGET_MEMBER) throw new ByteReaderError(`target ${kind} of a hand-over`)
   return { is: 'member', shard: reader.varint(), clientId: reader.text(), groupName: reader.text(), groupFilter: reader.text() }
 }
 

@@ -13,6 +13,8 @@ import { AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC } from '../session/p
 import { noteCrowded } from '../session/queue-limits.ts'
 import { hasExpired, Session, type Will } from '../session/session.ts'
 import { connectionWillDue, putWillGuard, setWill } from '../session/will.ts'
+import { readStoreChange } from '../statestore/changes.ts'
+import { momentOf } from '../statestore/moment.ts'
 import { StoreError } from '../store/shard-store.ts'
 import { ENTRY_FORMAT, ENTRY_FORMAT_MIN } from './journal.ts'
 import { Record, readAttachment, readMember, readMessage, readReceiver, readTarget, type ReceiverRecord, writeDetached } from './records.ts'
@@ -116,6 +118,8 @@ export class ShardRecovery {
         return this.#onHandedOver(reader.varint())
       case Record.Seen:
         return this.#onSeen(reader.varint(), reader.varint())
+      case Record.Store:
+        return this.#engine.storeOf(this.#shard).apply(readStoreChange(reader), momentOf(this.#engine.clock))
       case Record.Member:
         return this.#onMember(reader)
       case Record.NextHandOver:

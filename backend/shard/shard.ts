@@ -2,6 +2,7 @@ import type { Message } from '#shared/mqtt/message.ts'
 import type { HandOver } from '../cluster/hand-over.ts'
 import type { Delivery } from '../session/delivery.ts'
 import type { Session } from '../session/session.ts'
+import type { KeyStore } from '../statestore/key-store.ts'
 
 /**
  *   absent ─read ahead→ preparing ─claimed, read to the end→ serving ─asked for it→ leaving ─everything stored→ absent
@@ -34,6 +35,8 @@ export class Shard {
   readonly seen = new Map<number, number>()
   /** Sessions with Shared Subscriptions and the text of each, by the shard that owns its group. */
   readonly sharers = new Map<number, Map<Session, Set<string>>>()
+  /** Its part of the state store, made when it is first needed. */
+  store: KeyStore | null = null
   /** Size of the last snapshot, which decides when the log has grown enough for the next. */
   snapshotBytes = 0
 

@@ -3,6 +3,7 @@ import type { Message } from '#shared/mqtt/message.ts'
 import type { Engine } from '../engine.ts'
 import type { Delivery } from '../session/delivery.ts'
 import type { Session } from '../session/session.ts'
+import { momentOf } from '../statestore/moment.ts'
 import { StoreError } from '../store/shard-store.ts'
 import { ENTRY_FORMAT_PLAIN } from './journal.ts'
 import {
@@ -17,6 +18,7 @@ import {
   writeSeen,
   writeSession,
   writeShared,
+  writeStore,
   writeSubscribed,
 } from './records.ts'
 import { receiverOf } from './receiver-of.ts'
@@ -220,6 +222,10 @@ export class Snapshotter {
       // In order of coming: those that come while this runs stand in the log, and must not keep it running.
       if (message.retainedSequence > newest) break
       writeRetained(pieces.writer, message)
+      yield
+    }
+    for (const change of shard.store?.snapshot(() => momentOf(this.#engine.clock)) ?? []) {
+      writeStore(pieces.writer, change)
       yield
     }
   }

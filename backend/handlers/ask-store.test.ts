@@ -1,0 +1,120 @@
+import { describe, expect, test } from 'vitest'
+import { newMessage } from '#shared/mqtt/message.ts'
+import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-writer.ts'
+import { Property } from '#shared/mqtt/property.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { REQUEST_TOPIC } from '#shared/state-store/topics.ts'
+import { ByteWriter } from '#shared/base/byte-writer.ts'
+import { BackendRig, NEVER, type RigClient } from '../backend-rig.contract.ts'
+
+const ANSWERS = 'answers/c1'
+const NOW = 1_700_000_000_000
+
+function ask(
+  rig: BackendRig,
+  client: RigClient,
+  parts: readonly string[],
+  ticket = 1,
+  more: readonly (readonly [string, string])[] = [],
+): void {
+  const payload = `*${parts.length}\r\n${parts.map(part => `$${Buffer.byteLength(part)}\r\n${part}\r\n`).join('')}`
+  const writer = new ByteWriter()
+  writeFieldProperty(writer, Property.ResponseTopic, Buffer.from(`answers/${client.clientId}`))
+  writeFieldProperty(writer, Property.CorrelationData, Buffer.from(`x${ticket}`))
+  for (const [name, value] of more) writeUserProperty(writer, name, value)
+  writeUserProperty(writer, '__ts', `${String(rig.clock.wallMs()).padStart(15, '0')}:00000:${client.clientId}`)
+  const message = newMessage(rig.engine.topics.fromName(REQUEST_TOPIC), Buffer.from(payload), 1, false, writer.take())
+  const call = { clientId: client.clientId, shardKey: Buffer.from(parts[1] ?? ''), isWatch: parts[0] === 'KEYNOTIFY', fault: null, message }
+  rig.backend.askStore(client.session, client.connection, ticket, call)
+}
+
+function answers(rig: BackendRig, client: RigClient): string[] {
+  return rig.frontend
+    .of(client.connection)
+    .flatMap(event => (event.is === 'publish' ? [event.payload] : event.is === 'acknowledged' ? ['PUBACK'] : []))
+}
+
+async function open(options: Parameters<typeof BackendRig.open>[0] = {}): Promise<{ rig: BackendRig; client: RigClient }> {
+  const rig = await BackendRig.open(options)
+  rig.clock.advance(NOW - rig.clock.wallMs())
+  const client = await rig.connect('c1')
+  client.subscribe(ANSWERS)
+  await rig.settle()
+  rig.frontend.of(client.connection).length = 0
+  return { rig, client }
+}
+
+describe('a request', () => {
+  test('is answered, and then acknowledged', async () => {
+    const { rig, client } = await open()
+    ask(rig, client, ['SET', 'k', 'v'])
+    await rig.settle()
+    expect(answers(rig, client)).toEqual(['+OK\r\n', 'PUBACK'])
+  })
+
+  test('nobody hears of a change before it is stored', async () => {
+    const { rig, client } = await open({ isLate: true })
+    const watcher = await rig.connect('watcher')
+    ask(rig, watcher, ['KEYNOTIFY', 'k'])
+    await rig.settle()
+    rig.frontend.of(watcher.connection).length = 0
+    ask(rig, client, ['SET', 'k', 'v'])
+    rig.endTurn()
+    expect([answers(rig, client), answers(rig, watcher)]).toEqual([[], []])
+    await rig.settle()
+    expect([answers(rig, client), answers(rig, watcher)]).toEqual([
+      ['+OK\r\n', 'PUBACK'],
+      ['*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n$1\r\nv\r\n'],
+    ])
+  })
+
+  test('what was answered is there after the process has died; watches are not', async () => {
+    const { rig, client } = await open()
+    ask(rig, client, ['KEYNOTIFY', 'k'])
+    ask(rig, client, ['SET', 'k', 'v'])
+    await rig.settle()
+    const next = await rig.restart()
+    const again = await next.connect('c1')
+    again.subscribe(ANSWERS)
+    await next.settle()
+    next.frontend.of(again.connection).length = 0
+    ask(next, again, ['GET', 'k'])
+    await next.settle()
+    ask(next, again, ['SET', 'k', 'w'])
+    await next.settle()
+    expect(answers(next, again)).toEqual(['$1\r\nv\r\n', 'PUBACK', '+OK\r\n', 'PUBACK'])
+  })
+
+  test('an entry ends by the clock, and its watchers are told', async () => {
+    const { rig, client } = await open()
+    ask(rig, client, ['KEYNOTIFY', 'k'])
+    ask(rig, client, ['SET', 'k', 'v', 'PX', '1000'])
+    await rig.settle()
+    rig.frontend.of(client.connection).length = 0
+    await rig.advance(900)
+    expect(answers(rig, client)).toEqual([])
+    await rig.advance(200)
+    expect(answers(rig, client)).toEqual(['*2\r\n$6\r\nNOTIFY\r\n$6\r\nDELETE\r\n'])
+  })
+
+  test('a connection that is gone watches nothing', async () => {
+    const { rig, client } = await open()
+    const watcher = await rig.connect('watcher', { expirySeconds: NEVER })
+    ask(rig, watcher, ['KEYNOTIFY', 'k'])
+    await rig.settle()
+    watcher.detach()
+    ask(rig, client, ['SET', 'k', 'v'])
+    const back = await rig.connect('watcher', { expirySeconds: NEVER })
+    await rig.settle()
+    expect(answers(rig, back)).toEqual([])
+  })
+
+  test('memory is full: refused like other publishes, and nothing is done', async () => {
+    const { rig, client } = await open()
+    rig.engine.isUnderPressure = true
+    ask(rig, client, ['SET', 'k', 'v'], 7)
+    await rig.settle()
+    expect(rig.frontend.of(client.connection)).toEqual([{ is: 'acknowledged', ticket: 7, reason: ReasonCode.QuotaExceeded }])
+    expect(rig.engine.shards.every(({ store }) => store === null)).toBe(true)
+  })
+})
