@@ -12,6 +12,8 @@ export class FrontendCounters {
   credentialsExpired = 0
   /** Connections ended because the rules of their port have changed, or what it trusts. */
   endedByChange = 0
+  /** Requests to the state store that no answer can be given to. */
+  storeRequestsDropped = 0
   protocolErrors = 0
   keepAliveTimeouts = 0
   /** QoS 0 messages to a socket that does not take them. */

@@ -20,6 +20,7 @@ import type {
   Verdict,
 } from '#shared/rpc/authentication.ts'
 import type { AttachReply, AttachRequest, BackendPort, ConnectionEnd, SessionRights } from '#shared/rpc/backend-port.ts'
+import type { StoreCall } from '#shared/rpc/store-call.ts'
 import { RecordingLog } from '#shared/telemetry/log.ts'
 import type { AuditedRefusal } from '#shared/telemetry/audit.ts'
 import type { FrontendSettings } from './config.ts'
@@ -153,6 +154,7 @@ export class FakeBackend implements BackendPort {
   readonly attached: AttachRequest[] = []
   readonly detached: { readonly connection: number; readonly end: ConnectionEnd }[] = []
   readonly published: Published[] = []
+  readonly asked: ({ readonly ticket: number } & StoreCall)[] = []
   /** `release`, `subscribe`, `unsubscribe`, `puback`, `pubrec`, `pubcomp` with what they were given behind the connection. */
   readonly calls: (readonly unknown[])[] = []
   readonly writableCalls: { readonly connection: number; readonly isWritable: boolean }[] = []
@@ -191,6 +193,10 @@ export class FakeBackend implements BackendPort {
 
   subscribe(_session: number, _connection: number, ticket: number, packetId: number, subscriptions: readonly unknown[]): void {
     this.calls.push(['subscribe', ticket, packetId, subscriptions])
+  }
+
+  askStore(_session: number, _connection: number, ticket: number, call: StoreCall): void {
+    this.asked.push({ ticket, ...call, shardKey: Buffer.from(call.shardKey), message: call.message.keep() })
   }
 
   restrict(_session: number, _connection: number, ticket: number, rights: SessionRights): void {

@@ -49,6 +49,13 @@ export type ConnectionPhase = 'awaitingConnect' | 'connecting' | 'authenticating
  */
 export type OnPacket = (connection: Connection, bytes: Buffer, start: number, end: number) => boolean
 
+/** How a message of the client goes on: to subscribers, or to the state store. */
+export type PassOn = (connection: Connection, ticket: number, message: Message) => void
+
+function publishToBackend({ frontend, session, id }: Connection, ticket: number, message: Message): void {
+  frontend.backend.publish(session, id, ticket, message)
+}
+
 /** The life of one Network Connection: what it agreed on in CONNECT, what it waits for, its input and output. */
 export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   readonly frontend: Frontend
@@ -106,7 +113,7 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   #earlyEnd: { readonly error: string | null } | null = null
   /** Who waits for the answer to `restrict`, by ticket. */
   #restricted: Map<number, () => void> | null = null
-  #held: { readonly ticket: number; readonly message: Message } | null = null
+  #held: { readonly ticket: number; readonly message: Message; readonly pass: PassOn } | null = null
 
   #gatheredBytes = 0
   #inputTurn = 0
@@ -226,10 +233,9 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   }
 
   /** A publish of the client goes to the backend: in its turn, where a SUBSCRIBE before it is not answered yet. */
-  publish(ticket: number, message: Message): void {
-    const { frontend } = this
-    if (this.#unansweredSubscribes > 0 && frontend.holdsPublishesForSubscribe) this.#held = { ticket, message: message.keep() }
-    else frontend.backend.publish(this.session, this.id, ticket, message)
+  publish(ticket: number, message: Message, pass: PassOn = publishToBackend): void {
+    if (this.#unansweredSubscribes > 0 && this.frontend.holdsPublishesForSubscribe) this.#held = { ticket, message: message.keep(), pass }
+    else pass(this, ticket, message)
   }
 
   /**
@@ -272,9 +278,9 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   /** The publish that waits for the answer to a SUBSCRIBE before it, if that has come. */
   publishHeld(): void {
     if (this.#held === null || this.#unansweredSubscribes > 0) return
-    const { ticket, message } = this.#held
+    const { ticket, message, pass } = this.#held
     this.#held = null
-    this.frontend.backend.publish(this.session, this.id, ticket, message)
+    pass(this, ticket, message)
   }
 
   /** That publish; null when there is none. */

@@ -1,6 +1,7 @@
 import { thrownField } from '#shared/base/thrown.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { isOwnTopic, type Topic } from '#shared/mqtt/topic.ts'
+import { isReserved, REQUEST_TOPIC } from '#shared/state-store/topics.ts'
 import type { Decision, Permit } from '#shared/authorization/permit.ts'
 import type { AuditedAction } from '../audit.ts'
 import type { Connection } from './connection.ts'
@@ -15,7 +16,7 @@ type Answer = typeof ReasonCode.Success | typeof ReasonCode.NotAuthorized | type
  */
 export function mayPublish(connection: Connection, topic: Topic): Answer {
   const { permit } = connection
-  if (isOwnTopic(topic.name)) return denied(connection, 'publish', topic.name, OWN_TOPIC)
+  if (isOwnTopic(topic.name) || isReserved(topic.name)) return denied(connection, 'publish', topic.name, OWN_TOPIC)
   if (permit === null) {
     connection.permittedTopic = topic
     return ReasonCode.Success
@@ -42,7 +43,8 @@ export function maySubscribe(connection: Connection, filter: string): Answer {
 
 /** Of the Will in CONNECT (§3.1.2.5). */
 export function mayPublishWill(connection: Connection, topic: string): Answer {
-  if (isOwnTopic(topic)) return denied(connection, 'will', topic, OWN_TOPIC)
+  // A Will has nobody to answer to.
+  if (isOwnTopic(topic) || isReserved(topic) || topic === REQUEST_TOPIC) return denied(connection, 'will', topic, OWN_TOPIC)
   return judge(connection, 'will', topic, permit => permit.decidePublish(topic))
 }
 

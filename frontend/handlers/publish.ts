@@ -3,11 +3,13 @@ import { packetIdOffset } from '#shared/mqtt/publish-encoder.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { TOO_MANY_LEVELS } from '#shared/mqtt/topic.ts'
+import { REQUEST_TOPIC } from '#shared/state-store/topics.ts'
 import { disconnect } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
 import { isCutOffFor, mayPublish } from '../connection/permissions.ts'
 import { checkOffered } from '../features.ts'
+import { dropStoreRequest, onStoreRequest } from '../state-store/store-request.ts'
 
 /** QoS in the first byte (§3.3.1.2). */
 const QOS_BITS = 0b0110
@@ -26,12 +28,18 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
     if (isTooDeep(connection, error, bytes[start]!)) return refuseTooDeep(connection, bytes, start)
     throw error
   }
+  let isStoreRequest = false
   if (message.topic !== connection.permittedTopic) {
     const answer = mayPublish(connection, message.topic)
     if (answer !== ReasonCode.Success) return refuse(connection, message.qos, message.packetId, answer)
+    if (message.topic.name === REQUEST_TOPIC) {
+      // Each one is judged by its key.
+      connection.permittedTopic = null
+      isStoreRequest = true
+    }
   } else if (connection.permit !== null) connection.category.authorizationAllowed++
   checkOffered(frontend.features, message.qos, message.retain)
-  if (message.qos === 0) return connection.publish(0, message)
+  if (message.qos === 0) return isStoreRequest ? dropStoreRequest(connection, 'QoS 0') : connection.publish(0, message)
   if (connection.version === 5 && ++connection.unfinishedPublishes > frontend.settings.receiveMaximum) {
     throw new ProtocolError(
       ReasonCode.ReceiveMaximumExceeded,
@@ -39,6 +47,7 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
       `more than ${frontend.settings.receiveMaximum} unacknowledged publishes`,
     )
   }
+  if (isStoreRequest) return onStoreRequest(connection, message)
   const kind = message.qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec
   const ticket = connection.expectAnswer(kind, message.packetId)
   connection.publish(ticket, message)

@@ -11,6 +11,7 @@ import type { Publishing } from './publishing.ts'
 import type { SessionNotes } from './session-notes.ts'
 import type { SessionRequests } from './session-requests.ts'
 import type { SessionRouting } from './session-routing.ts'
+import type { StoreRouting } from './store-routing.ts'
 
 interface LinkCallsParts {
   readonly owner: OwnerLink
@@ -20,6 +21,7 @@ interface LinkCallsParts {
   readonly sessions: SessionRouting
   readonly notes: SessionNotes
   readonly requests: SessionRequests
+  readonly store: StoreRouting
   readonly pressure: Pressure
 }
 
@@ -74,6 +76,14 @@ export class LinkCalls implements CallerPort {
 
   published(sequence: number, reason: ReasonCode, moved: readonly number[] | null): void {
     this.#parts.publishing.published(this.#owner, sequence, reason, moved)
+  }
+
+  storeAsked(sequence: number, reason: ReasonCode): void {
+    this.#parts.store.answered(this.#owner, sequence, reason)
+  }
+
+  unwatched(shard: number, connection: ConnectionId): void {
+    this.#parts.store.unwatched(shard, connection)
   }
 
   resumed(_shard: number, sessions: readonly BoundSession[]): void {

@@ -1,5 +1,5 @@
 import type { Owner } from '#shared/cluster/directory.ts'
-import { PROTOCOL_VERSION_RIGHTS } from '#shared/rpc/handshake.ts'
+import { PROTOCOL_VERSION_RIGHTS, PROTOCOL_VERSION_STORE } from '#shared/rpc/handshake.ts'
 import type { Link } from '#shared/rpc/link.ts'
 import type { OwnerPort } from '#shared/rpc/owner-port.ts'
 import { UnansweredParts } from './publishes.ts'
@@ -25,5 +25,10 @@ export class OwnerLink implements Owner {
   /** It is of a version that can be told what a client may do. */
   get knowsRights(): boolean {
     return this.link.peer.protocolVersion >= PROTOCOL_VERSION_RIGHTS
+  }
+
+  /** It is of a version that has a state store. */
+  get knowsStore(): boolean {
+    return this.link.peer.protocolVersion >= PROTOCOL_VERSION_STORE
   }
 }

@@ -16,6 +16,8 @@ export class RouterCounters {
   qos0DroppedCongested = 0
   /** Messages whose Message Expiry Interval passed while they were held. */
   heldMessagesExpired = 0
+  /** Requests to the state store asked again of the next owner. */
+  storeRequestsRepeated = 0
   sessionsResumed = 0
   /** Connections ended because their session could not be served. */
   sessionsGivenUp = 0

@@ -15,6 +15,7 @@ import type {
   SessionRights,
   SubscriptionRequest,
 } from '#shared/rpc/backend-port.ts'
+import type { StoreCall } from '#shared/rpc/store-call.ts'
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
 import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
 import type { Link } from '#shared/rpc/link.ts'
@@ -30,6 +31,7 @@ import { SessionNotes } from './session-notes.ts'
 import { SessionRequests } from './session-requests.ts'
 import { SessionRoutes } from './session-routes.ts'
 import { SessionRouting } from './session-routing.ts'
+import { StoreRouting } from './store-routing.ts'
 
 /** Silent links are looked for at least so often while there is anything to do. */
 const FRESHNESS_CHECK_MS = 100
@@ -60,6 +62,7 @@ export class Router implements BackendPort {
   readonly #notes: SessionNotes
   readonly #requests: SessionRequests
   readonly #sessions: SessionRouting
+  readonly #store: StoreRouting
   readonly #links = new Map<Link, OwnerLink>()
   /** The clock was read in this turn, and links that have gone silent were noticed. */
   #isTurnChecked = false
@@ -89,13 +92,20 @@ export class Router implements BackendPort {
     this.#notes = new SessionNotes(this.#routes, counters)
     this.#requests = new SessionRequests({ routes: this.#routes, pressure, counters, limits })
     this.#sessions = new SessionRouting({ shardCount, directory, limits, counters, routes: this.#routes, requests: this.#requests })
+    this.#store = new StoreRouting({ shardCount, directory, limits, counters, pressure })
   }
 
   readonly #listener = {
-    onOwned: (shard: number, owner: OwnerLink): void => this.#sessions.onOwned(shard, owner),
+    onOwned: (shard: number, owner: OwnerLink): void => {
+      this.#sessions.onOwned(shard, owner)
+      this.#store.onOwned(shard, owner)
+    },
     onFresh: (shard: number): void => this.#publishing.onFresh(shard),
     onUnfresh: (shard: number): void => this.#publishing.onUnfresh(shard),
-    onLost: (shard: number, owner: OwnerLink): void => this.#sessions.onLost(shard, owner),
+    onLost: (shard: number, owner: OwnerLink): void => {
+      this.#sessions.onLost(shard, owner)
+      this.#store.onLost(shard)
+    },
   }
 
   /** The core that gets what backends say. Before any connection and any link. */
@@ -106,6 +116,7 @@ export class Router implements BackendPort {
     this.#notes.bind(frontend)
     this.#requests.bind(frontend)
     this.#sessions.bind(frontend)
+    this.#store.bind(frontend)
   }
 
   /** A link to a backend has passed its handshake. Answers what the backend's calls go to. */
@@ -121,6 +132,7 @@ export class Router implements BackendPort {
       sessions: this.#sessions,
       notes: this.#notes,
       requests: this.#requests,
+      store: this.#store,
       pressure: this.#pressure,
     })
   }
@@ -155,6 +167,7 @@ export class Router implements BackendPort {
     this.#checkFreshness()
     this.#publishing.tick()
     this.#sessions.tick(this.#nowMs)
+    this.#store.tick(this.#nowMs)
     if (this.#nowMs - this.#unservedMs < UNSERVED_CHECK_MS) return
     this.#unservedMs = this.#nowMs
     this.#sessions.endUnserved(this.#nowMs)
@@ -178,6 +191,7 @@ export class Router implements BackendPort {
   detach(_session: SessionHandle, connection: ConnectionId, end: ConnectionEnd): void {
     this.#sessions.detach(connection, end)
     this.#publishing.detached(connection)
+    this.#store.detached(connection)
   }
 
   publish(_session: SessionHandle, connection: ConnectionId, ticket: number, message: Message): void {
@@ -218,6 +232,10 @@ export class Router implements BackendPort {
   restrict(_session: SessionHandle, connection: ConnectionId, ticket: number, rights: SessionRights): void {
     const route = this.#routes.get(connection)
     if (route !== null) this.#requests.make(route, ticket, { is: 'restrict', rights, sinceMs: this.#nowMs, wasSent: false })
+  }
+
+  askStore(_session: SessionHandle, connection: ConnectionId, ticket: number, call: StoreCall): void {
+    this.#store.ask(connection, ticket, call, this.#nowMs)
   }
 
   unsubscribe(_session: SessionHandle, connection: ConnectionId, ticket: number, packetId: number, filters: readonly ParsedFilter[]): void {

@@ -1,0 +1,182 @@
+import type { Directory } from '#shared/cluster/directory.ts'
+import { storeShardOf } from '#shared/cluster/shard.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { ConnectionId } from '#shared/rpc/backend-port.ts'
+import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
+import type { RemoteStoreCall } from '#shared/rpc/owner-port.ts'
+import type { StoreCall } from '#shared/rpc/store-call.ts'
+import type { RouterLimits } from './limits.ts'
+import type { OwnerLink } from './owner-link.ts'
+import type { Pressure } from './pressure.ts'
+import type { RouterCounters } from './router-counters.ts'
+
+interface StoreRoutingParts {
+  readonly shardCount: number
+  readonly directory: Directory<OwnerLink>
+  readonly limits: RouterLimits
+  readonly counters: RouterCounters
+  readonly pressure: Pressure
+}
+
+/** A request without an answer. */
+interface Asked {
+  readonly shard: number
+  readonly connection: ConnectionId
+  readonly ticket: number
+  readonly call: RemoteStoreCall
+  readonly bytes: number
+  readonly sinceMs: number
+  /** Whose answer counts; null while nobody owns the shard. */
+  owner: OwnerLink | null
+}
+
+/** What a connection has in the store. */
+interface Asker {
+  readonly sequences: Set<number>
+  /** Shards that it has asked to be told of changes. */
+  watched: Set<number> | null
+}
+
+/**
+ * Requests to the state store, to the owners of their keys' shards. Each is kept until it is answered, and asked again, under the same number
+ * and in its order, of whoever owns the shard next.
+ */
+export class StoreRouting {
+  readonly #parts: StoreRoutingParts
+  /** By number, which only grows. */
+  readonly #asked = new Map<number, Asked>()
+  readonly #askers = new Map<ConnectionId, Asker>()
+  /** Connections that are gone and that the shard may still take for watchers. */
+  readonly #unwatching = new Map<number, Set<ConnectionId>>()
+  #lastSequence = 0
+  #frontend: FrontendPort | null = null
+
+  constructor(parts: StoreRoutingParts) {
+    this.#parts = parts
+  }
+
+  bind(frontend: FrontendPort): void {
+    this.#frontend = frontend
+  }
+
+  /** BackendPort.askStore. */
+  ask(connection: ConnectionId, ticket: number, { clientId, fault, message, shardKey, isWatch }: StoreCall, nowMs: number): void {
+    const { directory, pressure, counters, shardCount } = this.#parts
+    const shard = storeShardOf(shardKey, shardCount)
+    const owner = directory.ownerOf(shard)
+    if (pressure.refuses(true) || (owner?.isCongested === true && !this.#fits(owner, message.storedBytes))) {
+      counters.publishesRefusedFull++
+      return this.#frontend!.acknowledged(connection, ticket, ReasonCode.QuotaExceeded)
+    }
+    const kept = message.keep()
+    const bytes = kept.storedBytes
+    pressure.add(bytes)
+    const sequence = ++this.#lastSequence
+    const asked: Asked = { shard, connection, ticket, call: { clientId, fault, message: kept }, bytes, sinceMs: nowMs, owner: null }
+    this.#asked.set(sequence, asked)
+    const asker = this.#askerOf(connection)
+    asker.sequences.add(sequence)
+    if (isWatch) (asker.watched ??= new Set()).add(shard)
+    if (owner !== null) this.#send(owner, sequence, asked)
+  }
+
+  /** CallerPort.storeAsked. */
+  answered(owner: OwnerLink, sequence: number, reason: ReasonCode): void {
+    const asked = this.#asked.get(sequence)
+    if (asked === undefined || asked.owner !== owner) return
+    this.#forget(sequence, asked)
+    this.#frontend!.acknowledged(asked.connection, asked.ticket, reason)
+  }
+
+  /** CallerPort.unwatched. */
+  unwatched(shard: number, connection: ConnectionId): void {
+    const unwatching = this.#unwatching.get(shard)
+    if (unwatching?.delete(connection) === true && unwatching.size === 0) this.#unwatching.delete(shard)
+  }
+
+  /** The owner knows the connections that are open (OwnerPort.resume): now what it or another one before it has not answered. */
+  onOwned(shard: number, owner: OwnerLink): void {
+    for (const connection of this.#unwatching.get(shard) ?? []) this.#unwatch(owner, shard, connection)
+    for (const [sequence, asked] of this.#asked) {
+      if (asked.shard !== shard) continue
+      this.#parts.counters.storeRequestsRepeated++
+      this.#send(owner, sequence, asked)
+    }
+  }
+
+  onLost(shard: number): void {
+    for (const asked of this.#asked.values()) if (asked.shard === shard) asked.owner = null
+  }
+
+  /** BackendPort.detach. What it asked and nobody answered is not asked again: its client asks it anew. */
+  detached(connection: ConnectionId): void {
+    const asker = this.#askers.get(connection)
+    if (asker === undefined) return
+    for (const sequence of asker.sequences) {
+      const asked = this.#asked.get(sequence)!
+      this.#asked.delete(sequence)
+      this.#parts.pressure.remove(asked.bytes)
+    }
+    this.#askers.delete(connection)
+    for (const shard of asker.watched ?? []) {
+      const unwatching = this.#unwatching.get(shard)
+      if (unwatching === undefined) this.#unwatching.set(shard, new Set([connection]))
+      else unwatching.add(connection)
+      const owner = this.#parts.directory.ownerOf(shard)
+      if (owner !== null) this.#unwatch(owner, shard, connection)
+    }
+  }
+
+  /** Refuses what has waited for too long; whether it was done, nobody knows, as with any publish that is refused late. */
+  tick(nowMs: number): void {
+    const sinceMs = nowMs - this.#parts.limits.publishWaitMs
+    for (const [sequence, asked] of this.#asked) {
+      if (asked.sinceMs > sinceMs) return
+      this.#parts.counters.publishesRefusedLate++
+      this.#forget(sequence, asked)
+      this.#frontend!.acknowledged(asked.connection, asked.ticket, ReasonCode.QuotaExceeded)
+    }
+  }
+
+  #send(owner: OwnerLink, sequence: number, asked: Asked): void {
+    if (!owner.knowsStore) {
+      this.#forget(sequence, asked)
+      return this.#frontend!.acknowledged(asked.connection, asked.ticket, ReasonCode.ImplementationSpecificError)
+    }
+    asked.owner = owner
+    owner.calls.askStore(asked.shard, sequence, this.#settledBefore(), asked.connection, asked.call)
+  }
+
+  #unwatch(owner: OwnerLink, shard: number, connection: ConnectionId): void {
+    if (owner.knowsStore) owner.calls.unwatch(shard, connection)
+  }
+
+  /** Numbers are given in order, so the first that is kept is the lowest. */
+  #settledBefore(): number {
+    for (const sequence of this.#asked.keys()) return sequence
+    return this.#lastSequence + 1
+  }
+
+  #forget(sequence: number, { connection, bytes }: Asked): void {
+    this.#asked.delete(sequence)
+    this.#parts.pressure.remove(bytes)
+    const asker = this.#askers.get(connection)
+    if (asker === undefined) return
+    asker.sequences.delete(sequence)
+    if (asker.sequences.size === 0 && asker.watched === null) this.#askers.delete(connection)
+  }
+
+  #askerOf(connection: ConnectionId): Asker {
+    const known = this.#askers.get(connection)
+    if (known !== undefined) return known
+    const asker: Asker = { sequences: new Set(), watched: null }
+    this.#askers.set(connection, asker)
+    return asker
+  }
+
+  #fits(owner: OwnerLink, bytes: number): boolean {
+    if (owner.congestedBytes >= this.#parts.limits.congestedBytesMax) return false
+    owner.congestedBytes += bytes
+    return true
+  }
+}

@@ -1,0 +1,177 @@
+import { describe, expect, test } from 'vitest'
+import { literalPart } from '#shared/authorization/glob.ts'
+import type { KeyRule } from '#shared/authorization/key-rules.ts'
+import { generatePacket } from '#shared/mqtt/packet-library.ts'
+import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { ErrorText } from '#shared/state-store/errors.ts'
+import { notifyTopic, REQUEST_TOPIC } from '#shared/state-store/topics.ts'
+import { type FakeClient, permitOf, Surroundings } from '../surroundings.contract.ts'
+
+const STORE = 'statestore/v1/FA9AE35F-2F64-47CD-9BFF-08E2B32A0FE8'
+const ANSWERS = 'clients/c1/services/statestore/_any_/command/invoke/response'
+const SET = '*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nvalue\r\n'
+const GET = '*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n'
+
+interface Request {
+  readonly topic?: string
+  readonly qos?: 0 | 1 | 2
+  readonly retain?: boolean
+  readonly payload?: string
+  readonly version?: ProtocolVersion
+  readonly properties?: object
+}
+
+function request({ topic = REQUEST_TOPIC, qos = 1, retain = false, payload = GET, version = 5, properties = {} }: Request = {}): Buffer {
+  const all = { responseTopic: ANSWERS, correlationData: Buffer.from('0123456789abcdef'), ...properties }
+  return generatePacket(
+    { cmd: 'publish', topic, qos, retain, dup: false, payload, messageId: 7, ...(version === 5 && { properties: all }) },
+    version,
+  )
+}
+
+async function connected(world: Surroundings, version: ProtocolVersion = 5): Promise<FakeClient> {
+  return (await world.connect(version, {}, 'c1')).forget()
+}
+
+/** What became of one request: what the store was asked, and what the client was sent. */
+async function sent(options: Request, world = new Surroundings()) {
+  const client = await connected(world, options.version)
+  client.send(request(options))
+  const [asked] = world.backend.asked
+  if (asked !== undefined) world.frontend.acknowledged(client.connection.id, asked.ticket, ReasonCode.Success)
+  world.turn.run()
+  return { asked: world.backend.asked, published: world.backend.published, packets: client.packets, client, world }
+}
+
+describe('a request', () => {
+  test('goes to the store and to nobody else, and is acknowledged with 0x00 when the store has it', async () => {
+    const { asked, published, packets } = await sent({ payload: SET, retain: true })
+    expect(asked).toMatchObject([{ clientId: 'c1', fault: null }])
+    expect([asked[0]!.shardKey.toString(), asked[0]!.message.payload.toString()]).toEqual(['key', SET])
+    expect([published, packets]).toMatchObject([[], [{ cmd: 'puback', messageId: 7, reasonCode: 0 }]])
+  })
+
+  test('keeps its place among the acknowledgements', async () => {
+    const world = new Surroundings()
+    const client = await connected(world)
+    client.send(request(), request({ topic: 'other' }))
+    const [asked, published] = [world.backend.asked[0]!, world.backend.published[0]!]
+    world.frontend.acknowledged(client.connection.id, published.ticket, ReasonCode.Success)
+    world.turn.run()
+    expect(client.packets).toEqual([])
+    world.frontend.acknowledged(client.connection.id, asked.ticket, ReasonCode.Success)
+    world.turn.run()
+    expect(client.packets).toHaveLength(2)
+  })
+
+  test.each<[name: string, payload: string, fault: string]>([
+    ['no array', 'GET k\r\n', ErrorText.Syntax],
+    ['nothing', '', ErrorText.Syntax],
+    ['another verb', '*2\r\n$4\r\nINCR\r\n$1\r\nk\r\n', ErrorText.UnknownCommand],
+    ['too few arguments', '*1\r\n$3\r\nGET\r\n', ErrorText.ArgumentCount],
+    ['an empty key', '*2\r\n$3\r\nGET\r\n$0\r\n\r\n', ErrorText.EmptyKey],
+  ])('%s: the error is the answer, by the shard of the client', async (_, payload, fault) => {
+    const { asked, packets } = await sent({ payload })
+    expect(asked).toMatchObject([{ fault }])
+    expect(asked[0]!.shardKey.toString()).toBe('c1')
+    expect(packets).toMatchObject([{ cmd: 'puback', reasonCode: 0 }])
+  })
+
+  test('of another major version is not read: the store answers 505', async () => {
+    const { asked } = await sent({ payload: 'nonsense', properties: { userProperties: { __protVer: '2.0' } } })
+    expect(asked).toMatchObject([{ fault: null }])
+    expect(asked[0]!.shardKey.toString()).toBe('c1')
+  })
+})
+
+describe('what is no request', () => {
+  test('QoS 0: dropped and counted', async () => {
+    const { asked, published, packets, world } = await sent({ qos: 0 })
+    expect([asked, published, packets]).toEqual([[], [], []])
+    expect(world.frontend.counters.storeRequestsDropped).toBe(1)
+    expect(world.log.events).toContain('store_request_dropped')
+  })
+
+  test('MQTT 3.1.1: an ordinary PUBACK, and nothing done', async () => {
+    const { asked, published, packets } = await sent({ version: 4 })
+    expect([asked, published]).toEqual([[], []])
+    expect(packets).toMatchObject([{ cmd: 'puback', messageId: 7 }])
+  })
+
+  test.each<[name: string, options: Request]>([
+    ['QoS 2', { qos: 2 }],
+    ['no Response Topic', { properties: { responseTopic: undefined } }],
+    ['no Correlation Data', { properties: { correlationData: undefined } }],
+    ['empty Correlation Data', { properties: { correlationData: Buffer.alloc(0) } }],
+  ])('%s: 0x83, and nothing done', async (_, options) => {
+    const { asked, published, packets } = await sent(options)
+    expect([asked, published]).toEqual([[], []])
+    expect(packets).toMatchObject([{ reasonCode: ReasonCode.ImplementationSpecificError }])
+  })
+
+  test.each([REQUEST_TOPIC, `clients/${STORE}/x`, `clients/${STORE}x`, '$SYS/x', '$share/g/x'])(
+    'Response Topic %s: DISCONNECT 0x90',
+    async responseTopic => {
+      const { asked, client } = await sent({ properties: { responseTopic } })
+      expect(asked).toEqual([])
+      expect(client.packets).toMatchObject([{ cmd: 'disconnect', reasonCode: ReasonCode.TopicNameInvalid }])
+    },
+  )
+
+  test('a Response Topic of the client that only looks like one of the store', async () => {
+    const { asked } = await sent({ properties: { responseTopic: `clients/c1/${STORE}/command/invoke` } })
+    expect(asked).toHaveLength(1)
+  })
+})
+
+describe('rights', () => {
+  const keys = (access: KeyRule['access'], key: string): KeyRule[] => [{ access, pattern: [literalPart(key)], isDenied: false, rule: 0 }]
+  const world = (publish: readonly string[], subscribe: readonly string[], rules: readonly KeyRule[] | null): Surroundings => {
+    const made = new Surroundings()
+    made.authentication.permit = permitOf(publish, subscribe, { keys: rules })
+    return made
+  }
+
+  test('the request topic must be allowed for publishing, the Response Topic for subscribing', async () => {
+    const noPublish = await sent({}, world(['other'], ['#'], null))
+    expect([noPublish.asked, noPublish.packets]).toMatchObject([[], [{ reasonCode: ReasonCode.NotAuthorized }]])
+    const noSubscribe = await sent({}, world([REQUEST_TOPIC], ['other'], null))
+    expect([noSubscribe.asked, noSubscribe.packets]).toMatchObject([[], [{ reasonCode: ReasonCode.NotAuthorized }]])
+  })
+
+  test('a right to publish that was remembered does not pass for the next request', async () => {
+    const made = world([REQUEST_TOPIC], ['#'], [])
+    const client = await connected(made)
+    client.send(request(), request())
+    expect(made.backend.asked.map(({ fault }) => fault)).toEqual([ErrorText.NotAuthorized, ErrorText.NotAuthorized])
+    expect(made.backend.published).toEqual([])
+  })
+
+  test('topics of the store are nobody’s to publish to, nor its requests a Will', async () => {
+    const notify = notifyTopic('c1', Buffer.from('key'))!
+    const { published, packets } = await sent({ topic: notify })
+    expect([published, packets]).toMatchObject([[], [{ reasonCode: ReasonCode.NotAuthorized }]])
+    for (const topic of [notify, REQUEST_TOPIC]) {
+      const made = new Surroundings()
+      const client = await made.connect(5, { will: { topic, payload: '' } })
+      expect(client.packets).toMatchObject([{ cmd: 'connack', reasonCode: ReasonCode.NotAuthorized }])
+    }
+  })
+
+  test.each<[access: KeyRule['access'], payload: string, fault: string | null]>([
+    ['read', GET, null],
+    ['read', '*2\r\n$9\r\nKEYNOTIFY\r\n$3\r\nkey\r\n', null],
+    ['read', SET, ErrorText.NotAuthorized],
+    ['write', SET, null],
+    ['write', '*2\r\n$3\r\nDEL\r\n$3\r\nkey\r\n', null],
+    ['write', GET, ErrorText.NotAuthorized],
+    ['readwrite', GET, null],
+    ['readwrite', SET, null],
+  ])('%s: %j is answered with %s', async (access, payload, fault) => {
+    const { asked } = await sent({ payload }, world([REQUEST_TOPIC], ['#'], keys(access, 'key')))
+    expect(asked).toMatchObject([{ fault }])
+    const other = await sent({ payload }, world([REQUEST_TOPIC], ['#'], keys(access, 'other')))
+    expect(other.asked).toMatchObject([{ fault: ErrorText.NotAuthorized }])
+  })
+})

@@ -1,0 +1,68 @@
+import { type Message, propertyValue, userProperty } from '#shared/mqtt/message.ts'
+import { Property } from '#shared/mqtt/property.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { type Command, parseCommand } from '#shared/state-store/command.ts'
+import { ErrorText } from '#shared/state-store/errors.ts'
+import { isSupportedVersion, StoreProperty } from '#shared/state-store/properties.ts'
+import { isForbiddenResponseTopic } from '#shared/state-store/topics.ts'
+import type { Permit } from '#shared/authorization/permit.ts'
+import { disconnect } from '../connection/closing.ts'
+import type { Connection } from '../connection/connection.ts'
+import { maySubscribe } from '../connection/permissions.ts'
+import { AnswerKind } from '../connection/pending-answers.ts'
+
+/**
+ * A PUBLISH of QoS 1 or 2 to the state store's request topic by a client that may publish there (docs/state-store.md). It reaches no subscriber. What the
+ * store answers is a message to the Response Topic; PUBACK says that change, answer and notifications are stored.
+ */
+export function onStoreRequest(connection: Connection, message: Message): void {
+  if (connection.version !== 5) return acknowledge(connection, message, ReasonCode.Success)
+  // Without exactly one answer for exactly one request the store would have to remember both for as long as the client may ask.
+  if (message.qos === 2) return refuse(connection, message, 'QoS 2')
+  const responseTopic = propertyValue(message, Property.ResponseTopic)?.toString('utf8')
+  if (responseTopic === undefined) return refuse(connection, message, 'no Response Topic')
+  if (isForbiddenResponseTopic(responseTopic)) {
+    return disconnect(connection, ReasonCode.TopicNameInvalid, 'the state store does not answer to this Response Topic')
+  }
+  const correlation = propertyValue(message, Property.CorrelationData)
+  if (correlation === undefined || correlation.length === 0) return refuse(connection, message, 'no Correlation Data')
+  // Its answer would carry the value to a place where its client may not read.
+  const mayRead = maySubscribe(connection, responseTopic)
+  if (mayRead !== ReasonCode.Success) return acknowledge(connection, message, mayRead)
+  connection.publish(connection.expectAnswer(AnswerKind.Puback, message.packetId), message, ask)
+}
+
+/** The rights that count are those of the moment it goes. */
+function ask(connection: Connection, ticket: number, message: Message): void {
+  const { frontend, clientId, permit } = connection
+  const isOurs = isSupportedVersion(userProperty(message, StoreProperty.ProtocolVersion) ?? null)
+  const command = isOurs ? parseCommand(message.payload) : null
+  const fault = typeof command === 'string' ? command : command === null ? null : keyFault(command, permit)
+  const shardKey = command === null || typeof command === 'string' ? Buffer.from(clientId, 'utf8') : command.key
+  const isWatch = fault === null && command !== null && typeof command !== 'string' && command.is === 'keynotify'
+  frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, isWatch, fault, message })
+}
+
+/** Read for GET and KEYNOTIFY, Write for what changes (spec state-store.md 11). */
+function keyFault(command: Command, permit: Permit | null): ErrorText | null {
+  const access = command.is === 'get' || command.is === 'keynotify' ? 'read' : 'write'
+  return permit === null || permit.mayAccessKey(command.key, access) ? null : ErrorText.NotAuthorized
+}
+
+/** Nothing can be answered; the client is a stranger to the protocol. */
+export function dropStoreRequest(connection: Connection, why: string): void {
+  connection.frontend.counters.storeRequestsDropped++
+  connection.frontend.log.warn('store_request_dropped', { client: connection.clientId, listener: connection.port.name, why })
+}
+
+/** It can be told in PUBACK or PUBREC. */
+function refuse(connection: Connection, message: Message, why: string): void {
+  dropStoreRequest(connection, why)
+  acknowledge(connection, message, ReasonCode.ImplementationSpecificError)
+}
+
+/** In its place among the other acknowledgements [MQTT-4.6.0-2]; not executed. */
+function acknowledge(connection: Connection, message: Message, reason: ReasonCode): void {
+  const ticket = connection.expectAnswer(message.qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec, message.packetId)
+  connection.settle(ticket, reason, null)
+}
