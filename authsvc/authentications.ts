@@ -72,6 +72,14 @@ export class Authentications {
     return this.#current.get(name)?.fault ?? null
   }
 
+  /** What those refer to is there and cannot be used: where the document stands, and why. What is missing is not told here. */
+  *broken(snapshot: ResourceSnapshot): Iterable<{ readonly where: string; readonly name: string; readonly fault: string }> {
+    for (const [name, { refused }] of this.#current) {
+      if (refused === null || refused.attempt.content.some(each => each.lacksSomething)) continue
+      yield { where: snapshot.authentications.get(name)!.where, name, fault: refused.text }
+    }
+  }
+
   /** What is wrong: those that cannot be used, and updates that were refused. */
   impaired(): readonly string[] {
     return [...this.#current].flatMap(([name, { fault, refused }]) => {

@@ -270,6 +270,27 @@ describe('usage', () => {
     })
   })
 
+  test('millrace validate reads what a BrokerAuthentication refers to, and does not repeat it', async () => {
+    await writeFile(
+      join(directory, 'plant.yaml'),
+      `apiVersion: mqttbroker.iotoperations.azure.com/v1
+kind: BrokerAuthentication
+metadata: {name: people}
+spec:
+  authenticationMethods: [{method: Password, passwordSettings: {secretRef: users}}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: users}
+stringData: {users.yaml: '- {username: ann, password: open-sesame}'}
+`,
+    )
+    const { code, out, err } = await finish(['validate', '.'])
+    expect([code, err]).toEqual([1, ''])
+    expect(out).toContain('plant.yaml:1: BrokerAuthentication people: ')
+    expect(out).not.toContain('open-sesame')
+  })
+
   test('millrace pki writes certificates and the commands that use them', async () => {
     const { code, out, err } = await finish(['pki', 'certs', '--client-name', 'dev-7'])
     expect([code, err]).toEqual([0, ''])
