@@ -4,6 +4,7 @@ import { KeyStoreRig, payloadOf } from './key-store-rig.contract.ts'
 
 const OK = '+OK\r\n'
 const NOTHING = ':0\r\n'
+const TOKEN_REQUIRED = `-ERR ${ErrorText.TokenRequired}\r\n`
 const FULL = `-ERR ${ErrorText.QuotaExceeded}\r\n`
 
 /** Who was told since the last look. */
@@ -206,13 +207,29 @@ describe('a request that comes again because its answer was lost', () => {
     expect(rig.ask('SET k v NX', { origin: origin(6, 5) })).toMatchObject({ is: 'executed', answer: ':-1\r\n' })
   })
 
-  test('what was refused or changed nothing is not remembered', () => {
+  test('is not executed when it was in vain, though it would come out otherwise by now', () => {
+    const rig = new KeyStoreRig()
+    rig.ask('SET k v', { ft: `${rig.now.wallMs}:0:a` })
+    rig.ask('SET lock v')
+    const requests = ['SET lock w NX', 'SET k w', 'SET none w', 'DEL none', 'VDEL none w', 'DEL k']
+    const ask = (request: string, sequence: number): string =>
+      rig.ask(request, { origin: origin(sequence), ...(request === 'SET none w' && { ts: null }) }).answer
+    const first = requests.map(ask)
+    expect(first).toEqual([':-1\r\n', TOKEN_REQUIRED, '-ERR missing timestamp\r\n', ':0\r\n', ':0\r\n', TOKEN_REQUIRED])
+    rig.ask('DEL k', { ft: `${rig.now.wallMs}:0:a` })
+    rig.ask('DEL lock')
+    rig.ask('SET none w')
+    for (const step of ['replay', 'compact'] as const) {
+      rig[step]()
+      expect(requests.map(ask)).toEqual(first)
+      expect(['lock', 'k', 'none'].map(key => rig.answer(`GET ${key}`))).toEqual(['$-1\r\n', '$-1\r\n', '$1\r\nw\r\n'])
+    }
+  })
+
+  test('is executed when it could change nothing; nothing is remembered of it', () => {
     const rig = new KeyStoreRig()
     rig.ask('SET k v')
-    for (const request of ['GET k', 'GET none', 'SET k w NX', 'DEL none', 'VDEL k x', 'KEYNOTIFY k', 'KEYNOTIFY none STOP']) {
-      rig.ask(request, { origin: origin(1) })
-    }
-    rig.ask('SET k v', { ts: 'x', origin: origin(1) })
+    for (const request of ['GET k', 'GET none', 'KEYNOTIFY none STOP']) rig.ask(request, { origin: origin(1) })
     expect(rig.store.answersRemembered).toBe(0)
   })
 

@@ -55,7 +55,7 @@ interface Clocks {
 interface Reply {
   readonly answer: Buffer
   readonly version: StoreClock | null
-  /** Executed again, it would do more, or answer otherwise. */
+  /** Something is other than before. */
   readonly isChange: boolean
 }
 
@@ -123,7 +123,7 @@ export class KeyStore {
     if (known !== null) return this.#repeated(known)
     const effects: OpenEffects = { changes: [], notifications: [] }
     const { answer, version, isChange } = this.#run(request, now, effects)
-    if (origin !== null && isChange) {
+    if (origin !== null && (isChange || changesEntries(request.command))) {
       const answered: RequestAnswered = { is: 'answered', origin, answer, version }
       this.#repeats.remember(answered)
       effects.changes.push(answered)
@@ -376,6 +376,11 @@ export class KeyStore {
 
 const NO_ANSWER = Buffer.alloc(0)
 const NO_EFFECTS: Effects = { changes: [], notifications: [] }
+
+/** Executed again, it may come out otherwise, and do so after its client was told of the first time: that a SET NX was in vain, for example. */
+function changesEntries(command: Command): boolean {
+  return command.is === 'set' || command.is === 'del' || command.is === 'vdel'
+}
 
 function refused(text: ErrorText): Reply {
   return unchanged(errorAnswer(text), null)

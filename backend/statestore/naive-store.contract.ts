@@ -94,7 +94,8 @@ export class NaiveStore {
     const before = this.#answered.get(name)
     if (before !== undefined) return { ...before, notifications: [], isRepeat: true, isRemembered: false }
     const { answer, version, notifications, isChange } = this.#run(asked, nowMs)
-    const reply = { answer, version, notifications, isRemembered: isChange && origin !== null, isRepeat: false }
+    const changesEntries = ['SET', 'DEL', 'VDEL'].includes(asked.elements[0]!)
+    const reply = { answer, version, notifications, isRemembered: (isChange || changesEntries) && origin !== null, isRepeat: false }
     if (reply.isRemembered) this.#answered.set(name, reply)
     return reply
   }

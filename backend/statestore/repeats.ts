@@ -9,8 +9,9 @@ interface Answers {
 }
 
 /**
- * Answers to requests that changed something, until their frontend has them: a request that comes again after a failover, because its
- * answer was lost, gets the first answer again. Executed again, a SET NX would tell the client that holds a lock that somebody else does.
+ * Answers to requests that changed something, or might have, until their frontend has them: a request that comes again after a failover,
+ * because its answer was lost, gets the first answer again. Executed again, a SET NX would tell the client that holds a lock that somebody
+ * else does; and one that was in vain would take the lock after its client was told that somebody else has it.
  */
 export class Repeats {
   readonly #answersMax: number
