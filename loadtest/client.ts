@@ -21,9 +21,9 @@ export interface Target {
   } | null
 }
 
-/** Who wants the PUBLISH packets of a client. `bytes` is valid only during the call. */
+/** Who wants the PUBLISH packets of a client. `bytes` is valid only during the call; properties are between `propertiesAt` and `payloadAt`. */
 export interface DeliverySink {
-  delivered(firstByte: number, bytes: Uint8Array, payloadAt: number, end: number): void
+  delivered(firstByte: number, bytes: Uint8Array, payloadAt: number, end: number, propertiesAt: number): void
 }
 
 /** Who wants to know that a Packet Identifier is free again (PUBACK, PUBCOMP, or a PUBREC that refuses). */
@@ -292,6 +292,7 @@ export class LoadClient implements FrameSink, Flushable {
       this.#answer(qos === 1 ? 0x40 : 0x50, (bytes[at]! << 8) | bytes[at + 1]!)
       at += 2
     }
+    let propertiesAt = at
     if (this.#target.protocol === 5) {
       let length = 0
       let shift = 0
@@ -301,9 +302,10 @@ export class LoadClient implements FrameSink, Flushable {
         length |= (digit & 0x7f) << shift
         shift += 7
       } while (digit >= 0x80)
+      propertiesAt = at
       at += length
     }
-    this.deliveries?.delivered(firstByte, bytes, at, end)
+    this.deliveries?.delivered(firstByte, bytes, at, end, propertiesAt)
   }
 
   #onPubrec(bytes: Uint8Array, start: number, end: number): void {

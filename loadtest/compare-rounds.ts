@@ -12,6 +12,8 @@ export interface ScenarioRow {
   readonly title: string
   readonly scenario: string
   readonly set: Partial<LoadOptions>
+  /** Another scenario for one broker, by its name. */
+  readonly scenarioFor?: Readonly<Record<string, string>>
   /** Settings of one broker alone, by its name. */
   readonly setFor?: Readonly<Record<string, Partial<LoadOptions>>>
   /** Names of the brokers that take part; all of them unless given. */
@@ -106,7 +108,7 @@ async function finish(broker: RunningBroker): Promise<void> {
 }
 
 async function measureOnce(row: ScenarioRow, broker: RunningBroker, round: RoundOptions): Promise<ScenarioResult> {
-  const scenario = findScenario(row.scenario)
+  const scenario = findScenario(row.scenarioFor?.[broker.name] ?? row.scenario)
   const options: LoadOptions = {
     ...generalDefaults,
     settleS: 0.2,

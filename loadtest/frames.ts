@@ -51,7 +51,8 @@ export const pingreqFrame = Uint8Array.of(0xc0, 0)
 
 const text = new TextEncoder()
 
-function utf8(value: string): number[] {
+/** A string with its length before it, §1.5.4. */
+export function utf8(value: string): number[] {
   const bytes = text.encode(value)
   return [bytes.length >> 8, bytes.length & 0xff, ...bytes]
 }
@@ -107,19 +108,30 @@ export function disconnectFrame(): Uint8Array {
   return Uint8Array.of(0xe0, 0)
 }
 
-/** @param payload its bytes are copied; senders overwrite the first ones */
+/**
+ * @param properties version 5 only: encoded, without their length
+ * @param payload its bytes are copied; senders overwrite the first ones
+ */
 export function publishTemplate(
   protocol: ProtocolVersion,
-  fields: { readonly topic: string; readonly qos: Qos; readonly retain?: boolean; readonly payload: Uint8Array },
+  fields: {
+    readonly topic: string
+    readonly qos: Qos
+    readonly retain?: boolean
+    readonly properties?: readonly number[]
+    readonly payload: Uint8Array
+  },
 ): PublishTemplate {
   const topic = utf8(fields.topic)
   const packetIdBytes = fields.qos > 0 ? 2 : 0
-  const propertyBytes = protocol === 5 ? 1 : 0
-  const remaining = topic.length + packetIdBytes + propertyBytes + fields.payload.length
+  const { properties = [] } = fields
+  const propertyBytes = protocol === 5 ? [...variableByteInteger(properties.length), ...properties] : []
+  const remaining = topic.length + packetIdBytes + propertyBytes.length + fields.payload.length
   const header = [0x30 | (fields.qos << 1) | (fields.retain ? 1 : 0), ...variableByteInteger(remaining), ...topic]
-  const payloadAt = header.length + packetIdBytes + propertyBytes
+  const payloadAt = header.length + packetIdBytes + propertyBytes.length
   const bytes = new Uint8Array(payloadAt + fields.payload.length)
   bytes.set(header)
+  bytes.set(propertyBytes, header.length + packetIdBytes)
   bytes.set(fields.payload, payloadAt)
   return { bytes, packetIdAt: fields.qos > 0 ? header.length : 0, payloadAt }
 }

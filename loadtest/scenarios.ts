@@ -8,6 +8,7 @@ import { policies } from './scenarios/policies.ts'
 import { retained } from './scenarios/retained.ts'
 import { shared } from './scenarios/shared.ts'
 import { soak } from './scenarios/soak.ts'
+import { stateGet, stateSet } from './scenarios/state.ts'
 import { subscribe } from './scenarios/subscribe.ts'
 
 export const scenarios: readonly Scenario[] = [
@@ -22,6 +23,8 @@ export const scenarios: readonly Scenario[] = [
   idle,
   connect,
   policies,
+  stateSet,
+  stateGet,
   soak,
 ]
 
