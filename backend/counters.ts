@@ -14,6 +14,8 @@ export class BackendCounters {
   withdrawnMessages = 0
   /** Retained and queued messages dropped at the start because the persistence policy does not choose them. */
   notPersisted = 0
+  /** The same of keys of the state store. */
+  keysNotPersisted = 0
   /** Wills that were due and that their client may not publish any more. */
   willsRefused = 0
   /** Dropped because a queue was full: the oldest, to admit a new one (DropOldest), or a message that nobody is left to refuse to: a Will, one handed on. */

@@ -18,7 +18,7 @@ import { bytesOfSession } from './session/session-bytes.ts'
 import type { Session } from './session/session.ts'
 import { Journal } from './shard/journal.ts'
 import { Shard } from './shard/shard.ts'
-import { KeyStore } from './statestore/key-store.ts'
+import { KeyStore, KeyStoreCounters } from './statestore/key-store.ts'
 import { storeLimits } from './statestore/store-limits.ts'
 import type { ShardStore } from './store/shard-store.ts'
 import { SubscriptionIndex } from './subscription/subscription-index.ts'
@@ -66,6 +66,8 @@ export class Engine {
   readonly index = new SubscriptionIndex<Session>({ cachedTopicsMax: CACHED_TOPICS_MAX })
   readonly retained = new RetainedIndex<Message>()
   readonly counters = new BackendCounters()
+  /** Of the state store in all shards, those that have moved away included. */
+  readonly storeCounters = new KeyStoreCounters()
   readonly #wheel: TimerWheel<() => void>
   #isWheelBehind = false
   /** Sessions that are being sent Retained Messages, a bounded number of them in each turn. */
@@ -112,7 +114,7 @@ export class Engine {
 
   /** The state store of a shard; made with the first request, so that it costs those nothing who do not use it. */
   storeOf(shard: Shard): KeyStore {
-    shard.store ??= new KeyStore(storeLimits(this.settings), this.clock.monotonicMs())
+    shard.store ??= new KeyStore(storeLimits(this.settings), this.clock.monotonicMs(), this.storeCounters)
     return shard.store
   }
 

@@ -1,32 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { newMessage } from '#shared/mqtt/message.ts'
-import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-writer.ts'
-import { Property } from '#shared/mqtt/property.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { REQUEST_TOPIC } from '#shared/state-store/topics.ts'
-import { ByteWriter } from '#shared/base/byte-writer.ts'
+import { ErrorText } from '#shared/state-store/errors.ts'
 import { BackendRig, NEVER, type RigClient } from '../backend-rig.contract.ts'
+import { ask } from './ask-store.contract.ts'
 
 const ANSWERS = 'answers/c1'
 const NOW = 1_700_000_000_000
-
-function ask(
-  rig: BackendRig,
-  client: RigClient,
-  parts: readonly string[],
-  ticket = 1,
-  more: readonly (readonly [string, string])[] = [],
-): void {
-  const payload = `*${parts.length}\r\n${parts.map(part => `$${Buffer.byteLength(part)}\r\n${part}\r\n`).join('')}`
-  const writer = new ByteWriter()
-  writeFieldProperty(writer, Property.ResponseTopic, Buffer.from(`answers/${client.clientId}`))
-  writeFieldProperty(writer, Property.CorrelationData, Buffer.from(`x${ticket}`))
-  for (const [name, value] of more) writeUserProperty(writer, name, value)
-  writeUserProperty(writer, '__ts', `${String(rig.clock.wallMs()).padStart(15, '0')}:00000:${client.clientId}`)
-  const message = newMessage(rig.engine.topics.fromName(REQUEST_TOPIC), Buffer.from(payload), 1, false, writer.take())
-  const call = { clientId: client.clientId, shardKey: Buffer.from(parts[1] ?? ''), isWatch: parts[0] === 'KEYNOTIFY', fault: null, message }
-  rig.backend.askStore(client.session, client.connection, ticket, call)
-}
 
 function answers(rig: BackendRig, client: RigClient): string[] {
   return rig.frontend
@@ -116,5 +95,43 @@ describe('a request', () => {
     await rig.settle()
     expect(rig.frontend.of(client.connection)).toEqual([{ is: 'acknowledged', ticket: 7, reason: ReasonCode.QuotaExceeded }])
     expect(rig.engine.shards.every(({ store }) => store === null)).toBe(true)
+  })
+})
+
+describe('counters', () => {
+  test('what a frontend has refused by policy is an attempt too', async () => {
+    const { rig, client } = await open()
+    ask(rig, client, ['SET', 'k', 'v'])
+    for (const parts of [
+      ['SET', 'k', 'w'],
+      ['SET', 'new', 'w'],
+      ['GET', 'k'],
+      ['VDEL', 'k', 'v'],
+      ['KEYNOTIFY', 'k'],
+    ])
+      ask(rig, client, parts, 2, { fault: ErrorText.NotAuthorized })
+    ask(rig, client, ['GARBAGE'], 3, { fault: ErrorText.UnknownCommand })
+    await rig.settle()
+    expect(answers(rig, client).filter(each => each === '-ERR not authorized\r\n')).toHaveLength(5)
+    expect(rig.engine.storeCounters).toEqual({
+      insertions: 2,
+      modifications: 1,
+      deletions: 1,
+      retrievals: 1,
+      keynotifyRequests: 1,
+      notifications: 0,
+      expirations: 0,
+      repeats: 0,
+    })
+  })
+
+  test('do not go back when the store of a shard is gone', async () => {
+    const { rig, client } = await open()
+    for (const key of ['a', 'b', 'c', 'd']) ask(rig, client, ['SET', key, 'v'])
+    await rig.settle()
+    for (const shard of rig.engine.shards) shard.store = null
+    ask(rig, client, ['SET', 'a', 'v'])
+    await rig.settle()
+    expect(rig.engine.storeCounters).toMatchObject({ insertions: 5, modifications: 0 })
   })
 })

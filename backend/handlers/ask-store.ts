@@ -10,6 +10,7 @@ import type { HandOverTarget } from '#shared/rpc/owner-port.ts'
 import type { StoreCall } from '#shared/rpc/store-call.ts'
 import { errorAnswer } from '#shared/state-store/answer.ts'
 import { parseCommand } from '#shared/state-store/command.ts'
+import { ErrorText } from '#shared/state-store/errors.ts'
 import {
   isSupportedVersion,
   notificationProperties,
@@ -70,6 +71,7 @@ export function askShard(
   limitExpiry(engine, message)
   const requested = userProperty(message, StoreProperty.ProtocolVersion) ?? null
   if (!isSupportedVersion(requested)) return respond(engine, shard, message, EMPTY, unsupportedVersionProperties(requested!))
+  if (fault === ErrorText.NotAuthorized) countRefused(engine, shard, message)
   const command = fault ?? parseCommand(message.payload)
   if (typeof command === 'string') return respond(engine, shard, message, errorAnswer(command), responseProperties(null))
   const executed = engine.storeOf(shard).execute(
@@ -88,6 +90,12 @@ export function askShard(
   record(engine, shard, executed.changes)
   respond(engine, shard, message, executed.answer, responseProperties(executed.version))
   for (const notification of executed.notifications) notify(engine, shard, notification)
+}
+
+/** It is an attempt all the same (spec state-store.md 15), of a command whose key decided the shard. */
+function countRefused(engine: Engine, shard: Shard, message: Message): void {
+  const command = parseCommand(message.payload)
+  if (typeof command !== 'string') engine.storeOf(shard).countRefused(command, momentOf(engine.clock))
 }
 
 /** Connection and session have parted: it watches nothing any more. */

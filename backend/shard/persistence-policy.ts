@@ -1,3 +1,6 @@
+import type { GlobPart } from '#shared/authorization/glob.ts'
+import { keyGlob } from '#shared/authorization/key-pattern.ts'
+import { PatternFault } from '#shared/authorization/template.ts'
 import type { ResourceSnapshot } from '#shared/resources/resource-snapshot.ts'
 import type { PersistencePolicy } from './persistence.ts'
 
@@ -5,11 +8,12 @@ import type { PersistencePolicy } from './persistence.ts'
 export function persistencePolicyOf(snapshot: ResourceSnapshot | null): PersistencePolicy | null {
   const persistence = snapshot?.broker?.spec.persistence
   if (persistence === undefined) return null
-  const { retain, subscriberQueue } = persistence
+  const { retain, subscriberQueue, stateStore } = persistence
   return {
     retain: retain === undefined ? null : { mode: retain.mode, ...topicsOf(retain.retainSettings) },
     subscriberQueue:
       subscriberQueue === undefined ? null : { mode: subscriberQueue.mode, ...clientsOf(subscriberQueue.subscriberQueueSettings) },
+    stateStore: stateStore === undefined ? null : { mode: stateStore.mode, ...keysOf(stateStore.stateStoreSettings) },
   }
 }
 
@@ -25,4 +29,16 @@ function clientsOf(settings: NonNullable<Persistence['subscriberQueue']>['subscr
   dynamic: boolean
 } {
   return { clientIds: settings?.subscriberClientIds ?? [], dynamic: settings?.dynamic?.mode !== 'Disabled' }
+}
+
+function keysOf(settings: NonNullable<Persistence['stateStore']>['stateStoreSettings']): {
+  keys: readonly (readonly GlobPart[])[]
+  dynamic: boolean
+} {
+  const globs = (settings?.stateStoreResources ?? []).flatMap(({ keyType, keys }) => keys.map(key => keyGlob(key, keyType)))
+  return {
+    // One that names no key was warned about.
+    keys: globs.flatMap(glob => (glob instanceof PatternFault ? [] : [glob])),
+    dynamic: settings?.dynamic?.mode !== 'Disabled',
+  }
 }

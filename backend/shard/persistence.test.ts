@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
+import { keyGlob } from '#shared/authorization/key-pattern.ts'
 import { BackendRig, type ConnectOptions, NEVER, type RigClient } from '../backend-rig.contract.ts'
+import { ask } from '../handlers/ask-store.contract.ts'
 import { retainedOf, stateDump } from '../state-dump.contract.ts'
 import type { PersistencePolicy } from './persistence.ts'
 
@@ -11,14 +13,15 @@ beforeEach(async () => {
   publisher = await rig.connect('p')
 })
 
+const NONE: PersistencePolicy = { retain: null, subscriberQueue: null, stateStore: null }
 const ASKS = [['aio-persistence', 'true']] as const
 
 function retain(mode: 'All' | 'None' | 'Custom', topics: readonly string[] = [], dynamic = false): PersistencePolicy {
-  return { retain: { mode, topics, dynamic }, subscriberQueue: null }
+  return { ...NONE, retain: { mode, topics, dynamic } }
 }
 
 function queue(mode: 'All' | 'None' | 'Custom', clientIds: readonly string[] = [], dynamic = false): PersistencePolicy {
-  return { retain: null, subscriberQueue: { mode, clientIds, dynamic } }
+  return { ...NONE, subscriberQueue: { mode, clientIds, dynamic } }
 }
 
 describe('Retained Messages', () => {
@@ -35,7 +38,7 @@ describe('Retained Messages', () => {
     ['None, whatever was asked for', retain('None', ['#'], true), []],
     ['Custom, by Topic Filter', retain('Custom', ['a/#', 'b']), ['a/1', 'b']],
     ['Custom, by Topic Filter or User Property', retain('Custom', ['b'], true), ['asked', 'b']],
-    ['no policy', { retain: null, subscriberQueue: null }, ['a/1', 'asked', 'b', 'otherwise']],
+    ['no policy', NONE, ['a/1', 'asked', 'b', 'otherwise']],
   ])('%s', async (_, persistence, left) => {
     const after = await rig.restart({ persistence })
     expect(Object.keys(retainedOf(after.engine))).toEqual(left)
@@ -116,5 +119,50 @@ describe('queues', () => {
     const after = await rig.restart({ persistence: queue('None') })
     expect(after.engine.counters).toMatchObject({ notPersisted: 6, queuedMessages: 0 })
     expect(stateDump((await after.restart({ persistence: queue('All') })).engine)).toEqual(stateDump(after.engine))
+  })
+})
+
+describe('keys of the state store', () => {
+  const KEYS = ['a/1', 'a/2', 'asked', 'later', 'otherwise']
+  const ASK = { more: ASKS }
+
+  function stateStore(mode: 'All' | 'None' | 'Custom', patterns: readonly string[] = [], dynamic = false): PersistencePolicy {
+    const keys = patterns.map(pattern => keyGlob(pattern, 'Pattern')).filter(glob => Array.isArray(glob))
+    return { ...NONE, stateStore: { mode, keys, dynamic } }
+  }
+
+  function keysOf(of: BackendRig): string[] {
+    const now = { wallMs: 0, monotonicMs: 0 }
+    const changes = of.engine.shards.flatMap(({ store }) => (store === null ? [] : [...store.snapshot(() => now)]))
+    return changes.flatMap(change => (change.is === 'set' ? [change.key] : [])).toSorted()
+  }
+
+  beforeEach(async () => {
+    for (const key of KEYS) {
+      const more = key === 'asked' ? ASKS : key === 'otherwise' ? ([['aio-persistence', 'yes']] as const) : []
+      ask(rig, publisher, ['SET', key, 'v'], 1, { more })
+    }
+    // Once it was asked for, it stays so.
+    ask(rig, publisher, ['SET', 'later', 'v'], 1, ASK)
+    ask(rig, publisher, ['SET', 'later', 'w'])
+    await rig.settle()
+    expect(keysOf(rig)).toEqual(KEYS)
+  })
+
+  test.each<[string, PersistencePolicy, string[]]>([
+    ['keys: All', stateStore('All'), KEYS],
+    ['keys: None, whatever was asked for', stateStore('None', ['*'], true), []],
+    ['keys: Custom, by pattern', stateStore('Custom', ['a/*', 'as?ed']), ['a/1', 'a/2', 'asked']],
+    ['keys: Custom, by pattern or User Property', stateStore('Custom', ['a/[2-9]'], true), ['a/2', 'asked', 'later']],
+    ['keys: no policy', NONE, KEYS],
+  ])('%s', async (_, persistence, left) => {
+    const before = rig.engine.shards.map(({ store }) => store?.clock)
+    const after = await rig.restart({ persistence })
+    expect(keysOf(after)).toEqual(left)
+    expect(after.engine.counters.keysNotPersisted).toBe(KEYS.length - left.length)
+    expect(after.log.lines.map(({ event }) => event)).toEqual(left.length === KEYS.length ? [] : ['keys_not_persisted'])
+    // Versions never go back, and another policy brings nothing back.
+    expect(after.engine.shards.map(({ store }) => store?.clock)).toEqual(before)
+    expect(keysOf(await after.restart({ persistence: stateStore('All') }))).toEqual(left)
   })
 })

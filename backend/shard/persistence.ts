@@ -1,7 +1,9 @@
 import { Glob, type GlobPart, literalPart } from '#shared/authorization/glob.ts'
+import { KeyRules } from '#shared/authorization/key-rules.ts'
 import { type Message, userProperty } from '#shared/mqtt/message.ts'
 import { PERSISTENCE_NAME, PERSISTENCE_VALUE } from '#shared/mqtt/persistence-request.ts'
 import type { Engine } from '../engine.ts'
+import { record } from '../handlers/ask-store.ts'
 import { forgetRetained } from '../queue/retained-store.ts'
 import { finish } from '../session/finish.ts'
 import { takeOut } from '../session/queue-limits.ts'
@@ -17,6 +19,8 @@ export interface PersistencePolicy {
    * (AttachRequest.isPersistenceRequested).
    */
   readonly subscriberQueue: { readonly mode: PersistenceMode; readonly clientIds: readonly string[]; readonly dynamic: boolean } | null
+  /** Keys of the state store, those that one of the globs names; `dynamic`: also those of which a SET asked for it by User Property. */
+  readonly stateStore: { readonly mode: PersistenceMode; readonly keys: readonly (readonly GlobPart[])[]; readonly dynamic: boolean } | null
 }
 
 export type PersistenceMode = 'All' | 'None' | 'Custom'
@@ -25,12 +29,13 @@ export type PersistenceMode = 'All' | 'None' | 'Custom'
  * The process starts, and every shard is read: what the policy does not choose is dropped, in the store as well, so that a later policy does not bring it
  * back. Sessions, Subscriptions, Wills and what clients have not finished acknowledging stay.
  */
-export function dropUnchosen(engine: Engine, { retain, subscriberQueue }: PersistencePolicy): void {
+export function dropUnchosen(engine: Engine, { retain, subscriberQueue, stateStore }: PersistencePolicy): void {
   const before = engine.counters.notPersisted
   if (retain !== null && retain.mode !== 'All') dropRetained(engine, chooserOfTopics(retain))
   if (subscriberQueue !== null && subscriberQueue.mode !== 'All') dropQueues(engine, chooserOfSessions(subscriberQueue))
   const dropped = engine.counters.notPersisted - before
   if (dropped > 0) engine.log.info('not_persisted', { messages: dropped })
+  if (stateStore !== null && stateStore.mode !== 'All') dropKeys(engine, chooserOfKeys(stateStore))
 }
 
 function dropRetained(engine: Engine, isChosen: (message: Message) => boolean): void {
@@ -54,6 +59,18 @@ function dropQueues(engine: Engine, isChosen: (session: Session) => boolean): vo
   }
 }
 
+/** The clock of the store stays, so that versions never go back. */
+function dropKeys(engine: Engine, isChosen: (key: string, isPersistent: boolean) => boolean): void {
+  let dropped = 0
+  for (const shard of engine.shards) {
+    const changes = shard.store?.dropUnchosen(isChosen) ?? []
+    record(engine, shard, changes)
+    dropped += changes.length
+  }
+  engine.counters.keysNotPersisted += dropped
+  if (dropped > 0) engine.log.info('keys_not_persisted', { keys: dropped })
+}
+
 function chooserOfTopics({ mode, topics, dynamic }: NonNullable<PersistencePolicy['retain']>): (message: Message) => boolean {
   if (mode === 'None') return () => false
   const chosen = new FilterSet()
@@ -69,6 +86,17 @@ function chooserOfSessions({ mode, clientIds, dynamic }: NonNullable<Persistence
     // One that costs too much to compare is kept.
     return (dynamic && session.isPersistenceRequested) || globs.some(glob => glob.matches(clientId, true))
   }
+}
+
+function chooserOfKeys({
+  mode,
+  keys,
+  dynamic,
+}: NonNullable<PersistencePolicy['stateStore']>): (key: string, isPersistent: boolean) => boolean {
+  if (mode === 'None') return () => false
+  const named = new KeyRules(keys.map((pattern, rule) => ({ access: 'readwrite', pattern, isDenied: true, rule })))
+  // One that costs too much to compare is kept: that is what `isDenied` asks for.
+  return (key, isPersistent) => (dynamic && isPersistent) || named.matching(Buffer.from(key, 'latin1')) !== null
 }
 
 /** `*` for any run of characters; everything else is literal. */

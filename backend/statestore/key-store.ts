@@ -31,7 +31,10 @@ export interface KeyStoreLimits extends WatcherLimits {
   readonly answersMax: number
 }
 
-/** Attempts, refused ones included (spec state-store.md 15), as far as they came here. */
+/**
+ * Attempts, refused ones included (spec state-store.md 15), as far as they came here. Those of one process share one: what it has counted must not go
+ * back when one of its shards moves.
+ */
 export class KeyStoreCounters {
   insertions = 0
   modifications = 0
@@ -75,14 +78,15 @@ type WatchCommand = Extract<Command, { is: 'keynotify' }>
  * One clock serves all keys, and only grows: over deletions, restarts and other owners, since every change of it is part of a record.
  */
 export class KeyStore {
-  readonly counters = new KeyStoreCounters()
+  readonly counters: KeyStoreCounters
   readonly #limits: KeyStoreLimits
   readonly #entries: Entries
   readonly #watchers: Watchers
   readonly #repeats: Repeats
   #clock: StoreClock = NO_CLOCK
 
-  constructor(limits: KeyStoreLimits, monotonicMs: number) {
+  constructor(limits: KeyStoreLimits, monotonicMs: number, counters: KeyStoreCounters = new KeyStoreCounters()) {
+    this.counters = counters
     this.#limits = limits
     this.#entries = new Entries(monotonicMs)
     this.#watchers = new Watchers(limits)
@@ -129,6 +133,11 @@ export class KeyStore {
       effects.changes.push(answered)
     }
     return { is: 'executed', answer, version, ...effects }
+  }
+
+  /** Counts a request that was refused before it came here. */
+  countRefused(command: Command, now: Moment): void {
+    this.#count(command, command.key.toString('latin1'), now)
   }
 
   /**

@@ -3,6 +3,7 @@ import type { CountedByCategory } from '../../frontend/categories.ts'
 import type { ListenerStatus } from '../../frontend/admin/broker-status.ts'
 import type { Frontend } from '../../frontend/frontend.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
+import { registerStateStoreMetrics, registerStoreRequestMetrics } from './state-store-metrics.ts'
 
 /** The standalone broker's metrics, under the original's names (operations guide) where it has one, else `millrace_*`. Read on scrape only. */
 export function registerBrokerMetrics(metrics: MetricsRegistry, engine: Engine, frontend: Frontend): void {
@@ -14,6 +15,7 @@ export function registerBrokerMetrics(metrics: MetricsRegistry, engine: Engine, 
 export function registerEngineMetrics(metrics: MetricsRegistry, engine: Engine, frontend: Frontend | null): void {
   registerTraffic(metrics, engine, frontend)
   registerStore(metrics, engine)
+  registerStateStoreMetrics(metrics, engine)
 }
 
 /** What a frontend counts, without a backend in its process. */
@@ -106,6 +108,7 @@ function registerConnections(metrics: MetricsRegistry, frontend: Frontend): void
   metrics.counterFrom('millrace_protocol_errors_total', 'Connections ended for breaking the protocol', () => counters.protocolErrors)
   metrics.counterFrom('millrace_keep_alive_timeouts_total', 'Connections ended by Keep Alive', () => counters.keepAliveTimeouts)
   registerDecisions(metrics, frontend)
+  registerStoreRequestMetrics(metrics, frontend)
 }
 
 /** What authentication and authorization decided, by the category that a client gives itself. */

@@ -2,6 +2,7 @@ import type { ClusterNode } from '../../backend/cluster/cluster-node.ts'
 import type { ShardOwnership } from '../../backend/ownership/shard-ownership.ts'
 import type { Router } from '../../frontend/routing/router.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
+import { registerStoreRoutingMetrics } from './state-store-metrics.ts'
 
 /** Which shards a backend has, and how it came to them. */
 export function registerOwnershipMetrics(metrics: MetricsRegistry, ownership: ShardOwnership, node: ClusterNode): void {
@@ -39,4 +40,5 @@ export function registerRouterMetrics(metrics: MetricsRegistry, router: Router):
     () => counters.rightsNotUnderstood,
   )
   metrics.counterFrom('millrace_router_sessions_given_up_total', 'Connections ended for want of a session', () => counters.sessionsGivenUp)
+  registerStoreRoutingMetrics(metrics, router)
 }

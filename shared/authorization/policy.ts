@@ -1,5 +1,6 @@
 import type { AuthorizationPolicies, AuthorizationRule } from '#shared/resources/broker-authorization.ts'
-import { type GlobTemplate, literalPart, parseGlob } from './glob.ts'
+import { type GlobTemplate, parseGlob } from './glob.ts'
+import { keyTemplate } from './key-pattern.ts'
 import type { KeyRule } from './key-rules.ts'
 import type { RuleName } from './permit.ts'
 import { type Principals, RuleIndex } from './rule-index.ts'
@@ -77,9 +78,3 @@ function compileRule(rule: AuthorizationRule, name: RuleName): CompiledRule {
 }
 
 const ACCESS = { Read: 'read', Write: 'write', ReadWrite: 'readwrite' } as const
-
-function keyTemplate(text: string, keyType: 'Pattern' | 'String' | 'Binary'): GlobTemplate | PatternFault {
-  if (keyType === 'Pattern') return parseGlob(text, 'key')
-  if (keyType === 'String') return [literalPart(text)]
-  return [{ is: 'literal', bytes: Buffer.from(text, 'base64') }]
-}

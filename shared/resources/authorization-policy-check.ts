@@ -1,4 +1,5 @@
 import { parseGlob } from '../authorization/glob.ts'
+import { BASE64 } from '../authorization/key-pattern.ts'
 import { PatternFault } from '../authorization/template.ts'
 import { parseTopicTemplate } from '../authorization/topic-template.ts'
 import { filterMatches } from '../mqtt/topic.ts'
@@ -13,8 +14,6 @@ const POLICIES: FieldPath = ['spec', 'authorizationPolicies']
 
 /** Where a state store takes its requests. */
 const STATE_STORE_TOPIC = 'statestore/v1/FA9AE35F-2F64-47CD-9BFF-08E2B32A0FE8/command/invoke'
-
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 
 /** What the schema cannot say of rules: patterns that can never match, and what a rule says to nobody. */
 export function checkPolicies(findings: Findings, { rules = [] }: AuthorizationPolicies): void {

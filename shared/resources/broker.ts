@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { BASE64, keyGlob, type KeyType } from '../authorization/key-pattern.ts'
+import { PatternFault } from '../authorization/template.ts'
 import type { Address } from '../config/address.ts'
 import { limitSettings, processSettings } from '../config/broker-settings.ts'
 import { frontendSettings, linkSettings, persistenceSettings } from '../config/role-settings.ts'
@@ -149,9 +151,21 @@ function checkPersistence(findings: Findings, found: BrokerSpec['persistence']):
     if (given?.mode === 'Custom' && given[settings] === undefined) findings.fault(path, 'is missing: mode Custom needs it')
     if (given !== undefined && given.mode !== 'Custom' && given[settings] !== undefined) findings.fault(path, 'belongs to mode Custom')
   }
+  checkStoredKeys(findings, found?.stateStore?.stateStoreSettings?.stateStoreResources ?? [])
   const modes = found?.persistentVolumeClaimSpec?.accessModes
   if (modes !== undefined && (modes.length !== 1 || modes[0] !== 'ReadWriteOncePod'))
     findings.fault(['spec', 'persistence', 'persistentVolumeClaimSpec', 'accessModes'], 'expected ReadWriteOncePod alone')
+}
+
+function checkStoredKeys(findings: Findings, resources: readonly { readonly keyType: KeyType; readonly keys: readonly string[] }[]): void {
+  for (const [index, { keyType, keys }] of resources.entries()) {
+    for (const [place, key] of keys.entries()) {
+      const at = ['spec', 'persistence', 'stateStore', 'stateStoreSettings', 'stateStoreResources', index, 'keys', place]
+      if (keyType === 'Binary' && !BASE64.test(key)) findings.fault(at, 'expected base64')
+      const glob = keyGlob(key, keyType)
+      if (glob instanceof PatternFault) findings.warn(at, `names no key: ${glob.message}`)
+    }
+  }
 }
 
 /** Naming one setting in two places is a fault. */

@@ -245,6 +245,13 @@ describe('faults of a Broker', () => {
       '0.yaml:6: spec.persistence.retain.retainSettings: belongs to mode Custom',
     ],
     [
+      'a stored key that is no base64',
+      broker(
+        'persistence: {maxSize: 1G, stateStore: {mode: Custom, stateStoreSettings: {stateStoreResources: [{keyType: Binary, keys: ["*"]}]}}}',
+      ),
+      '0.yaml:6: spec.persistence.stateStore.stateStoreSettings.stateStoreResources[0].keys[0]: expected base64',
+    ],
+    [
       'a volume with a source without name',
       broker('diskBackedMessageBuffer: {maxSize: 1G, ephemeralVolumeClaimSpec: {dataSource: {kind: x}}}'),
       '0.yaml:6: spec.diskBackedMessageBuffer.ephemeralVolumeClaimSpec.dataSource.name: is missing: expected text, not empty',
@@ -572,6 +579,13 @@ describe('faults of a BrokerAuthorization', () => {
 
 describe('warnings', () => {
   test.each<Case>([
+    [
+      'a stored key with a token',
+      broker(
+        'persistence: {maxSize: 1G, stateStore: {mode: Custom, stateStoreSettings: {stateStoreResources: [{keyType: Pattern, keys: ["{principal.clientId}/*"]}]}}}',
+      ),
+      '0.yaml:6: spec.persistence.stateStore.stateStoreSettings.stateStoreResources[0].keys[0]: names no key: there is no client here that {principal.clientId} could stand for',
+    ],
     [
       'authorization alone',
       listener('ports:\n- {port: 1, authorizationRef: x}'),
