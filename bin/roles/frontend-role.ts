@@ -15,7 +15,9 @@ import { thrownField, thrownText } from '#shared/base/thrown.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { ClusterSecret } from '#shared/cluster/cluster-secret.ts'
+import { closedByFault } from '#shared/config/closed-by-fault.ts'
 import type { FrontendRoleSettings } from '#shared/config/role-settings.ts'
+import { missingForMethods } from '#shared/resources/missing-references.ts'
 import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
 import { LinkHub } from '#shared/rpc/link-hub.ts'
 import { METHOD_NAMES } from '#shared/rpc/methods.ts'
@@ -166,7 +168,13 @@ class FrontendRole implements RunningRole {
 
   #onSettings({ ports, limits }: FrontendRoleSettings): void {
     adoptLimits(this.#settings.limits, limits, this.#log)
-    void this.#ports.apply(ports)
+    void this.#ports.apply(this.#usable(ports))
+  }
+
+  /** Decision of the service that judges, for what can be seen from here: without what its methods need it lets nobody in. */
+  #usable(ports: FrontendRoleSettings['ports']): FrontendRoleSettings['ports'] {
+    const { snapshot } = this.#live
+    return snapshot === null ? ports : closedByFault(ports, name => missingForMethods(snapshot, name))
   }
 
   async #drain(): Promise<void> {
@@ -196,7 +204,7 @@ class FrontendRole implements RunningRole {
   async #openPorts(): Promise<void> {
     this.#phase = 'opening'
     try {
-      const opened = this.#ports.open(this.#live.settings.ports)
+      const opened = this.#ports.open(this.#usable(this.#live.settings.ports))
       // Before they are open: a change that came in between would be heard by nobody.
       this.#live.listen(settings => this.#onSettings(settings))
       await opened

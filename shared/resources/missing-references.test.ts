@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { missingReferences } from './missing-references.ts'
+import { missingForMethods, missingReferences } from './missing-references.ts'
 import { snapshotOf } from './snapshot-of.contract.ts'
 
 const HEAD = 'apiVersion: mqttbroker.iotoperations.azure.com/v1\nkind: '
@@ -54,4 +54,13 @@ test('nothing when all is there', () => {
     configMaps: { 'client-ca/a': 'x', 'crl/a': 'x', 'devices/a': 'x', 'ca/a': 'x', 'jwks/a': 'x' },
   })
   expect(missingReferences(snapshot)).toEqual([])
+})
+
+test('the first thing that the methods of one BrokerAuthentication lack', () => {
+  const lacking = snapshotOf({
+    yaml: { 'a.yaml': authentication },
+    configMaps: { 'client-ca/a': 'x', 'crl/a': 'x', 'devices/a': 'x', 'ca/a': 'x' },
+  })
+  expect(missingForMethods(lacking, 'who')).toBe('there is no Secret client')
+  expect(missingForMethods(lacking, 'another')).toBeNull()
 })

@@ -1,7 +1,7 @@
 import type { BrokerAuthenticationSpec } from './broker-authentication.ts'
 import type { BrokerListenerSpec } from './broker-listener.ts'
 import type { Resource, ResourceSnapshot } from './resource-snapshot.ts'
-import { methodReferences, portSecret } from './source-references.ts'
+import { type MethodReference, methodReferences, portSecret } from './source-references.ts'
 
 /**
  * What resources refer to and what is not there, as `where: field: message`. No fault: what is missing may come later, and until then the
@@ -33,9 +33,20 @@ function ofListener(snapshot: ResourceSnapshot, { name, where, spec }: Resource<
 
 function ofAuthentication(snapshot: ResourceSnapshot, { where, spec }: Resource<BrokerAuthenticationSpec>): readonly string[] {
   return methodReferences(spec)
-    .filter(({ kind, name }) => (kind === 'Secret' ? snapshot.secret(name) : snapshot.configMap(name)) === null)
+    .filter(reference => isMissing(snapshot, reference))
     .map(
       ({ field, kind, name }) =>
         `${where}: spec.authenticationMethods${field}: there is no ${kind} ${name}; ports that need it stay closed until there is one`,
     )
+}
+
+/** The first object that the methods of a BrokerAuthentication need and that is not there, as a text; null: all are, or there is no such BrokerAuthentication. */
+export function missingForMethods(snapshot: ResourceSnapshot, authentication: string): string | null {
+  const spec = snapshot.authentications.get(authentication)?.spec
+  const missing = spec === undefined ? undefined : methodReferences(spec).find(reference => isMissing(snapshot, reference))
+  return missing === undefined ? null : `there is no ${missing.kind} ${missing.name}`
+}
+
+function isMissing(snapshot: ResourceSnapshot, { kind, name }: MethodReference): boolean {
+  return (kind === 'Secret' ? snapshot.secret(name) : snapshot.configMap(name)) === null
 }
