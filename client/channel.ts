@@ -39,9 +39,14 @@ interface Pending extends Request {
   readonly reject: (error: unknown) => void
   readonly deadlineMs: number
   isSent: boolean
-  /** Of the PUBLISH that carries it, as long as it is not acknowledged. */
-  packetId: number | null
   end: () => void
+}
+
+/** A PUBLISH that carries a request and is not acknowledged. */
+interface Sent {
+  readonly correlation: string
+  /** Null: mqtt.js has not written it yet. */
+  packetId: number | null
 }
 
 const CORRELATION_BYTES = 16
@@ -53,8 +58,8 @@ export class Channel {
   readonly #options: ChannelOptions
   readonly #inFlight = new Map<string, Pending>()
   #waiting: Pending[] = []
-  /** PUBLISHes without PUBACK. An answer may overtake it, and Receive Maximum counts what is not acknowledged. */
-  #unacknowledged = 0
+  /** By correlation: PUBLISHes without PUBACK. An answer may overtake it, and Receive Maximum counts what is not acknowledged. */
+  readonly #unacknowledged = new Map<string, Sent>()
   /** Answers can come: the broker has granted the subscription on this connection. */
   #isOpen = false
   #closedBy: StateStoreError | null = null
@@ -91,7 +96,6 @@ export class Channel {
         reject,
         deadlineMs: performance.now() + request.timeoutMs,
         isSent: false,
-        packetId: null,
         end: () => undefined,
       }
       const timer = setTimeout(() => this.#fail(pending, this.#timeoutOf(pending)), request.timeoutMs)
@@ -119,6 +123,8 @@ export class Channel {
     this.onClosed(error)
     for (const pending of this.#waiting) this.#fail(pending, error)
     for (const pending of this.#inFlight.values()) this.#fail(pending, new ClosedError(error.message, { isUncertain: true, cause: error }))
+    // mqtt.js would wait for their PUBACKs before it ends.
+    for (const correlation of this.#unacknowledged.keys()) this.#forget(correlation)
   }
 
   #refusalOf({ signal }: Request): unknown {
@@ -161,8 +167,10 @@ export class Channel {
     this.#isOpen = false
     this.#connection++
     const again: Pending[] = []
+    // Those that have their answer already as well.
+    for (const correlation of this.#unacknowledged.keys()) this.#forget(correlation)
     for (const pending of this.#inFlight.values()) {
-      this.#forget(pending)
+      this.#inFlight.delete(keyOf(pending.correlation))
       if (pending.isRepeatable) again.push(pending)
       else this.#fail(pending, new ConnectionLostError('the connection was lost before the answer came', { isUncertain: true }))
     }
@@ -172,7 +180,7 @@ export class Channel {
   readonly #onEnd = (): void => this.close(new ClosedError('the MQTT client was ended'))
 
   #pump(): void {
-    while (this.#isOpen && Math.max(this.#inFlight.size, this.#unacknowledged) < this.#options.inflightMax) {
+    while (this.#isOpen && Math.max(this.#inFlight.size, this.#unacknowledged.size) < this.#options.inflightMax) {
       const pending = this.#waiting.shift()
       if (pending === undefined) return
       this.#send(pending)
@@ -190,10 +198,11 @@ export class Channel {
       messageExpiryInterval: Math.max(1, Math.ceil((pending.deadlineMs - performance.now()) / 1_000)),
       userProperties: pending.userProperties(),
     }
-    this.#unacknowledged++
+    const sent: Sent = { correlation: keyOf(correlation), packetId: null }
+    this.#unacknowledged.set(sent.correlation, sent)
     this.#mqtt.publish(REQUEST_TOPIC, payload, { qos: 1, properties }, error => {
-      this.#unacknowledged--
-      pending.packetId = null
+      // A request that is repeated on the next connection has the same correlation.
+      if (this.#unacknowledged.get(sent.correlation) === sent) this.#unacknowledged.delete(sent.correlation)
       const code = codeOf(error)
       if (code === undefined) this.#pump()
       else this.#fail(pending, new BrokerRefusedError('the request', code))
@@ -203,8 +212,8 @@ export class Channel {
   readonly #onPacketSend = (packet: Packet): void => {
     if (packet.cmd !== 'publish' || packet.topic !== REQUEST_TOPIC) return
     const correlation = packet.properties?.correlationData
-    const pending = correlation === undefined ? undefined : this.#inFlight.get(keyOf(correlation))
-    if (pending !== undefined) pending.packetId = packet.messageId ?? null
+    const sent = correlation === undefined ? undefined : this.#unacknowledged.get(keyOf(correlation))
+    if (sent !== undefined) sent.packetId = packet.messageId ?? null
   }
 
   readonly #onMessage = (topic: string, payload: Buffer, packet: IPublishPacket): void => {
@@ -225,7 +234,7 @@ export class Channel {
 
   #fail(pending: Pending, error: unknown): void {
     this.#settle(pending)
-    this.#forget(pending)
+    this.#forget(keyOf(pending.correlation))
     pending.reject(error)
     this.#pump()
   }
@@ -236,10 +245,10 @@ export class Channel {
   }
 
   /** It shall not be sent once more by mqtt.js. */
-  #forget(pending: Pending): void {
-    this.#inFlight.delete(keyOf(pending.correlation))
-    if (pending.packetId !== null) this.#mqtt.removeOutgoingMessage(pending.packetId)
-    pending.packetId = null
+  #forget(correlation: string): void {
+    const packetId = this.#unacknowledged.get(correlation)?.packetId
+    this.#unacknowledged.delete(correlation)
+    if (typeof packetId === 'number') this.#mqtt.removeOutgoingMessage(packetId)
   }
 }
 

@@ -12,8 +12,8 @@ interface Connection {
   packetId: number
 }
 
-/** What happens to a request: done and answered; done, and the answer kept back; the connection cut before or after it is done. */
-export type Fate = 'answer' | 'silence' | 'cut-before' | 'cut-after'
+/** What happens to a request: done and answered; the same without a PUBACK; done, and the answer kept back; the connection cut before or after it is done. */
+export type Fate = 'answer' | 'answer-alone' | 'silence' | 'cut-before' | 'cut-after'
 
 export interface FakeBrokerOptions {
   readonly defect?: Defect
@@ -146,7 +146,7 @@ export class FakeBroker implements AsyncDisposable {
     const response = this.#store.execute({ clientId, payload, ts: first(userProperties?.['__ts']), ft: first(userProperties?.['__ft']) })
     this.#armExpiry()
     if (fate === 'cut-after') return void socket.destroy()
-    send(socket, { cmd: 'puback', messageId: packet.messageId!, reasonCode: 0 })
+    if (fate !== 'answer-alone') send(socket, { cmd: 'puback', messageId: packet.messageId!, reasonCode: 0 })
     if (fate === 'silence' || !connection.filters.has(responseTopic!)) return
     this.#publish(connection, responseTopic!, response.payload, { __stat: '200', __protVer: '1.0' }, response.version, correlationData)
   }

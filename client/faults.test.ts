@@ -9,7 +9,7 @@ import {
   ServerClockError,
   TooManyRequestsError,
 } from './errors.ts'
-import { FakeBroker } from './fake-broker.contract.ts'
+import { type Fate, FakeBroker } from './fake-broker.contract.ts'
 import { LeasedLock } from './lock.ts'
 import { StateStore, type StateStoreOptions } from './state-store.ts'
 
@@ -31,7 +31,7 @@ async function open(options: StateStoreOptions = {}): Promise<StateStore> {
 }
 
 /** The first request of that verb fares so, later ones are answered. */
-function once(verb: string, fate: 'silence' | 'cut-before' | 'cut-after'): void {
+function once(verb: string, fate: Exclude<Fate, 'answer'>): void {
   let isDone = false
   broker.fateOf = asked => {
     if (asked !== verb || isDone) return 'answer'
@@ -57,6 +57,18 @@ describe('a connection that is lost with a request under way', () => {
     once('GET', 'cut-after')
     expect((await store.get('k'))?.text).toBe('v')
     expect(broker.executed.filter(each => each.startsWith('GET'))).toHaveLength(2)
+  })
+
+  test('a change that was answered before its PUBACK is not repeated, and nobody waits for the PUBACK', async () => {
+    const store = await open()
+    once('SET', 'answer-alone')
+    await store.set('k', 'v')
+    broker.cutAll()
+    expect((await store.get('k'))?.text).toBe('v')
+    expect(broker.executed.filter(each => each.startsWith('SET'))).toHaveLength(1)
+    once('SET', 'answer-alone')
+    await store.set('k', 'w')
+    await store.close()
   })
 
   test('what waits for its turn is sent on the next connection, once', async () => {
