@@ -5,7 +5,8 @@ import { createPki, type PkiFiles } from '#shared/config/pki.ts'
 import { type BrokerUnderTest, CLIENTS_TIMEOUT_MS } from '../clients/broker-under-test.ts'
 import { describeMosquitto } from '../clients/mosquitto.contract.ts'
 import { describeMqttJs } from '../clients/mqtt-js.contract.ts'
-import { type ClusterProcess, type Endpoint, startClusterForFile } from './cluster-process.ts'
+import type { ClusterProcess, Endpoint } from './cluster-process.ts'
+import { startClusterForFile } from './start-cluster.ts'
 import { startLoadBalancerForFile } from './load-balancer.ts'
 
 const FRONTENDS = 2

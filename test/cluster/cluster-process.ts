@@ -1,10 +1,8 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { afterAll, afterEach } from 'vitest'
 
 const ROOT = join(import.meta.dirname, '../..')
 /** What is kept of standard error. */
@@ -146,8 +144,8 @@ export class ClusterProcess {
   }
 }
 
-/** The child process, read line by line. */
-class Command {
+/** The child process `millrace cluster`, read line by line. */
+export class Command {
   readonly ended: Promise<Ended>
   readonly #child: ChildProcessByStdio<null, Readable, Readable>
   readonly #waiting: { readonly resolve: () => void; readonly reject: (error: Error) => void }[] = []
@@ -199,50 +197,6 @@ class Command {
   signal(signal: NodeJS.Signals): void {
     this.#child.kill(signal)
   }
-}
-
-/** Clusters and directories that are gone when it ends. */
-class Scope {
-  readonly #commands: Command[] = []
-  readonly #directories: string[] = []
-
-  async directory(): Promise<string> {
-    const directory = await mkdtemp(join(tmpdir(), 'millrace-test-'))
-    this.#directories.push(directory)
-    return directory
-  }
-
-  async start(flags: readonly string[]): Promise<ClusterProcess> {
-    const logLevel = flags.includes('--log-level') ? [] : ['--log-level', 'info']
-    const command = new Command([...logLevel, ...flags], await this.directory())
-    this.#commands.push(command)
-    return ClusterProcess.start(command)
-  }
-
-  async end(): Promise<void> {
-    await Promise.all(
-      this.#commands.splice(0).map(command => {
-        command.signal('SIGKILL')
-        return command.ended
-      }),
-    )
-    await Promise.all(this.#directories.splice(0).map(directory => rm(directory, { recursive: true, force: true })))
-  }
-}
-
-const ofTest = new Scope()
-const ofFile = new Scope()
-afterEach(() => ofTest.end())
-afterAll(() => ofFile.end())
-
-/** A cluster that serves, for the test that calls this; it does not outlive it. */
-export async function startCluster(...flags: readonly string[]): Promise<ClusterProcess> {
-  return ofTest.start(flags)
-}
-
-/** One that all tests of the file share, made with what `flags` answers: it gets a directory that lives as long. */
-export async function startClusterForFile(flags: (directory: string) => Promise<readonly string[]>): Promise<ClusterProcess> {
-  return ofFile.start(await flags(await ofFile.directory()))
 }
 
 /** Whether a process is there, a zombie not counting: its parent has not looked yet. */

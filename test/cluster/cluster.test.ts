@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { RawClient } from '../conformance/raw-client.ts'
-import { type ClusterProcess, type Endpoint, isRunning, startCluster } from './cluster-process.ts'
+import { type ClusterProcess, type Endpoint, isRunning } from './cluster-process.ts'
+import { startCluster } from './start-cluster.ts'
 
 const LAUNCHER = join(import.meta.dirname, '../../bin/millrace.js')
 const START_MS = 90_000

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { RawClient } from '../conformance/raw-client.ts'
-import { isRunning, startCluster } from './cluster-process.ts'
+import { isRunning } from './cluster-process.ts'
+import { startCluster } from './start-cluster.ts'
 import { startLoadBalancer } from './load-balancer.ts'
 
 const POLL_MS = 20
