@@ -182,7 +182,6 @@ describe('a request that comes again because its answer was lost', () => {
       rig[step]()
       rig.takeTold()
       const again = requests.map((request, index) => rig.ask(request, { origin: origin(index) }))
-      // What changes nothing may be done again.
       expect(again.map(({ answer, version }) => [answer, version])).toEqual(first.map(({ answer, version }) => [answer, version]))
       rig.ask('KEYNOTIFY k STOP')
       expect([rig.takeTold(), rig.state()]).toEqual([[], before])
@@ -226,10 +225,19 @@ describe('a request that comes again because its answer was lost', () => {
     }
   })
 
-  test('is executed when it could change nothing; nothing is remembered of it', () => {
+  test('a KEYNOTIFY does not undo the STOP that came behind it, nor the other way round', () => {
     const rig = new KeyStoreRig()
-    rig.ask('SET k v')
-    for (const request of ['GET k', 'GET none', 'KEYNOTIFY none STOP']) rig.ask(request, { origin: origin(1) })
+    const requests = ['KEYNOTIFY k STOP', 'KEYNOTIFY k', 'KEYNOTIFY k', 'KEYNOTIFY k STOP']
+    const first = requests.map((request, index) => rig.answer(request, { origin: origin(index) }))
+    expect(first).toEqual([NOTHING, OK, OK, OK])
+    rig.replay()
+    expect(requests.map((request, index) => rig.answer(request, { origin: origin(index) }))).toEqual(first)
+    expect(rig.store.watches).toBe(0)
+  })
+
+  test('is executed when it only reads; nothing is remembered of it', () => {
+    const rig = new KeyStoreRig()
+    for (const request of ['GET k', 'GET none']) rig.ask(request, { origin: origin(1) })
     expect(rig.store.answersRemembered).toBe(0)
   })
 

@@ -16,7 +16,7 @@ import type { RequestAnswered, StoreChange } from './changes.ts'
 import { Entries, type Entry, entryBytes } from './entries.ts'
 import type { Moment } from './moment.ts'
 import { Repeats } from './repeats.ts'
-import type { Effects, Executed, StoreNotification, StoreRequest } from './store-request.ts'
+import type { Effects, Executed, RequestOrigin, StoreNotification, StoreRequest } from './store-request.ts'
 import { type WatcherLimits, Watchers } from './watchers.ts'
 
 /** Of one shard. Reached: the SET or KEYNOTIFY is answered with `the quota has been exceeded`. */
@@ -58,8 +58,6 @@ interface Clocks {
 interface Reply {
   readonly answer: Buffer
   readonly version: StoreClock | null
-  /** Something is other than before. */
-  readonly isChange: boolean
 }
 
 interface OpenEffects extends Effects {
@@ -126,13 +124,19 @@ export class KeyStore {
     const known = origin === null ? null : this.#repeats.find(origin)
     if (known !== null) return this.#repeated(known)
     const effects: OpenEffects = { changes: [], notifications: [] }
-    const { answer, version, isChange } = this.#run(request, now, effects)
-    if (origin !== null && (isChange || changesEntries(request.command))) {
+    const { answer, version } = this.#run(request, now, effects)
+    // Executed again, what was in vain may come out otherwise, after its client was told; and a KEYNOTIFY would undo the STOP behind it.
+    if (origin !== null && request.command.is !== 'get') {
       const answered: RequestAnswered = { is: 'answered', origin, answer, version }
       this.#repeats.remember(answered)
       effects.changes.push(answered)
     }
     return { is: 'executed', answer, version, ...effects }
+  }
+
+  /** It was executed before: asked again, it takes no more memory. */
+  isRepeat(origin: RequestOrigin): boolean {
+    return this.#repeats.find(origin) !== null
   }
 
   /** Counts a request that was refused before it came here. */
@@ -258,7 +262,7 @@ export class KeyStore {
         return this.#set(request, command, key, clocks, now, effects)
       case 'get': {
         const entry = this.#find(key, now, effects)
-        return entry === undefined ? unchanged(Answer.NoValue, null) : unchanged(valueAnswer(entry.value), entry.version)
+        return entry === undefined ? reply(Answer.NoValue, null) : reply(valueAnswer(entry.value), entry.version)
       }
       case 'del':
       case 'vdel':
@@ -286,7 +290,7 @@ export class KeyStore {
       const fault = fencingFault(before.token, token)
       if (fault !== null) return refused(fault)
       const isMet = condition === null || (condition === 'nex' && sameBytes(before.value, value))
-      if (!isMet) return unchanged(Answer.Differs, before.version)
+      if (!isMet) return reply(Answer.Differs, before.version)
     }
     const bytes = entryBytes(key, value, token, lifetimeMs !== null)
     if (!this.#hasRoom(before, bytes, request.watcher.clientId, now, effects)) return refused(ErrorText.QuotaExceeded)
@@ -308,31 +312,31 @@ export class KeyStore {
     effects.changes.push(entry.asChange(now))
     const watchers = this.#watchers.of(key)
     if (watchers.length > 0) this.#notify({ key, payload: setNotification(entry.value), clock: version, watchers }, effects)
-    return { answer: Answer.Done, version, isChange: true }
+    return { answer: Answer.Done, version }
   }
 
   #delete(command: DeleteCommand, key: string, token: HybridClock | null, now: Moment, effects: OpenEffects): Reply {
     const entry = this.#find(key, now, effects)
-    if (entry === undefined) return unchanged(Answer.Nothing, null)
+    if (entry === undefined) return reply(Answer.Nothing, null)
     const fault = fencingFault(entry.token, token)
     if (fault !== null) return refused(fault)
     const { version } = entry
-    if (command.is === 'vdel' && !sameBytes(entry.value, command.value)) return unchanged(Answer.Differs, version)
+    if (command.is === 'vdel' && !sameBytes(entry.value, command.value)) return reply(Answer.Differs, version)
     this.#remove(entry, now, effects)
-    return { answer: Answer.Deleted, version, isChange: true }
+    return { answer: Answer.Deleted, version }
   }
 
   #watch({ watcher }: StoreRequest, command: WatchCommand, key: string, effects: OpenEffects): Reply {
     if (!isWatchable(watcher.clientId, key.length)) return refused(ErrorText.Syntax)
     if (command.isStop) {
-      if (!this.#watchers.remove(key, watcher)) return unchanged(Answer.Nothing, null)
+      if (!this.#watchers.remove(key, watcher)) return reply(Answer.Nothing, null)
       effects.changes.push({ is: 'unwatched', key, watcher })
-      return { answer: Answer.Done, version: null, isChange: true }
+      return { answer: Answer.Done, version: null }
     }
     const outcome = this.#watchers.add(key, watcher)
     if (outcome === 'full') return refused(ErrorText.QuotaExceeded)
     if (outcome === 'added') effects.changes.push({ is: 'watched', key, watcher })
-    return unchanged(Answer.Done, null)
+    return reply(Answer.Done, null)
   }
 
   /** An entry that is not past its deadline; one that is, is removed now, before what is done next with its key. */
@@ -386,17 +390,12 @@ export class KeyStore {
 const NO_ANSWER = Buffer.alloc(0)
 const NO_EFFECTS: Effects = { changes: [], notifications: [] }
 
-/** Executed again, it may come out otherwise, and do so after its client was told of the first time: that a SET NX was in vain, for example. */
-function changesEntries(command: Command): boolean {
-  return command.is === 'set' || command.is === 'del' || command.is === 'vdel'
-}
-
 function refused(text: ErrorText): Reply {
-  return unchanged(errorAnswer(text), null)
+  return reply(errorAnswer(text), null)
 }
 
-function unchanged(answer: Buffer, version: StoreClock | null): Reply {
-  return { answer, version, isChange: false }
+function reply(answer: Buffer, version: StoreClock | null): Reply {
+  return { answer, version }
 }
 
 /** The clocks of a request, or the first fault of section 10 that they have. */

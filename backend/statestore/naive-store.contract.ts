@@ -93,16 +93,15 @@ export class NaiveStore {
     const name = origin === null ? '' : `${origin.frontend} ${origin.sequence}`
     const before = this.#answered.get(name)
     if (before !== undefined) return { ...before, notifications: [], isRepeat: true, isRemembered: false }
-    const { answer, version, notifications, isChange } = this.#run(asked, nowMs)
-    const changesEntries = ['SET', 'DEL', 'VDEL'].includes(asked.elements[0]!)
-    const reply = { answer, version, notifications, isRemembered: (isChange || changesEntries) && origin !== null, isRepeat: false }
+    const { answer, version, notifications } = this.#run(asked, nowMs)
+    const reply = { answer, version, notifications, isRemembered: asked.elements[0] !== 'GET' && origin !== null, isRepeat: false }
     if (reply.isRemembered) this.#answered.set(name, reply)
     return reply
   }
 
-  #run(asked: Asked, nowMs: number): Omit<NaiveReply, 'isRepeat' | 'isRemembered'> & { readonly isChange: boolean } {
+  #run(asked: Asked, nowMs: number): Omit<NaiveReply, 'isRepeat' | 'isRemembered'> {
     const [verb, key, third, ...options] = asked.elements as [string, string, string | undefined, ...string[]]
-    const reply = (answer: string, version: NaiveClock | null = null) => ({ answer, version, notifications: [], isChange: false })
+    const reply = (answer: string, version: NaiveClock | null = null) => ({ answer, version, notifications: [] })
     const error = (text: string) => reply(`-ERR ${text}\r\n`)
     const changes = verb === 'SET' || verb === 'DEL' || verb === 'VDEL'
     const { ts, ft } = asked
@@ -131,7 +130,7 @@ export class NaiveStore {
     if (entry === undefined) return reply(':0\r\n')
     if (verb === 'VDEL' && entry.value !== third) return reply(':-1\r\n', entry.version)
     this.#entries.delete(key)
-    return { answer: ':1\r\n', version: entry.version, notifications: this.#tellDeleted(key, nowMs), isChange: true }
+    return { answer: ':1\r\n', version: entry.version, notifications: this.#tellDeleted(key, nowMs) }
   }
 
   #set(key: string, value: string, options: readonly string[], asked: Asked, nowMs: number, owner = asked.watcher.clientId) {
@@ -145,7 +144,7 @@ export class NaiveStore {
       owner,
     })
     const payload = `*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n${blob(value)}`
-    return { answer: '+OK\r\n', version, notifications: this.#tell(key, payload, version), isChange: true }
+    return { answer: '+OK\r\n', version, notifications: this.#tell(key, payload, version) }
   }
 
   #isFull(clientId: string, nowMs: number): boolean {
@@ -154,20 +153,20 @@ export class NaiveStore {
   }
 
   #watch(key: string, isStop: boolean, watcher: WatcherId) {
-    const reply = (answer: string, isChange: boolean) => ({ answer, version: null, notifications: [], isChange })
+    const reply = (answer: string) => ({ answer, version: null, notifications: [] })
     const isOfWatcher = (id: WatcherId): boolean => id.frontend === watcher.frontend && id.connection === watcher.connection
     const known = this.#watches.find(watch => watch.key === key && isOfWatcher(watch.watcher))
     if (isStop) {
       this.#watches = this.#watches.filter(watch => watch !== known)
-      return known === undefined ? reply(':0\r\n', false) : reply('+OK\r\n', true)
+      return known === undefined ? reply(':0\r\n') : reply('+OK\r\n')
     }
-    if (known !== undefined) return reply('+OK\r\n', false)
+    if (known !== undefined) return reply('+OK\r\n')
     const ofConnection = this.#watches.filter(watch => isOfWatcher(watch.watcher)).length
     const ofKey = this.#watches.filter(watch => watch.key === key).length
     if (ofConnection >= this.#limits.keysPerConnectionMax || ofKey >= this.#limits.watchersPerKeyMax)
-      return reply('-ERR the quota has been exceeded\r\n', false)
+      return reply('-ERR the quota has been exceeded\r\n')
     this.#watches.push({ key, watcher })
-    return reply('+OK\r\n', false)
+    return reply('+OK\r\n')
   }
 
   #tellDeleted(key: string, nowMs: number): readonly ModelNotification[] {
