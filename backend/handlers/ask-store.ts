@@ -1,7 +1,6 @@
 import { ByteWriter } from '#shared/base/byte-writer.ts'
 import { shardOf, storeShardOf } from '#shared/cluster/shard.ts'
-import { EMPTY, hasUserProperty, type Message, newMessage, propertyValue, userProperty } from '#shared/mqtt/message.ts'
-import { PERSISTENCE_NAME, PERSISTENCE_VALUE } from '#shared/mqtt/persistence-request.ts'
+import { EMPTY, type Message, newMessage } from '#shared/mqtt/message.ts'
 import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-writer.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
@@ -11,13 +10,10 @@ import type { StoreCall } from '#shared/rpc/store-call.ts'
 import { errorAnswer } from '#shared/state-store/answer.ts'
 import { parseCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
-import {
-  isSupportedVersion,
-  notificationProperties,
-  responseProperties,
-  StoreProperty,
-  unsupportedVersionProperties,
-} from '#shared/state-store/properties.ts'
+import type { StoreClock } from '#shared/state-store/hybrid-clock.ts'
+import { isSupportedVersion, notificationProperties, unsupportedVersionProperties } from '#shared/state-store/properties.ts'
+import { RequestProperties } from '#shared/state-store/request-properties.ts'
+import { responseMessage } from '#shared/state-store/response.ts'
 import { notifyTopic } from '#shared/state-store/topics.ts'
 import type { Engine } from '../engine.ts'
 import { endPublication } from '../publishing/collecting.ts'
@@ -43,9 +39,15 @@ export function onAskStore(engine: Engine, session: Session, ticket: number, cal
   const { port } = session.link!
   const { connection, frontend, clientId } = session
   if (isTooFull(engine, call.message)) return port.acknowledged(connection, ticket, ReasonCode.QuotaExceeded)
-  askShard(engine, engine.shards[storeShardOf(call.shardKey, engine.shards.length)]!, call, { frontend, connection, clientId }, null)
-  // Behind the response, which is published when the change is stored.
-  engine.journal.whenStored(() => engine.journal.acknowledgeWhenStored(port, connection, ticket, ReasonCode.Success))
+  const shard = engine.shards[storeShardOf(call.shardKey, engine.shards.length)]!
+  const owed = executeOn(engine, shard, call, { frontend, connection, clientId }, null)
+  engine.journal.whenStored(() => {
+    const recordsBefore = engine.journal.records
+    publishOwed(engine, owed)
+    // To sessions that end with their connections response and notifications leave no records: nothing is left to wait for.
+    if (engine.journal.records === recordsBefore) port.acknowledged(connection, ticket, ReasonCode.Success)
+    else engine.journal.acknowledgeWhenStored(port, connection, ticket, ReasonCode.Success)
+  })
 }
 
 /** Memory is short: as other publishes (docs/state-store.md). */
@@ -56,40 +58,55 @@ export function isTooFull(engine: Engine, message: Message): boolean {
 }
 
 /**
- * Executes the request and records what it changes. Response and notifications go out when that is stored: nobody may know of a change that
+ * Executes the request and records what it changes, with response and notifications for whoever takes them on: nobody may know of a change that
  * a crash could still undo.
  */
-export function askShard(
-  engine: Engine,
-  shard: Shard,
-  { fault, message }: Pick<StoreCall, 'fault' | 'message'>,
-  watcher: WatcherId,
-  origin: RequestOrigin | null,
-): void {
+export function askShard(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin): void {
+  const { response, notifications } = executeOn(engine, shard, call, watcher, origin)
+  if (response !== null) engine.cluster!.handOvers.add(shard, { is: 'shards', shards: [], origin: '' }, response)
+  for (const notification of notifications) notify(engine, shard, notification)
+}
+
+type Request = Pick<StoreCall, 'fault' | 'message' | 'command'>
+
+/** What is to be published when the change is stored. */
+interface Owed {
+  /** Null: it is on its way since the request came for the first time. */
+  readonly response: Message | null
+  readonly notifications: readonly StoreNotification[]
+}
+
+const NOTHING: readonly StoreNotification[] = []
+
+/** One for all requests: each use is over before the next begins. */
+const properties = new RequestProperties()
+
+function executeOn(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin | null): Owed {
+  const { message } = call
   engine.counters.publishesReceived++
   engine.counters.payloadBytesReceived += message.payloadLength
   limitExpiry(engine, message)
-  const requested = userProperty(message, StoreProperty.ProtocolVersion) ?? null
-  if (!isSupportedVersion(requested)) return respond(engine, shard, message, EMPTY, unsupportedVersionProperties(requested!))
-  if (fault === ErrorText.NotAuthorized) countRefused(engine, shard, message)
-  const command = fault ?? parseCommand(message.payload)
-  if (typeof command === 'string') return respond(engine, shard, message, errorAnswer(command), responseProperties(null))
-  const executed = engine.storeOf(shard).execute(
-    {
-      command,
-      timestamp: userProperty(message, StoreProperty.Timestamp) ?? null,
-      fencingToken: userProperty(message, StoreProperty.FencingToken) ?? null,
-      isPersistent: hasUserProperty(message, PERSISTENCE_NAME) && userProperty(message, PERSISTENCE_NAME) === PERSISTENCE_VALUE,
-      watcher,
-      origin,
-    },
-    momentOf(engine.clock),
-  )
+  properties.read(message)
+  const requested = properties.protocolVersion
+  if (!isSupportedVersion(requested)) return { response: unsupported(engine, message, requested!), notifications: NOTHING }
+  if (call.fault === ErrorText.NotAuthorized) countRefused(engine, shard, message)
+  const command = call.fault ?? call.command ?? parseCommand(message.payload)
+  if (typeof command === 'string') return { response: responseTo(engine, message, errorAnswer(command), null), notifications: NOTHING }
+  const { timestamp, fencingToken, isPersistent } = properties
+  const { is, answer, version, changes, notifications } = engine
+    .storeOf(shard)
+    .execute({ command, timestamp, fencingToken, isPersistent, watcher, origin }, momentOf(engine.clock))
   // Its response was stored with what it changed: it is on its way.
-  if (executed.is !== 'executed') return
-  record(engine, shard, executed.changes)
-  respond(engine, shard, message, executed.answer, responseProperties(executed.version))
-  for (const notification of executed.notifications) notify(engine, shard, notification)
+  if (is !== 'executed') return { response: null, notifications: NOTHING }
+  record(engine, shard, changes)
+  return { response: responseTo(engine, message, answer, version), notifications }
+}
+
+function publishOwed(engine: Engine, { response, notifications }: Owed): void {
+  if (response !== null) publishOwn(engine, response)
+  for (const notification of notifications) {
+    forWatchers(engine, notification, (target, message) => publishToWatcher(engine, target, message))
+  }
 }
 
 /** It is an attempt all the same (spec state-store.md 15), of a command whose key decided the shard. */
@@ -133,17 +150,38 @@ function expire(engine: Engine, shard: Shard, store: KeyStore): void {
   for (const notification of notifications) notify(engine, shard, notification)
 }
 
-/** From no client, so that No Local does not hold it back (spec state-store.md 3). */
-function respond(engine: Engine, shard: Shard, request: Message, payload: Buffer, properties: readonly UserProperty[]): void {
-  const responseTopic = propertyValue(request, Property.ResponseTopic)!.toString('utf8')
-  const message = ownMessage(engine, responseTopic, payload, properties, propertyValue(request, Property.CorrelationData))
+/** From no client, so that No Local does not hold it back (spec state-store.md 3). `properties` are those of the request. */
+function responseTo(engine: Engine, request: Message, answer: Buffer, version: StoreClock | null): Message {
+  const { topicStart, topicEnd, correlationStart, correlationEnd } = properties
+  const topic = engine.topics.get(request.propertyBytes, topicStart, topicEnd)
+  const message = responseMessage(topic, request.propertyBytes, correlationStart, correlationEnd, version, answer)
   message.expirySeconds = request.expirySeconds
   message.expiresAtMs = expiresAtMs(engine, message)
-  if (engine.cluster === null) engine.journal.whenStored(() => publishOwn(engine, message))
-  else engine.cluster.handOvers.add(shard, { is: 'shards', shards: [], origin: '' }, message)
+  return message
 }
 
-function notify(engine: Engine, shard: Shard, { key, payload, clock, watchers }: StoreNotification): void {
+function unsupported(engine: Engine, request: Message, requested: string): Message {
+  const { propertyBytes: bytes, expirySeconds } = request
+  const topic = bytes.toString('utf8', properties.topicStart, properties.topicEnd)
+  const correlation = bytes.subarray(properties.correlationStart, properties.correlationEnd)
+  const message = ownMessage(engine, topic, EMPTY, unsupportedVersionProperties(requested), correlation)
+  message.expirySeconds = expirySeconds
+  message.expiresAtMs = expiresAtMs(engine, message)
+  return message
+}
+
+function notify(engine: Engine, shard: Shard, notification: StoreNotification): void {
+  forWatchers(engine, notification, (target, message) => {
+    if (engine.cluster === null) engine.journal.whenStored(() => publishToWatcher(engine, target, message))
+    else engine.cluster.handOvers.add(shard, target, message)
+  })
+}
+
+function forWatchers(
+  engine: Engine,
+  { key, payload, clock, watchers }: StoreNotification,
+  take: (target: ToWatcher, message: Message) => void,
+): void {
   const bytes = Buffer.from(key, 'latin1')
   for (const { clientId, frontend, connection } of watchers) {
     const topic = notifyTopic(clientId, bytes)
@@ -151,9 +189,7 @@ function notify(engine: Engine, shard: Shard, { key, payload, clock, watchers }:
     const message = ownMessage(engine, topic, payload, notificationProperties(clock))
     limitExpiry(engine, message)
     message.expiresAtMs = expiresAtMs(engine, message)
-    const target = { is: 'session', shard: shardOf(clientId, engine.shards.length), clientId, frontend, connection } as const
-    if (engine.cluster === null) engine.journal.whenStored(() => publishToWatcher(engine, target, message))
-    else engine.cluster.handOvers.add(shard, target, message)
+    take({ is: 'session', shard: shardOf(clientId, engine.shards.length), clientId, frontend, connection }, message)
   }
 }
 

@@ -131,7 +131,7 @@ export class KeyStore {
       this.#repeats.remember(answered)
       effects.changes.push(answered)
     }
-    return { is: 'executed', answer, version, ...effects }
+    return { is: 'executed', answer, version, changes: effects.changes, notifications: effects.notifications }
   }
 
   /** It was executed before: asked again, it takes no more memory. */

@@ -1,4 +1,4 @@
-import type { HybridClock, StoreClock } from '#shared/state-store/hybrid-clock.ts'
+import type { StoreClock } from '#shared/state-store/hybrid-clock.ts'
 import type { Command } from '#shared/state-store/command.ts'
 import type { StoreChange } from './changes.ts'
 
@@ -61,5 +61,5 @@ export interface Executed extends Effects {
   /** Payload of the response. Never to be written into. */
   readonly answer: Buffer
   /** `__ts` of the response; null: it has none. */
-  readonly version: HybridClock | null
+  readonly version: StoreClock | null
 }

@@ -2,6 +2,7 @@ import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import { type Message, propertyValue } from '#shared/mqtt/message.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
+import type { Command } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 
 /** A request to the state store as a frontend passes it on (docs/state-store.md). */
@@ -13,6 +14,8 @@ export interface StoreCall {
   readonly isWatch: boolean
   /** Found by the frontend: nothing is executed, and this is the answer. */
   readonly fault: ErrorText | null
+  /** The payload as it was read; null, also where frontend and backend are not one process: to be read. */
+  readonly command?: Command | null
   /** QoS 1, with Response Topic and Correlation Data. */
   readonly message: Message
 }

@@ -37,6 +37,7 @@ const NUMBER_MAX = 2n ** 64n - 1n
 const NUMBER_DIGITS_MAX = 20
 /** So many digits are exact in a double, whichever they are. */
 const EXACT_DIGITS = 15
+const ZERO = 0x30
 
 export function storeClock(wall: number, counter: number): StoreClock {
   return { wall, counter, node: STORE_NODE }
@@ -103,7 +104,17 @@ function compare<T extends ClockNumber | string>(a: T, b: T): number {
 /** The decimal number that fills `text[start, end)`. */
 function numberIn(text: string, start: number, end: number): ClockNumber | null {
   if (start === end) return null
-  for (let at = start; at < end; at++) if (!isDigit(text.charCodeAt(at))) return null
+  let value = 0
+  for (let at = start; at < end; at++) {
+    const code = text.charCodeAt(at)
+    if (!isDigit(code)) return null
+    value = value * 10 + (code - ZERO)
+  }
+  if (end - start <= EXACT_DIGITS) return value
+  return largeNumberIn(text, start, end)
+}
+
+function largeNumberIn(text: string, start: number, end: number): ClockNumber | null {
   let digits = start
   while (digits < end - 1 && text[digits] === '0') digits++
   if (end - digits <= EXACT_DIGITS) return Number(text.slice(digits, end))
@@ -114,5 +125,5 @@ function numberIn(text: string, start: number, end: number): ClockNumber | null 
 }
 
 function isDigit(code: number): boolean {
-  return code >= 0x30 && code <= 0x39
+  return code >= ZERO && code <= ZERO + 9
 }

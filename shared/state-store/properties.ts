@@ -13,16 +13,10 @@ export const StoreProperty = {
 } as const
 
 /** Clients report any other status, and none, as a failed call instead of what the store said, errors of the store included. */
-const STATUS_DONE = '200'
+export const STATUS_DONE = '200'
 /** The request speaks another major version: the response has no payload, and says which versions are understood. */
 const STATUS_VERSION_UNSUPPORTED = '505'
 const SUPPORTED_MAJOR_VERSIONS = '1'
-
-/** @param version null: the response has none */
-export function responseProperties(version: HybridClock | null): readonly UserProperty[] {
-  const status: UserProperty = [StoreProperty.Status, STATUS_DONE]
-  return version === null ? [status] : [status, [StoreProperty.Timestamp, formatClock(version)]]
-}
 
 /** Of the response without payload to a request whose version is not supported. */
 export function unsupportedVersionProperties(requested: string): readonly UserProperty[] {
