@@ -1,5 +1,7 @@
+import { mayHear } from '#shared/authorization/may-hear.ts'
 import type { Permit } from '#shared/authorization/permit.ts'
 import type { ParsedFilter } from '#shared/mqtt/topic.ts'
+import { notifiedKey } from '#shared/state-store/topics.ts'
 import type { Engine } from '../engine.ts'
 import { cancelReplay } from '../queue/retained-replay.ts'
 import { FilterSet } from '../subscription/filter-set.ts'
@@ -107,9 +109,10 @@ class WaitingJudge {
 
   /**
    * A Subscription that stays wants it; or none that ended now did, and the client could subscribe to that very topic: it came for a
-   * Subscription that the client gave up itself.
+   * Subscription that the client gave up itself. A notification of the state store came for none.
    */
   #mayHear(topic: string): boolean {
+    if (notifiedKey(topic) !== null) return mayHear(this.#permit, topic)
     return this.#present.matches(topic) || (!this.#ended.matches(topic) && this.#permit.maySubscribe(topic))
   }
 }

@@ -90,6 +90,8 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   decoder: PublishDecoder | null = null
   /** The topic that `permit` allowed last: publishers repeat themselves. */
   permittedTopic: Topic | null = null
+  /** It has asked to be told of changes in the state store. */
+  mayWatch = false
 
   /** Maximum Packet Size of the client in bytes (§3.1.2.11.4). */
   packetBytesMaxOut = Infinity

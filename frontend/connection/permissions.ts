@@ -18,7 +18,7 @@ export function mayPublish(connection: Connection, topic: Topic): Answer {
   const { permit } = connection
   if (isOwnTopic(topic.name) || isReserved(topic.name)) return denied(connection, 'publish', topic.name, OWN_TOPIC)
   if (permit === null) {
-    connection.permittedTopic = topic
+    remember(connection, topic)
     return ReasonCode.Success
   }
   try {
@@ -27,8 +27,13 @@ export function mayPublish(connection: Connection, topic: Topic): Answer {
     return failed(connection, 'publish', topic.name, error)
   }
   connection.category.authorizationAllowed++
-  if (permit.parts.isCached) connection.permittedTopic = topic
+  if (permit.parts.isCached) remember(connection, topic)
   return ReasonCode.Success
+}
+
+/** Requests to the state store are told from other publishes where their topic is judged. */
+function remember(connection: Connection, topic: Topic): void {
+  if (topic.name !== REQUEST_TOPIC) connection.permittedTopic = topic
 }
 
 /** Whether a publish of this QoS that was refused ends the connection: older clients cannot be told otherwise, and a policy may want it so. */

@@ -1,5 +1,7 @@
+import { mayHear } from '#shared/authorization/may-hear.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import { encodePublish, encodePublishHead, packetIdOffset, publishFrameBytes, PublishShape } from '#shared/mqtt/publish-encoder.ts'
+import { notifiedKey } from '#shared/state-store/topics.ts'
 import { RECIPIENT_DUP, RECIPIENT_QOS, RECIPIENT_RETAIN, type Recipients } from '#shared/rpc/recipients.ts'
 import type { Connection } from '../connection/connection.ts'
 import { Output } from '../connection/output.ts'
@@ -72,6 +74,7 @@ export function deliver(frontend: Frontend, message: Message, recipients: Recipi
     const flags = recipients.flags[i]!
     const packetId = recipients.packetIds[i]!
     const identifiers = recipients.identifiers[i]!
+    if (connection.mayWatch && isWithheld(connection, message, flags, packetId)) continue
     chooseAlias(connection, message)
     if (shared !== null && identifiers === null && reusedShape.topicAlias === 0) {
       const shape = flags | (connection.version === 5 ? SHAPE_IS_V5 : 0)
@@ -83,6 +86,15 @@ export function deliver(frontend: Frontend, message: Message, recipients: Recipi
     payload = sendEncoded(connection, message, flags, packetId, identifiers, shared, payload)
   }
   shared?.clear()
+}
+
+/** A notification about a key that the client may not read any more: it registered when it might. It counts as refused by the client. */
+function isWithheld(connection: Connection, { topic }: Message, flags: number, packetId: number): boolean {
+  const { permit, frontend, category } = connection
+  if (permit === null || notifiedKey(topic.name) === null || mayHear(permit, topic.name)) return false
+  category.authorizationDenied++
+  frontend.discard(connection, packetId, flags & RECIPIENT_QOS)
+  return true
 }
 
 /** A receiver with the same shape as one before it. */

@@ -1,5 +1,6 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { mayHear } from '#shared/authorization/may-hear.ts'
 import { RECIPIENT_QOS, Recipients } from '#shared/rpc/recipients.ts'
 import { disconnect } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
@@ -39,7 +40,7 @@ export function deliverKept(connection: Connection): void {
   if (kept === null) return
   const recipients = new Recipients()
   for (const { message, flags, packetId, identifiers } of kept) {
-    if (permit !== null && !permit.maySubscribe(message.topic.name)) {
+    if (permit !== null && !mayHear(permit, message.topic.name)) {
       frontend.discard(connection, packetId, flags & RECIPIENT_QOS)
       continue
     }

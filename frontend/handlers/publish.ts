@@ -32,11 +32,7 @@ export function onPublish(connection: Connection, bytes: Buffer, start: number, 
   if (message.topic !== connection.permittedTopic) {
     const answer = mayPublish(connection, message.topic)
     if (answer !== ReasonCode.Success) return refuse(connection, message.qos, message.packetId, answer)
-    if (message.topic.name === REQUEST_TOPIC) {
-      // Each one is judged by its key.
-      connection.permittedTopic = null
-      isStoreRequest = true
-    }
+    isStoreRequest = message.topic.name === REQUEST_TOPIC
   } else if (connection.permit !== null) connection.category.authorizationAllowed++
   checkOffered(frontend.features, message.qos, message.retain)
   if (message.qos === 0) return isStoreRequest ? dropStoreRequest(connection, 'QoS 0') : connection.publish(0, message)

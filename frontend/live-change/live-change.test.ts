@@ -1,13 +1,16 @@
 import { describe, expect, test } from 'vitest'
 import { readWillGuard } from '#shared/authorization/will-guard.ts'
+import { literalPart } from '#shared/authorization/glob.ts'
 import { type ConnectOptions, encodeConnect, encodeSubscribe } from '#shared/mqtt/client-codec.ts'
 import { newMessage } from '#shared/mqtt/message.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
+import { generatePacket } from '#shared/mqtt/packet-library.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { AuthorizationVerdict, RecheckVerdict } from '#shared/rpc/authentication.ts'
 import type { AttachReply, SessionRights } from '#shared/rpc/backend-port.ts'
 import { OPEN_TO_ALL } from '#shared/rpc/port-rules.ts'
 import { Recipients } from '#shared/rpc/recipients.ts'
+import { notifyTopic, REQUEST_TOPIC } from '#shared/state-store/topics.ts'
 import { type FakeClient, permitOf, publishPacket, rulesOf, Surroundings } from '../surroundings.contract.ts'
 
 const PINGREQ = Buffer.from([0xc0, 0])
@@ -449,6 +452,71 @@ describe('what was on its way when a connection was held', () => {
       ])
     },
   )
+})
+
+describe('a client of the state store', () => {
+  /** It may read these keys. */
+  const reading = (...keys: string[]): ReturnType<typeof permitOf> =>
+    permitOf([REQUEST_TOPIC], ['answers', 'other'], {
+      keys: keys.map(key => ({ access: 'read', pattern: [literalPart(key)], isDenied: false, rule: 0 })),
+    })
+  const request = (packetId: number, payload: string): Buffer =>
+    generatePacket(
+      {
+        cmd: 'publish',
+        topic: REQUEST_TOPIC,
+        qos: 1,
+        retain: false,
+        dup: false,
+        payload,
+        messageId: packetId,
+        properties: { responseTopic: 'answers', correlationData: Buffer.from('x') },
+      },
+      5,
+    )
+  const watch = (key: string): string => `*2\r\n$9\r\nKEYNOTIFY\r\n$1\r\n${key}\r\n`
+  const about = (client: FakeClient, key: string): string => notifyTopic(client.connection.clientId, Buffer.from(key))!
+
+  test('hears no more of keys that it may not read any more: also of what was on its way; of the others it does', async () => {
+    const world = new Surroundings()
+    world.authentication.permit = reading('a', 'b')
+    const client = await connected(world)
+    client.send(request(1, watch('a')), request(2, watch('b')))
+    deliver(world, client, about(client, 'a'), 1)
+    expect(client.packets).toMatchObject([{ topic: about(client, 'a') }])
+    client.forget()
+    const decide = byHand(world)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    for (const [index, key] of ['a', 'b'].entries()) deliver(world, client, about(client, key), 2 + index)
+    await decide(world.authentication.allowed(reading('b')))
+    await restricted(world, client)
+    for (const [index, key] of ['a', 'b'].entries()) deliver(world, client, about(client, key), 4 + index)
+    deliver(world, client, 'other', 6)
+    expect(client.packets).toMatchObject([
+      { topic: about(client, 'b'), messageId: 3 },
+      { topic: about(client, 'b'), messageId: 5 },
+      { topic: 'other', messageId: 6 },
+    ])
+    expect(world.backend.calls.filter(([name]) => name === 'puback')).toEqual([
+      ['puback', 2],
+      ['puback', 4],
+    ])
+  })
+
+  test('whose request waits for a SUBACK: it is judged by the new rights, and the next one is no ordinary publish either', async () => {
+    const world = new Surroundings({}, { holdsPublishesForSubscribe: true })
+    world.authentication.permit = reading('a')
+    const client = await connected(world)
+    client.send(encodeSubscribe(5, 1, [{ filter: 'answers' }]), request(2, watch('a')))
+    const decide = byHand(world)
+    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+    world.frontend.subscribed(client.connection.id, 0, [0])
+    await decide(world.authentication.allowed(reading('b')))
+    await restricted(world, client)
+    client.send(request(3, watch('b')))
+    expect(topicsOf(world)).toEqual([])
+    expect(world.backend.asked.map(({ fault }) => fault)).toEqual(['not authorized', null])
+  })
 })
 
 describe('another version of the authentication, or something behind it', () => {

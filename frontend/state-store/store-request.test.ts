@@ -86,6 +86,14 @@ describe('a request', () => {
 })
 
 describe('what is no request', () => {
+  test('a Response Topic with too many levels: 0x90, and nothing done', async () => {
+    const levels = (count: number): Request => ({ properties: { responseTopic: Array.from({ length: count }, () => 'a').join('/') } })
+    const { settings } = new Surroundings().frontend
+    const [fits, exceeds] = [await sent(levels(settings.topicLevelsMax)), await sent(levels(settings.topicLevelsMax + 1))]
+    expect([fits.asked.length, exceeds.asked.length]).toEqual([1, 0])
+    expect(exceeds.packets).toMatchObject([{ cmd: 'puback', reasonCode: ReasonCode.TopicNameInvalid }])
+  })
+
   test('QoS 0: dropped and counted', async () => {
     const { asked, published, packets, world } = await sent({ qos: 0 })
     expect([asked, published, packets]).toEqual([[], [], []])

@@ -26,20 +26,24 @@ export function onStoreRequest(connection: Connection, message: Message): void {
   }
   const correlation = propertyValue(message, Property.CorrelationData)
   if (correlation === undefined || correlation.length === 0) return refuse(connection, message, 'no Correlation Data')
-  // Its answer would carry the value to a place where its client may not read.
-  const mayRead = maySubscribe(connection, responseTopic)
-  if (mayRead !== ReasonCode.Success) return acknowledge(connection, message, mayRead)
+  if (levelsOf(responseTopic) > connection.frontend.settings.topicLevelsMax) {
+    return acknowledge(connection, message, ReasonCode.TopicNameInvalid)
+  }
   connection.publish(connection.expectAnswer(AnswerKind.Puback, message.packetId), message, ask)
 }
 
 /** The rights that count are those of the moment it goes. */
 function ask(connection: Connection, ticket: number, message: Message): void {
   const { frontend, clientId, permit } = connection
+  // Its answer would carry the value to a place where its client may not read.
+  const mayRead = maySubscribe(connection, propertyValue(message, Property.ResponseTopic)!.toString('utf8'))
+  if (mayRead !== ReasonCode.Success) return connection.settle(ticket, mayRead, null)
   const isOurs = isSupportedVersion(userProperty(message, StoreProperty.ProtocolVersion) ?? null)
   const command = isOurs ? parseCommand(message.payload) : null
   const fault = typeof command === 'string' ? command : command === null ? null : keyFault(command, permit)
   const shardKey = command === null || typeof command === 'string' ? Buffer.from(clientId, 'utf8') : command.key
   const isWatch = fault === null && command !== null && typeof command !== 'string' && command.is === 'keynotify'
+  connection.mayWatch ||= isWatch
   frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, isWatch, fault, message })
 }
 
@@ -47,6 +51,12 @@ function ask(connection: Connection, ticket: number, message: Message): void {
 function keyFault(command: Command, permit: Permit | null): ErrorText | null {
   const access = command.is === 'get' || command.is === 'keynotify' ? 'read' : 'write'
   return permit === null || permit.mayAccessKey(command.key, access) ? null : ErrorText.NotAuthorized
+}
+
+function levelsOf(topic: string): number {
+  let levels = 1
+  for (let at = topic.indexOf('/'); at >= 0; at = topic.indexOf('/', at + 1)) levels++
+  return levels
 }
 
 /** Nothing can be answered; the client is a stranger to the protocol. */

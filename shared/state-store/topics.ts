@@ -22,6 +22,13 @@ export function notifyTopic(clientId: string, key: Uint8Array): string | null {
   return `${OWN_TOPICS}/${base16(Buffer.from(clientId, 'utf8'))}${NOTIFY}${base16(Buffer.from(key.buffer, key.byteOffset, key.byteLength))}`
 }
 
+/** The key that a notification on this topic is about; null: the topic is none of notifications. */
+export function notifiedKey(topic: string): Buffer | null {
+  if (!isReserved(topic)) return null
+  const at = topic.indexOf(NOTIFY, OWN_TOPICS.length)
+  return at < 0 ? null : Buffer.from(topic.slice(at + NOTIFY.length), 'hex')
+}
+
 /** Whether a key of so many bytes has a notification topic for this client. */
 export function isWatchable(clientId: string, keyBytes: number): boolean {
   return NOTIFY_TOPIC_BYTES + 2 * (Buffer.byteLength(clientId, 'utf8') + keyBytes) <= TOPIC_BYTES_MAX
