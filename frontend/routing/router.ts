@@ -98,7 +98,8 @@ export class Router implements BackendPort {
   readonly #listener = {
     onOwned: (shard: number, owner: OwnerLink): void => {
       this.#sessions.onOwned(shard, owner)
-      this.#store.onOwned(shard, owner)
+      this.#readClock()
+      this.#store.onOwned(shard, owner, this.#nowMs)
     },
     onFresh: (shard: number): void => this.#publishing.onFresh(shard),
     onUnfresh: (shard: number): void => this.#publishing.onUnfresh(shard),
@@ -235,6 +236,7 @@ export class Router implements BackendPort {
   }
 
   askStore(_session: SessionHandle, connection: ConnectionId, ticket: number, call: StoreCall): void {
+    if (!this.#isTurnChecked) this.#checkTurn()
     this.#store.ask(connection, ticket, call, this.#nowMs)
   }
 

@@ -26,6 +26,9 @@ interface Asked {
   readonly call: RemoteStoreCall
   readonly bytes: number
   readonly sinceMs: number
+  /** By its Message Expiry Interval; Infinity: never. */
+  readonly expiresAtMs: number
+  readonly isWatch: boolean
   /** Whose answer counts; null while nobody owns the shard. */
   owner: OwnerLink | null
 }
@@ -72,11 +75,11 @@ export class StoreRouting {
     const bytes = kept.storedBytes
     pressure.add(bytes)
     const sequence = ++this.#lastSequence
-    const asked: Asked = { shard, connection, ticket, call: { clientId, fault, message: kept }, bytes, sinceMs: nowMs, owner: null }
+    const expiresAtMs = message.expirySeconds < 0 ? Infinity : nowMs + message.expirySeconds * 1_000
+    const call = { clientId, fault, message: kept }
+    const asked: Asked = { shard, connection, ticket, call, bytes, sinceMs: nowMs, expiresAtMs, isWatch, owner: null }
     this.#asked.set(sequence, asked)
-    const asker = this.#askerOf(connection)
-    asker.sequences.add(sequence)
-    if (isWatch) (asker.watched ??= new Set()).add(shard)
+    this.#askerOf(connection).sequences.add(sequence)
     if (owner !== null) this.#send(owner, sequence, asked)
   }
 
@@ -95,10 +98,14 @@ export class StoreRouting {
   }
 
   /** The owner knows the connections that are open (OwnerPort.resume): now what it or another one before it has not answered. */
-  onOwned(shard: number, owner: OwnerLink): void {
+  onOwned(shard: number, owner: OwnerLink, nowMs: number): void {
     for (const connection of this.#unwatching.get(shard) ?? []) this.#unwatch(owner, shard, connection)
+    // One that an answer here lets in goes to the owner by itself.
+    const newest = this.#lastSequence
     for (const [sequence, asked] of this.#asked) {
+      if (sequence > newest) return
       if (asked.shard !== shard) continue
+      if (this.#isExpired(sequence, asked, nowMs)) continue
       this.#parts.counters.storeRequestsRepeated++
       this.#send(owner, sequence, asked)
     }
@@ -138,12 +145,26 @@ export class StoreRouting {
     }
   }
 
+  /** A Message Expiry Interval goes on while the request waits (§3.3.2.3.3). Nobody is answered; it counts as done, as other publishes do. */
+  #isExpired(sequence: number, asked: Asked, nowMs: number): boolean {
+    const { expiresAtMs, call, connection, ticket } = asked
+    if (expiresAtMs > nowMs) {
+      if (expiresAtMs !== Infinity) call.message.expirySeconds = Math.ceil((expiresAtMs - nowMs) / 1_000)
+      return false
+    }
+    this.#parts.counters.heldMessagesExpired++
+    this.#forget(sequence, asked)
+    this.#frontend!.acknowledged(connection, ticket, ReasonCode.Success)
+    return true
+  }
+
   #send(owner: OwnerLink, sequence: number, asked: Asked): void {
     if (!owner.knowsStore) {
       this.#forget(sequence, asked)
       return this.#frontend!.acknowledged(asked.connection, asked.ticket, ReasonCode.ImplementationSpecificError)
     }
     asked.owner = owner
+    if (asked.isWatch) (this.#askerOf(asked.connection).watched ??= new Set()).add(asked.shard)
     owner.calls.askStore(asked.shard, sequence, this.#settledBefore(), asked.connection, asked.call)
   }
 

@@ -1,0 +1,347 @@
+import { beforeEach, describe, expect, test } from 'vitest'
+import { ManualClock } from '#shared/base/clock.ts'
+import { storeShardOf } from '#shared/cluster/shard.ts'
+import { newMessage, type Message } from '#shared/mqtt/message.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { Topic } from '#shared/mqtt/topic.ts'
+import type { CallerPort } from '#shared/rpc/caller-port.ts'
+import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_STORE } from '#shared/rpc/handshake.ts'
+import type { Link } from '#shared/rpc/link.ts'
+import type { OwnerPort, RemoteStoreCall } from '#shared/rpc/owner-port.ts'
+import { ErrorText } from '#shared/state-store/errors.ts'
+import { REQUEST_TOPIC } from '#shared/state-store/topics.ts'
+import { RecordingLog } from '#shared/telemetry/log.ts'
+import { Router } from './router.ts'
+
+const SHARDS = 4
+const CONNECTION = 7
+const END = { discardWill: true, sessionExpirySeconds: null }
+const LIMITS = { pendingBytesMax: 2_000, congestedBytesMax: 400, publishWaitMs: 20_000 }
+const TOPIC = new Topic(REQUEST_TOPIC, Buffer.from(REQUEST_TOPIC))
+
+/** A backend as the router asks it: `ask shard sequence settledBefore connection payload`, `unwatch shard connection`, `resume shard`. */
+class TestOwner {
+  readonly calls: string[] = []
+  readonly asked: RemoteStoreCall[] = []
+  readonly link: Link & { heardMs: number }
+  readonly caller: CallerPort
+
+  constructor(protocolVersion = PROTOCOL_VERSION) {
+    this.link = {
+      heardMs: clock.monotonicMs(),
+      isCongested: false,
+      peer: { id: 'b', protocolVersion },
+      close: () => undefined,
+    } as unknown as TestOwner['link']
+    const port: Partial<OwnerPort> = {
+      resume: shard => this.calls.push(`resume ${shard}`),
+      wantRoutes: () => undefined,
+      askStore: (shard, sequence, settledBefore, connection, call) => {
+        this.calls.push(`ask ${shard} ${sequence} ${settledBefore} ${connection} ${call.message.payload.toString()}`)
+        this.asked.push({ ...call, message: call.message.keep() })
+      },
+      unwatch: (shard, connection) => this.calls.push(`unwatch ${shard} ${connection}`),
+    }
+    this.caller = router.onLinkOpen(this.link, port as OwnerPort)
+  }
+
+  /** It owns the shard from now on. */
+  owns(epoch: number, ...shards: number[]): this {
+    for (const shard of shards) this.caller.owned(shard, epoch, 0, 0)
+    return this
+  }
+
+  /** Its calls about the store since the last time. */
+  take(): string[] {
+    return this.calls.splice(0).filter(call => !call.startsWith('resume'))
+  }
+}
+
+let clock: ManualClock
+let router: Router
+/** `acknowledged connection ticket reason` */
+let core: string[]
+let a: TestOwner
+
+const ALL = Array.from({ length: SHARDS }, (_, shard) => shard)
+
+beforeEach(() => {
+  clock = new ManualClock()
+  router = new Router({ shardCount: SHARDS, clock, turn: { request: () => undefined }, log: new RecordingLog(), limits: LIMITS })
+  core = []
+  router.bind({
+    acknowledged: (connection: number, ticket: number, reason: number) => core.push(`${connection} ${ticket} ${reason}`),
+    pressure: () => undefined,
+  } as Partial<FrontendPort> as FrontendPort)
+  a = new TestOwner().owns(1, ...ALL)
+  a.take()
+})
+
+/** A key of this shard. */
+function keyIn(shard: number): string {
+  for (let i = 0; ; i++) if (storeShardOf(Buffer.from(`k${i}`), SHARDS) === shard) return `k${i}`
+}
+
+interface AskOptions {
+  readonly isWatch?: boolean
+  readonly connection?: number
+  readonly expirySeconds?: number
+  readonly fault?: ErrorText
+}
+
+function ask(shard: number, ticket: number, payload = `p${ticket}`, options: AskOptions = {}): Message {
+  const { isWatch = false, connection = CONNECTION, expirySeconds = -1, fault = null } = options
+  const message = newMessage(TOPIC, Buffer.from(payload), 1)
+  message.expirySeconds = expirySeconds
+  router.askStore(connection, connection, ticket, { clientId: 'c', shardKey: Buffer.from(keyIn(shard)), isWatch, fault, message })
+  // The buffer that it was read into is used again.
+  message.payloadBytes.fill(0)
+  return message
+}
+
+function watch(shard: number, ticket: number, connection = CONNECTION): void {
+  ask(shard, ticket, 'w', { isWatch: true, connection })
+}
+
+function detach(connection = CONNECTION): void {
+  router.detach(connection, connection, END)
+}
+
+/** The owner of everything dies, and another one takes over. */
+function failOver(epoch = 2, protocolVersion = PROTOCOL_VERSION): TestOwner {
+  router.onLinkClosed(a.link)
+  return new TestOwner(protocolVersion).owns(epoch, ...ALL)
+}
+
+function pass(ms: number, ...heard: TestOwner[]): void {
+  clock.advance(ms)
+  for (const { link } of heard) link.heardMs = clock.monotonicMs()
+  router.endTurn()
+  router.tick()
+}
+
+describe('a request', () => {
+  test.each(ALL)('goes to the owner of shard %i, of its key, and is acknowledged when that has answered', shard => {
+    const b = new TestOwner().owns(2, shard)
+    b.take()
+    ask(shard, 3, 'x', { fault: ErrorText.NotAuthorized })
+    expect([a.take(), b.take()]).toEqual([[], [`ask ${shard} 1 1 ${CONNECTION} x`]])
+    expect(b.asked).toMatchObject([{ clientId: 'c', fault: ErrorText.NotAuthorized }])
+    b.caller.storeAsked(1, ReasonCode.Success)
+    b.caller.storeAsked(1, ReasonCode.Success)
+    expect([core, router.pendingBytes]).toEqual([[`${CONNECTION} 3 ${ReasonCode.Success}`], 0])
+  })
+
+  test('says which are settled: the lowest that is not answered', () => {
+    for (let ticket = 0; ticket < 3; ticket++) ask(0, ticket)
+    a.caller.storeAsked(2, ReasonCode.Success)
+    ask(0, 3)
+    a.caller.storeAsked(1, ReasonCode.Success)
+    ask(0, 4)
+    expect(a.take().map(call => call.split(' ').slice(2, 4).join(' '))).toEqual(['1 1', '2 1', '3 1', '4 1', '5 3'])
+    expect(core.map(text => text.split(' ')[1])).toEqual(['1', '0'])
+  })
+
+  test('waits while nobody owns its shard, without holding up those of others', () => {
+    a.caller.lost(0)
+    ask(0, 1)
+    ask(1, 2)
+    expect([a.take(), core]).toEqual([[`ask 1 2 1 ${CONNECTION} p2`], []])
+    a.owns(2, 0)
+    expect(a.calls.at(-2)).toBe('resume 0')
+    expect(a.take()).toEqual([`ask 0 1 1 ${CONNECTION} p1`])
+    a.caller.storeAsked(1, ReasonCode.Success)
+    expect(core).toEqual([`${CONNECTION} 1 ${ReasonCode.Success}`])
+  })
+
+  test('is asked again of the next owner, behind the connections that are resumed: same numbers, same order, until one answers', () => {
+    for (let ticket = 0; ticket < 3; ticket++) ask(2, ticket)
+    ask(1, 3)
+    a.caller.storeAsked(1, ReasonCode.Success)
+    a.take()
+    let last = a
+    for (const epoch of [2, 3]) {
+      router.onLinkClosed(last.link)
+      const next = new TestOwner().owns(epoch, ...ALL)
+      expect(next.calls.filter(call => / 2( |$)/u.test(call.split(' ').slice(0, 2).join(' ')))).toEqual([
+        'resume 2',
+        `ask 2 2 2 ${CONNECTION} p1`,
+        `ask 2 3 2 ${CONNECTION} p2`,
+      ])
+      expect(next.take()).toContain(`ask 1 4 2 ${CONNECTION} p3`)
+      // Whoever was asked before says what does not count any more.
+      last.caller.storeAsked(2, ReasonCode.Success)
+      last = next
+    }
+    expect(core).toHaveLength(1)
+    last.caller.storeAsked(3, ReasonCode.Success)
+    last.caller.storeAsked(2, ReasonCode.QuotaExceeded)
+    expect(core.slice(1)).toEqual([`${CONNECTION} 2 ${ReasonCode.Success}`, `${CONNECTION} 1 ${ReasonCode.QuotaExceeded}`])
+    expect(router.counters.storeRequestsRepeated).toBe(6)
+  })
+
+  test('answers of an owner that has lost the shard do not count', () => {
+    ask(0, 1)
+    a.caller.lost(0)
+    a.caller.storeAsked(1, ReasonCode.Success)
+    expect(core).toEqual([])
+    a.owns(2, 0)
+    a.caller.storeAsked(1, ReasonCode.Success)
+    expect(core).toEqual([`${CONNECTION} 1 ${ReasonCode.Success}`])
+  })
+
+  test('that nobody answers for too long is refused with 0x97, whether asked or not; a late answer is nothing', () => {
+    a.caller.lost(0)
+    ask(0, 1)
+    ask(1, 2)
+    pass(LIMITS.publishWaitMs - 1, a)
+    ask(1, 3)
+    expect(core).toEqual([])
+    pass(1, a)
+    expect(core).toEqual([1, 2].map(ticket => `${CONNECTION} ${ticket} ${ReasonCode.QuotaExceeded}`))
+    a.caller.storeAsked(2, ReasonCode.Success)
+    a.take()
+    a.owns(2, 0)
+    expect([core.length, a.take(), router.counters.publishesRefusedLate]).toEqual([2, [], 2])
+    a.caller.storeAsked(3, ReasonCode.Success)
+    expect([core.length, router.pendingBytes]).toEqual([3, 0])
+  })
+
+  test('its Message Expiry Interval goes on while it waits; one that has expired is dropped and counts as done', () => {
+    a.caller.lost(0)
+    ask(0, 1, 'short', { expirySeconds: 3 })
+    ask(0, 2, 'long', { expirySeconds: 10 })
+    ask(0, 3, 'ever')
+    pass(4_000, a)
+    a.owns(2, 0)
+    expect(a.asked.map(({ message }) => `${message.payload.toString()} ${message.expirySeconds}`)).toEqual(['long 6', 'ever -1'])
+    expect([core, router.counters.heldMessagesExpired]).toEqual([[`${CONNECTION} 1 ${ReasonCode.Success}`], 1])
+    expect(a.take()[0]).toBe(`ask 0 2 2 ${CONNECTION} long`)
+  })
+
+  test('one that comes in while others are repeated goes once', () => {
+    a.caller.lost(0)
+    ask(0, 1, 'expires', { expirySeconds: 1 })
+    pass(2_000, a)
+    const told = core
+    router.bind({
+      acknowledged: (connection: number, ticket: number, reason: number) => {
+        told.push(`${connection} ${ticket} ${reason}`)
+        if (ticket === 1) ask(0, 2)
+      },
+      pressure: () => undefined,
+    } as Partial<FrontendPort> as FrontendPort)
+    a.owns(2, 0)
+    expect(a.take()).toEqual([`ask 0 2 2 ${CONNECTION} p2`])
+  })
+})
+
+describe('memory', () => {
+  test('that requests take is limited, and comes back with each end that they can have', () => {
+    a.caller.lost(0)
+    for (let ticket = 0; ticket < 4; ticket++) ask(ticket % 2, ticket, 'x'.repeat(200), { connection: ticket })
+    ask(2, 5, 'x'.repeat(1_000))
+    ask(2, 6)
+    expect(core).toEqual([`${CONNECTION} 6 ${ReasonCode.QuotaExceeded}`])
+    expect(router.counters.publishesRefusedFull).toBe(1)
+    a.caller.storeAsked(2, ReasonCode.Success)
+    detach(0)
+    detach(3)
+    pass(LIMITS.publishWaitMs, a)
+    expect(router.pendingBytes).toBe(0)
+    core.length = 0
+    ask(2, 7)
+    expect(core).toEqual([])
+  })
+
+  test('a link that is congested takes so much more; other links take the rest', () => {
+    const b = new TestOwner().owns(2, 1)
+    b.take()
+    router.onCongestion(a.link, true)
+    ask(0, 1, 'x'.repeat(400))
+    ask(0, 2)
+    ask(1, 3)
+    expect(core).toEqual([`${CONNECTION} 2 ${ReasonCode.QuotaExceeded}`])
+    expect([a.take().length, b.take().length]).toEqual([1, 1])
+    router.onCongestion(a.link, false)
+    ask(0, 4)
+    expect(a.take()).toHaveLength(1)
+  })
+})
+
+describe('a connection that is gone', () => {
+  test('asks nothing any more, and its answers are nothing', () => {
+    ask(0, 1)
+    ask(0, 2, 'other', { connection: 8 })
+    detach()
+    expect(router.pendingBytes).toBeGreaterThan(0)
+    a.caller.storeAsked(1, ReasonCode.Success)
+    expect(core).toEqual([])
+    expect(failOver().take()).toEqual(['ask 0 2 2 8 other'])
+  })
+
+  test('watches nothing: each shard that was asked is told, and every owner after it until one has answered', () => {
+    watch(0, 1)
+    watch(0, 2)
+    watch(2, 3)
+    ask(3, 4)
+    a.caller.storeAsked(1, ReasonCode.Success)
+    a.take()
+    detach()
+    detach()
+    expect(a.take()).toEqual([`unwatch 0 ${CONNECTION}`, `unwatch 2 ${CONNECTION}`])
+    a.caller.unwatched(0, CONNECTION)
+    a.caller.unwatched(0, CONNECTION)
+    a.caller.unwatched(1, CONNECTION)
+    const b = failOver()
+    expect(b.take()).toEqual([`unwatch 2 ${CONNECTION}`])
+    b.caller.unwatched(2, CONNECTION)
+    a = b
+    expect(failOver(3).take()).toEqual([])
+  })
+
+  test('that nobody owns the shard when it goes: the next owner is told, before others ask', () => {
+    watch(0, 1)
+    watch(0, 2, 8)
+    a.caller.lost(0)
+    detach()
+    detach(8)
+    ask(0, 3, 'x', { connection: 9 })
+    a.take()
+    a.owns(2, 0)
+    expect(a.take()).toEqual([`unwatch 0 ${CONNECTION}`, 'unwatch 0 8', 'ask 0 3 3 9 x'])
+  })
+
+  test('has nothing to end where its request never went', () => {
+    a.caller.lost(0)
+    watch(0, 1)
+    detach()
+    a.take()
+    a.owns(2, 0)
+    expect(a.take()).toEqual([])
+  })
+})
+
+describe('a backend of an older version', () => {
+  const OLD = PROTOCOL_VERSION_STORE - 1
+
+  test('is asked nothing: what comes and what waits is refused with 0x83', () => {
+    ask(0, 1)
+    watch(1, 2)
+    const b = failOver(2, OLD)
+    ask(0, 3)
+    detach()
+    expect(b.take()).toEqual([])
+    expect(core).toEqual([1, 2, 3].map(ticket => `${CONNECTION} ${ticket} ${ReasonCode.ImplementationSpecificError}`))
+    expect(router.pendingBytes).toBe(0)
+  })
+
+  test('who comes after it is told whose watches are over', () => {
+    watch(1, 1)
+    a.caller.storeAsked(1, ReasonCode.Success)
+    a = failOver(2, OLD)
+    detach()
+    expect(failOver(3).take()).toEqual([`unwatch 1 ${CONNECTION}`])
+  })
+})
