@@ -261,9 +261,9 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   }
 
   /** The backend answered. */
-  settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
+  settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null, text: string | null = null): void {
     if (!this.isAttached) return
-    this.answers.settle(ticket, reason, reasons, this)
+    this.answers.settle(ticket, reason, reasons, this, text)
     if (this.#restricted !== null) this.#settleRestricted(ticket)
     if (this.phase === 'open') this.publishHeld()
     if (this.#input.isBlocked) this.resumeInput()
@@ -299,10 +299,10 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   }
 
   /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form, a refusal with a Reason String where the client takes it. */
-  sendAck(type: AckType, packetId: number, reason: ReasonCode): void {
+  sendAck(type: AckType, packetId: number, reason: ReasonCode, ownText: string | null = null): void {
     let text: string | null = null
     if (isFailure(reason) && this.version === 5 && this.wantsProblemInformation) {
-      text = refusalText(reason)
+      text = ownText ?? refusalText(reason)
       if (ackFrameBytes(this.version, reason, text) > this.packetBytesMaxOut) text = null
     }
     const into = this.output.room(text === null ? ACK_BYTES_MAX : ackFrameBytes(this.version, reason, text))
@@ -381,14 +381,20 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     return this.#inputBytes > TURN_INPUT_BYTES
   }
 
-  sendAnswer(kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void {
+  sendAnswer(
+    kind: AnswerKind,
+    packetId: number,
+    reason: ReasonCode,
+    reasons: readonly ReasonCode[] | null,
+    text: string | null = null,
+  ): void {
     switch (kind) {
       case AnswerKind.Puback:
         this.#finishedPublish()
-        return this.sendAck(PacketType.PUBACK, packetId, reason)
+        return this.sendAck(PacketType.PUBACK, packetId, reason, text)
       case AnswerKind.Pubrec:
         if (isFailure(reason)) this.#finishedPublish()
-        return this.sendAck(PacketType.PUBREC, packetId, reason)
+        return this.sendAck(PacketType.PUBREC, packetId, reason, text)
       case AnswerKind.Pubcomp:
         if (!isFailure(reason)) this.#finishedPublish()
         return this.sendAck(PacketType.PUBCOMP, packetId, reason)

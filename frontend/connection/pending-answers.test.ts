@@ -8,6 +8,7 @@ interface Expected {
   readonly packetId: number
   reason: number | null
   list: readonly ReasonCode[] | null
+  text: string | null
 }
 
 const KINDS = Object.values(AnswerKind)
@@ -30,19 +31,21 @@ describe('PendingAnswers', () => {
           const entry = model[ticket]
           const isList = entry?.kind === AnswerKind.Suback || entry?.kind === AnswerKind.Unsuback
           const list = isList ? [reason as ReasonCode] : null
-          answers.settle(ticket, reason as ReasonCode, list, { sendAnswer: (...answer) => sent.push(answer) })
+          const text = !isList && reason % 3 === 0 ? `because of ${reason}` : null
+          answers.settle(ticket, reason as ReasonCode, list, { sendAnswer: (...answer) => sent.push(answer) }, text)
           if (entry === undefined || ticket < left) return
           entry.reason = reason
           entry.list = list
+          entry.text = text
           for (; left < model.length && model[left]!.reason !== null; left++) {
-            const { kind, packetId, reason: why, list: reasons } = model[left]!
-            wanted.push([kind, packetId, why, reasons])
+            const { kind, packetId, reason: why, list: reasons, text: own } = model[left]!
+            wanted.push([kind, packetId, why, reasons, own])
           }
         }
         for (const each of steps) {
           if (each.do === 'add') {
             expect(answers.add(each.kind, each.packetId)).toBe(model.length)
-            model.push({ kind: each.kind, packetId: each.packetId, reason: null, list: null })
+            model.push({ kind: each.kind, packetId: each.packetId, reason: null, list: null, text: null })
           } else if (each.do === 'settle' && model.length > left) {
             settle(left + (each.which % (model.length - left)), each.reason)
           } else if (each.do === 'again') settle(each.which % (model.length + 2), each.reason)

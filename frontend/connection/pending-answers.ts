@@ -11,8 +11,8 @@ const INITIAL = 8
 const WAITING = 0xff
 
 export interface AnswerSender {
-  /** Sends one answer; `reasons` is of SUBACK and UNSUBACK. */
-  sendAnswer(kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null): void
+  /** Sends one answer; `reasons` is of SUBACK and UNSUBACK, `text` of a PUBACK or PUBREC that refuses for a reason of its own. */
+  sendAnswer(kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null, text: string | null): void
 }
 
 const NO_BYTES = new Uint8Array(0)
@@ -28,6 +28,7 @@ export class PendingAnswers {
   #packetIds = NO_IDS
   #reasons = NO_BYTES
   #lists: Map<number, readonly ReasonCode[]> | null = null
+  #texts: Map<number, string> | null = null
   #head = 0
   #tail = 0
 
@@ -47,25 +48,27 @@ export class PendingAnswers {
   }
 
   /** The backend has answered `ticket`; sends it and those behind it that only waited for it. */
-  settle(ticket: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null, sender: AnswerSender): void {
+  settle(
+    ticket: number,
+    reason: ReasonCode,
+    reasons: readonly ReasonCode[] | null,
+    sender: AnswerSender,
+    text: string | null = null,
+  ): void {
     if (ticket < this.#head || ticket >= this.#tail) return
     const mask = this.#kinds.length - 1
     this.#reasons[ticket & mask] = reason
     if (reasons !== null) (this.#lists ??= new Map()).set(ticket, reasons)
+    if (text === null) this.#texts?.delete(ticket)
+    else (this.#texts ??= new Map()).set(ticket, text)
     if (ticket !== this.#head) return
     while (this.#head < this.#tail && this.#reasons[this.#head & mask] !== WAITING) {
       const slot = this.#head & mask
-      const list = this.#takeList(this.#head)
+      const list = taken(this.#lists, this.#head)
+      const own = taken(this.#texts, this.#head)
       this.#head++
-      sender.sendAnswer(this.#kinds[slot] as AnswerKind, this.#packetIds[slot]!, this.#reasons[slot] as ReasonCode, list)
+      sender.sendAnswer(this.#kinds[slot] as AnswerKind, this.#packetIds[slot]!, this.#reasons[slot] as ReasonCode, list, own)
     }
-  }
-
-  #takeList(ticket: number): readonly ReasonCode[] | null {
-    if (this.#lists === null) return null
-    const list = this.#lists.get(ticket) ?? null
-    this.#lists.delete(ticket)
-    return list
   }
 
   #grow(): void {
@@ -84,4 +87,11 @@ export class PendingAnswers {
     this.#packetIds = packetIds
     this.#reasons = reasons
   }
+}
+
+function taken<T>(from: Map<number, T> | null, ticket: number): T | null {
+  if (from === null) return null
+  const value = from.get(ticket) ?? null
+  from.delete(ticket)
+  return value
 }

@@ -112,10 +112,11 @@ describe('what is no request', () => {
     ['no Response Topic', { properties: { responseTopic: undefined } }],
     ['no Correlation Data', { properties: { correlationData: undefined } }],
     ['empty Correlation Data', { properties: { correlationData: Buffer.alloc(0) } }],
-  ])('%s: 0x83, and nothing done', async (_, options) => {
+  ])('%s: 0x83 with a Reason String that says so, and nothing done', async (name, options) => {
     const { asked, published, packets } = await sent(options)
     expect([asked, published]).toEqual([[], []])
-    expect(packets).toMatchObject([{ reasonCode: ReasonCode.ImplementationSpecificError }])
+    const reasonString = `the state store takes no request with ${name.replace('empty', 'no')}`
+    expect(packets).toMatchObject([{ reasonCode: ReasonCode.ImplementationSpecificError, properties: { reasonString } }])
   })
 
   test.each([REQUEST_TOPIC, `clients/${STORE}/x`, `clients/${STORE}x`, '$SYS/x', '$share/g/x'])(

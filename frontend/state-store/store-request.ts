@@ -68,11 +68,11 @@ export function dropStoreRequest(connection: Connection, why: string): void {
 /** It can be told in PUBACK or PUBREC. */
 function refuse(connection: Connection, message: Message, why: string): void {
   dropStoreRequest(connection, why)
-  acknowledge(connection, message, ReasonCode.ImplementationSpecificError)
+  acknowledge(connection, message, ReasonCode.ImplementationSpecificError, `the state store takes no request with ${why}`)
 }
 
 /** In its place among the other acknowledgements [MQTT-4.6.0-2]; not executed. */
-function acknowledge(connection: Connection, message: Message, reason: ReasonCode): void {
+function acknowledge(connection: Connection, message: Message, reason: ReasonCode, text: string | null = null): void {
   const ticket = connection.expectAnswer(message.qos === 1 ? AnswerKind.Puback : AnswerKind.Pubrec, message.packetId)
-  connection.settle(ticket, reason, null)
+  connection.settle(ticket, reason, null, text)
 }
