@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { NEVER } from '../backend-rig.contract.ts'
+import { record } from '../handlers/ask-store.ts'
 import { leftovers, stateDump } from '../state-dump.contract.ts'
+import { momentOf } from '../statestore/moment.ts'
 import { StoreError } from '../store/shard-store.ts'
 import { ClusterRig, type RigBackend } from './cluster-rig.contract.ts'
 
@@ -27,6 +29,30 @@ describe('at level memory', () => {
       expect(again.sessionPresent).toBe(true)
       expect((await again.drain()).map(({ payload }) => payload)).toEqual(['kept'])
     }
+  })
+
+  test('what was counted of the state store stays with the process; what there is goes with the shard', async () => {
+    const rig = await ClusterRig.open({ level: 'memory' })
+    const [from, to] = [rig.backend('a').engine, rig.backend('b').engine]
+    const set = { is: 'set', key: Buffer.from('k'), value: Buffer.from('v'), condition: null, lifetimeMs: null } as const
+    const watcher = { frontend: 'f', connection: 1, clientId: 'c' }
+    const request = { command: set, timestamp: '1:0:c', fencingToken: null, isPersistent: false, watcher, origin: null }
+    const ask = (engine: typeof from): void => {
+      const { changes } = engine.storeOf(engine.shards[0]!).execute(request, momentOf(rig.clock))
+      record(engine, engine.shards[0]!, changes)
+    }
+    ask(from)
+    await rig.move(0, 'b')
+    ask(to)
+    await rig.move(0, 'a')
+    ask(from)
+    await rig.settle()
+    expect([from, to].map(({ storeCounters: { insertions, modifications } }) => [insertions, modifications])).toEqual([
+      [1, 1],
+      [0, 1],
+    ])
+    // Who let it go may keep what it held for a while; it is not its own any more, and no metric counts it.
+    expect([from, to].map(({ shards }) => (shards[0]!.isServing ? shards[0]!.store?.keys : 'not ours'))).toEqual([1, 'not ours'])
   })
 
   test('several move at once', async () => {

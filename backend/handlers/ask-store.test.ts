@@ -124,14 +124,4 @@ describe('counters', () => {
       repeats: 0,
     })
   })
-
-  test('do not go back when the store of a shard is gone', async () => {
-    const { rig, client } = await open()
-    for (const key of ['a', 'b', 'c', 'd']) ask(rig, client, ['SET', key, 'v'])
-    await rig.settle()
-    for (const shard of rig.engine.shards) shard.store = null
-    ask(rig, client, ['SET', 'a', 'v'])
-    await rig.settle()
-    expect(rig.engine.storeCounters).toMatchObject({ insertions: 5, modifications: 0 })
-  })
 })
