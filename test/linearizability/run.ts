@@ -1,15 +1,19 @@
 import { parseArgs } from 'node:util'
 import { FakeBroker } from '../../client/fake-broker.contract.ts'
 import type { Defect } from '../../client/fake-store.contract.ts'
+import type { SeededRandom } from '#shared/testing/seeded-random.ts'
 import { check, type Violation } from './checker.ts'
 import type { Operation } from './history.ts'
+import { StoreCluster } from './store-cluster.ts'
 import { Workload } from './workload.ts'
 
 const HELP = `node test/linearizability/run.ts [--histories N] [--seed FIRST] [--clients N] [--keys N] [--operations N] [--cuts N] [--defect NAME]
+  [--cluster [--kill-every N]]
 
 Random operations of several clients on the state store of the broker that STATE_STORE_UNDER_TEST names (mqtt://host:port), or of a plain one
 in this process; every history is then checked. --cuts: how many connections are cut within each. --defect: the plain one is wrong on purpose
-(stale-read, lost-update, double-nx, no-fencing, version-back). Exit code 1 when a history is wrong.
+(stale-read, lost-update, double-nx, no-fencing, version-back). --cluster: a real cluster of two frontends, three backends and a Redis, started
+here; in every N-th history (default: each) a backend is killed with -9 at a random moment. Exit code 1 when a history is wrong.
 `
 
 /** Of each wrong history so many lines are printed. */
@@ -26,19 +30,29 @@ async function main(): Promise<void> {
       operations: { type: 'string', default: '200' },
       cuts: { type: 'string', default: '0' },
       defect: { type: 'string' },
+      cluster: { type: 'boolean', default: false },
+      'kill-every': { type: 'string', default: '1' },
       help: { type: 'boolean', default: false },
     },
   })
   if (values.help) return print(HELP)
+  await using cluster = values.cluster ? await StoreCluster.start() : null
   const url = process.env['STATE_STORE_UNDER_TEST']
-  await using fake = url ? null : await FakeBroker.start(values.defect === undefined ? {} : { defect: values.defect as Defect })
-  await using workload = await Workload.open(url || fake!.url, Number(values.clients))
+  const isFake = cluster === null && !url
+  await using fake = isFake ? await FakeBroker.start(values.defect === undefined ? {} : { defect: values.defect as Defect }) : null
+  await using workload = await Workload.open(cluster?.urls ?? [url || fake!.url], Number(values.clients))
   const totals = { operations: 0, unknown: 0, failures: 0, checkMs: 0 }
   const [first, histories] = [Number(values.seed), Number(values.histories)]
   const startMs = performance.now()
   for (let seed = first; seed < first + histories && totals.failures < FAILURES_MAX; seed++) {
-    const order = { seed, operations: Number(values.operations), keys: Number(values.keys), disturbances: Number(values.cuts) }
-    const history = await workload.run({ ...order, disturb: random => workload.cutOne(random) })
+    const kills = cluster !== null && (seed - first) % Number(values['kill-every']) === 0 ? 1 : 0
+    const disturbances = kills + Number(values.cuts)
+    let disturbed = 0
+    const disturb = (random: SeededRandom): void | Promise<void> => {
+      return disturbed++ < kills ? cluster!.killBackend(random) : workload.cutOne(random)
+    }
+    const order = { seed, operations: Number(values.operations), keys: Number(values.keys) }
+    const history = await workload.run({ ...order, disturbances, disturb })
     const checkedMs = performance.now()
     const violations = check(history)
     totals.checkMs += performance.now() - checkedMs
@@ -50,7 +64,7 @@ async function main(): Promise<void> {
   const seconds = ((performance.now() - startMs) / 1_000).toFixed(1)
   const { operations, unknown, failures, checkMs } = totals
   print(
-    `${histories} histories from seed ${first}: ${operations} operations (${unknown} without answer), ${failures} wrong; ${seconds} s, of which ${(checkMs / 1_000).toFixed(1)} s checking\n`,
+    `${histories} histories from seed ${first}: ${operations} operations (${unknown} without answer), ${cluster?.kills ?? 0} backends killed, ${failures} wrong; ${seconds} s, of which ${(checkMs / 1_000).toFixed(1)} s checking\n`,
   )
   if (failures > 0) process.exitCode = 1
 }

@@ -12,7 +12,7 @@ describe('the store', () => {
   let workload: Workload
   beforeAll(async () => {
     subject = await openStoreUnderTest()
-    workload = await Workload.open(subject.url, CLIENTS)
+    workload = await Workload.open([subject.url], CLIENTS)
   })
   afterAll(async () => {
     await workload[Symbol.asyncDispose]()
@@ -38,7 +38,7 @@ describe('the store', () => {
 describe('a store that is wrong is found out', () => {
   test.each(['stale-read', 'lost-update', 'double-nx', 'no-fencing', 'version-back'] as const)('%s', async defect => {
     await using broker = await FakeBroker.start({ defect })
-    await using workload = await Workload.open(broker.url, CLIENTS)
+    await using workload = await Workload.open([broker.url], CLIENTS)
     expect(check(await workload.run({ ...ORDER, seed: 1 }))).not.toEqual([])
   })
 })

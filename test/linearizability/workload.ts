@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { FencingTokenOutdatedError, FencingTokenRequiredError, StateStoreError } from '../../client/errors.ts'
 import { formatHybridTime, type HybridTime, parseHybridTime } from '../../client/hybrid-clock.ts'
@@ -12,7 +11,7 @@ export interface HistoryOrder {
   readonly seed: number
   readonly operations: number
   readonly keys: number
-  /** Called at `disturbances` places of the history, while the clients go on. */
+  /** Called at `disturbances` places of the history, which the seed chooses, one after the other, while the clients go on. */
   readonly disturb?: (random: SeededRandom) => void | Promise<void>
   readonly disturbances?: number
 }
@@ -50,10 +49,11 @@ export class Workload implements AsyncDisposable {
     this.#workers = workers
   }
 
-  static async open(url: string, clients: number): Promise<Workload> {
+  /** @param urls of one broker; clients take turns */
+  static async open(urls: readonly string[], clients: number): Promise<Workload> {
     const workers = Array.from({ length: clients }, async (_, index): Promise<Worker> => {
       const clientId = freshName(`lin${index}`)
-      const mqtt = await connectAsync(url, { protocolVersion: 5, clientId, reconnectPeriod: RECONNECT_MS }, true)
+      const mqtt = await connectAsync(urls[index % urls.length]!, { protocolVersion: 5, clientId, reconnectPeriod: RECONNECT_MS }, true)
       return { name: `c${index}`, mqtt, store: await StateStore.connect(mqtt, { timeoutMs: REQUEST_TIMEOUT_MS }) }
     })
     return new Workload(await Promise.all(workers))
@@ -79,16 +79,18 @@ export class Workload implements AsyncDisposable {
     const random = new SeededRandom(seed)
     const making: Making = { random, operations: [], versions: [], values: 0, left: operations }
     const names = Array.from({ length: keys }, (_, index) => freshName(`lin-${seed}-${index}`))
-    const isOver = (): boolean => making.left <= 0
-    await Promise.all([
-      ...this.#workers.map(async worker => {
-        while (making.left-- > 0) {
-          const index = random.int(0, keys - 1)
-          await perform(worker, names[index]!, actionOf(worker, index, making), making)
-        }
-      }),
-      disturbing(making, operations, disturbances, isOver, async () => disturb?.(random)),
-    ])
+    const places = Array.from({ length: disturbances }, () => random.int(1, operations)).toSorted((a, b) => a - b)
+    let disturbing = Promise.resolve()
+    const perWorker = this.#workers.map(async worker => {
+      while (making.left-- > 0) {
+        for (; places[0] !== undefined && places[0] <= operations - making.left; places.shift())
+          disturbing = disturbing.then(() => disturb?.(random))
+        const index = random.int(0, keys - 1)
+        await perform(worker, names[index]!, actionOf(worker, index, making), making)
+      }
+    })
+    await Promise.all(perWorker)
+    await disturbing
     for (const name of names) await this.#clear(name, making)
     return making.operations
   }
@@ -97,20 +99,6 @@ export class Workload implements AsyncDisposable {
     const worker = making.random.pick(this.#workers)
     await perform(worker, key, { is: 'get' }, making)
     await perform(worker, key, { is: 'del', token: making.versions.toSorted(compareVersions).at(-1) ?? null }, making)
-  }
-}
-
-/** At places spread over the history. */
-async function disturbing(
-  making: Making,
-  operations: number,
-  disturbances: number,
-  isOver: () => boolean,
-  disturb: () => Promise<void>,
-): Promise<void> {
-  for (let done = 1; done <= disturbances; done++) {
-    while (!isOver() && operations - making.left < (operations * done) / (disturbances + 1)) await nextTurn()
-    await disturb()
   }
 }
 
