@@ -147,6 +147,7 @@ export class Backend implements BackendPort {
   /** End of an event-loop turn: what was collected goes on. The first step of the Turn, before the frontend's. */
   readonly endTurn = (): void => {
     this.engine.catchUp()
+    if (this.engine.isExpiryBehind) expireEntries(this.engine)
     runReplays(this.engine)
     this.engine.cluster?.endTurn()
     this.engine.journal.flush()

@@ -70,6 +70,8 @@ export class Engine {
   readonly storeCounters = new KeyStoreCounters()
   readonly #wheel: TimerWheel<() => void>
   #isWheelBehind = false
+  /** More entries of the state store have lived their time than one turn removes. */
+  isExpiryBehind = false
   /** Sessions that are being sent Retained Messages, a bounded number of them in each turn. */
   readonly replaying = new Set<Session>()
   /** Links that the publish being matched has recipients on. */

@@ -261,10 +261,13 @@ export class Caller implements OwnerPort, RouteFollower {
     const shard = engine.shards[shardNumber]
     // Whoever owns it next is asked again.
     if (shard === undefined || !this.#isResumed(shard)) return
-    if (isTooFull(engine, call.message)) return this.calls.storeAsked(sequence, ReasonCode.QuotaExceeded)
     const frontend = this.key
-    askShard(engine, shard, call, { frontend, connection, clientId: call.clientId }, { frontend, sequence, settledBefore })
-    this.#whenStored(shard, () => this.calls.storeAsked(sequence, ReasonCode.Success))
+    const origin = { frontend, sequence, settledBefore }
+    // What was done is not refused.
+    const isRepeat = shard.store?.isRepeat(origin) === true
+    if (!isRepeat && isTooFull(engine, call.message)) return this.calls.storeAsked(sequence, ReasonCode.QuotaExceeded)
+    const reason = askShard(engine, shard, call, { frontend, connection, clientId: call.clientId }, origin)
+    this.#whenStored(shard, () => this.calls.storeAsked(sequence, reason))
   }
 
   unwatch(shardNumber: number, connection: ConnectionId): void {

@@ -3,6 +3,7 @@ import { shardOf, storeShardOf } from '#shared/cluster/shard.ts'
 import { EMPTY, type Message, newMessage } from '#shared/mqtt/message.ts'
 import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-writer.ts'
 import { Property } from '#shared/mqtt/property.ts'
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { UserProperty } from '#shared/mqtt/strict-properties.ts'
 import type { HandOverTarget } from '#shared/rpc/owner-port.ts'
@@ -29,8 +30,8 @@ import { momentOf } from '../statestore/moment.ts'
 import type { RequestOrigin, StoreNotification, WatcherId } from '../statestore/store-request.ts'
 import { isHighPriority } from './publish.ts'
 
-/** Entries whose lifetime has ended that one tick removes of one shard; the rest goes with the next. */
-const EXPIRED_PER_TICK = 256
+/** Entries whose lifetime has ended that one turn removes: requests must not wait for all of them. The rest goes in the next turns. */
+const EXPIRED_PER_TURN_MAX = 2_000
 
 type ToWatcher = HandOverTarget & { readonly is: 'session' }
 
@@ -41,6 +42,7 @@ export function onAskStore(engine: Engine, session: Session, ticket: number, cal
   if (isTooFull(engine, call.message)) return port.acknowledged(connection, ticket, ReasonCode.QuotaExceeded)
   const shard = engine.shards[storeShardOf(call.shardKey, engine.shards.length)]!
   const owed = executeOn(engine, shard, call, { frontend, connection, clientId }, null)
+  if (owed === null) return port.acknowledged(connection, ticket, ReasonCode.TopicNameInvalid)
   engine.journal.whenStored(() => {
     const recordsBefore = engine.journal.records
     publishOwed(engine, owed)
@@ -60,11 +62,15 @@ export function isTooFull(engine: Engine, message: Message): boolean {
 /**
  * Executes the request and records what it changes, with response and notifications for whoever takes them on: nobody may know of a change that
  * a crash could still undo.
+ * @returns for PUBACK: Success, or TopicNameInvalid when nobody could be answered, and nothing was done
  */
-export function askShard(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin): void {
-  const { response, notifications } = executeOn(engine, shard, call, watcher, origin)
+export function askShard(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin): ReasonCode {
+  const owed = executeOn(engine, shard, call, watcher, origin)
+  if (owed === null) return ReasonCode.TopicNameInvalid
+  const { response, notifications } = owed
   if (response !== null) engine.cluster!.handOvers.add(shard, { is: 'shards', shards: [], origin: '' }, response)
   for (const notification of notifications) notify(engine, shard, notification)
+  return ReasonCode.Success
 }
 
 type Request = Pick<StoreCall, 'fault' | 'message' | 'command'>
@@ -81,12 +87,14 @@ const NOTHING: readonly StoreNotification[] = []
 /** One for all requests: each use is over before the next begins. */
 const properties = new RequestProperties()
 
-function executeOn(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin | null): Owed {
+/** Null: it could not be answered. */
+function executeOn(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin | null): Owed | null {
   const { message } = call
   engine.counters.publishesReceived++
   engine.counters.payloadBytesReceived += message.payloadLength
   limitExpiry(engine, message)
   properties.read(message)
+  if (!isAnswerable(engine, message)) return null
   const requested = properties.protocolVersion
   if (!isSupportedVersion(requested)) return { response: unsupported(engine, message, requested!), notifications: NOTHING }
   if (call.fault === ErrorText.NotAuthorized) countRefused(engine, shard, message)
@@ -100,6 +108,17 @@ function executeOn(engine: Engine, shard: Shard, call: Request, watcher: Watcher
   if (is !== 'executed') return { response: null, notifications: NOTHING }
   record(engine, shard, changes)
   return { response: responseTo(engine, message, answer, version), notifications }
+}
+
+/** Its Response Topic is a Topic Name of no more levels than topicLevelsMax. Its frontend has looked, but by its own settings. */
+function isAnswerable(engine: Engine, request: Message): boolean {
+  try {
+    engine.topics.get(request.propertyBytes, properties.topicStart, properties.topicEnd)
+    return true
+  } catch (error) {
+    if (error instanceof ProtocolError) return false
+    throw error
+  }
 }
 
 function publishOwed(engine: Engine, { response, notifications }: Owed): void {
@@ -127,15 +146,18 @@ export function forgetAllWatchers(engine: Engine): void {
   for (const shard of engine.shards) if (shard.store !== null) record(engine, shard, shard.store.forgetWatchers())
 }
 
-/** A few times a second: what has lived its time. */
+/** A few times a second, and at the end of a turn while more is due: what has lived its time. */
 export function expireEntries(engine: Engine): void {
   let bytes = 0
+  let budget = EXPIRED_PER_TURN_MAX
   for (const shard of engine.shards) {
     if (shard.store === null) continue
-    if (shard.isServing) expire(engine, shard, shard.store)
+    if (shard.isServing && budget > 0) budget -= expire(engine, shard, shard.store, budget)
     bytes += shard.store.bytes
   }
   engine.counters.storeBytes = bytes
+  engine.isExpiryBehind = budget <= 0
+  if (engine.isExpiryBehind) engine.turn.request()
 }
 
 /** Records changes of a shard's store. */
@@ -144,10 +166,12 @@ export function record(engine: Engine, shard: Shard, changes: readonly StoreChan
   for (const change of changes) writeStore(engine.journal.writer(shard.number), change)
 }
 
-function expire(engine: Engine, shard: Shard, store: KeyStore): void {
-  const { changes, notifications } = store.due(momentOf(engine.clock), EXPIRED_PER_TICK)
+/** At most `budget` entries; answers how many. */
+function expire(engine: Engine, shard: Shard, store: KeyStore, budget: number): number {
+  const { changes, notifications } = store.due(momentOf(engine.clock), budget)
   record(engine, shard, changes)
   for (const notification of notifications) notify(engine, shard, notification)
+  return changes.length
 }
 
 /** From no client, so that No Local does not hold it back (spec state-store.md 3). `properties` are those of the request. */
