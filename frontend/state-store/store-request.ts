@@ -1,15 +1,18 @@
-import { type Message, propertyValue, userProperty } from '#shared/mqtt/message.ts'
-import { Property } from '#shared/mqtt/property.ts'
+import type { Message } from '#shared/mqtt/message.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { type Command, parseCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
-import { isSupportedVersion, StoreProperty } from '#shared/state-store/properties.ts'
+import { isSupportedVersion } from '#shared/state-store/properties.ts'
+import { RequestProperties } from '#shared/state-store/request-properties.ts'
 import { isForbiddenResponseTopic } from '#shared/state-store/topics.ts'
 import type { Permit } from '#shared/authorization/permit.ts'
 import { disconnect } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
 import { maySubscribe } from '../connection/permissions.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
+
+/** One for all requests: each use is over before the next begins. */
+const properties = new RequestProperties()
 
 /**
  * A PUBLISH of QoS 1 or 2 to the state store's request topic by a client that may publish there (docs/state-store.md). It reaches no subscriber. What the
@@ -19,13 +22,14 @@ export function onStoreRequest(connection: Connection, message: Message): void {
   if (connection.version !== 5) return acknowledge(connection, message, ReasonCode.Success)
   // Without exactly one answer for exactly one request the store would have to remember both for as long as the client may ask.
   if (message.qos === 2) return refuse(connection, message, 'QoS 2')
-  const responseTopic = propertyValue(message, Property.ResponseTopic)?.toString('utf8')
-  if (responseTopic === undefined) return refuse(connection, message, 'no Response Topic')
+  properties.read(message)
+  const { topicStart, correlationStart, correlationEnd } = properties
+  if (topicStart === -1) return refuse(connection, message, 'no Response Topic')
+  const responseTopic = responseTopicOf(message)
   if (isForbiddenResponseTopic(responseTopic)) {
     return disconnect(connection, ReasonCode.TopicNameInvalid, 'the state store does not answer to this Response Topic')
   }
-  const correlation = propertyValue(message, Property.CorrelationData)
-  if (correlation === undefined || correlation.length === 0) return refuse(connection, message, 'no Correlation Data')
+  if (correlationStart === correlationEnd) return refuse(connection, message, 'no Correlation Data')
   if (levelsOf(responseTopic) > connection.frontend.settings.topicLevelsMax) {
     return acknowledge(connection, message, ReasonCode.TopicNameInvalid)
   }
@@ -36,15 +40,21 @@ export function onStoreRequest(connection: Connection, message: Message): void {
 function ask(connection: Connection, ticket: number, message: Message): void {
   const { frontend, clientId, permit } = connection
   // Its answer would carry the value to a place where its client may not read.
-  const mayRead = maySubscribe(connection, propertyValue(message, Property.ResponseTopic)!.toString('utf8'))
+  properties.read(message)
+  const mayRead = permit === null ? ReasonCode.Success : maySubscribe(connection, responseTopicOf(message))
   if (mayRead !== ReasonCode.Success) return connection.settle(ticket, mayRead, null)
-  const isOurs = isSupportedVersion(userProperty(message, StoreProperty.ProtocolVersion) ?? null)
-  const command = isOurs ? parseCommand(message.payload) : null
-  const fault = typeof command === 'string' ? command : command === null ? null : keyFault(command, permit)
-  const shardKey = command === null || typeof command === 'string' ? Buffer.from(clientId, 'utf8') : command.key
-  const isWatch = fault === null && command !== null && typeof command !== 'string' && command.is === 'keynotify'
+  const read = isSupportedVersion(properties.protocolVersion) ? parseCommand(message.payload) : null
+  const command = typeof read === 'string' ? null : read
+  const fault = typeof read === 'string' ? read : command === null ? null : keyFault(command, permit)
+  const shardKey = command === null ? Buffer.from(clientId, 'utf8') : command.key
+  const isWatch = fault === null && command?.is === 'keynotify'
   connection.mayWatch ||= isWatch
-  frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, isWatch, fault, message })
+  frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, isWatch, fault, command, message })
+}
+
+/** Of the message whose `properties` were read. */
+function responseTopicOf(message: Message): string {
+  return message.propertyBytes.toString('utf8', properties.topicStart, properties.topicEnd)
 }
 
 /** Read for GET and KEYNOTIFY, Write for what changes (spec state-store.md 11). */
