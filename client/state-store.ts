@@ -190,7 +190,7 @@ export class StateStore implements AsyncDisposable {
   /**
    * Extension of Millrace: every key that begins so, page by page, in no promised order. Keys that come or go meanwhile may be missing or
    * there; those that stay are there.
-   * @throws {RefusedError} `unknown command`: the broker has no extensions, or they are off
+   * @throws {RefusedError} `unknown command`: the broker has no extensions; `not authorized`: not all keys that begin so may be read
    */
   async *scan(
     prefix: Bytes = '',

@@ -64,6 +64,29 @@ describe('a request', () => {
     expect(answers(next, again)).toEqual(['$1\r\nv\r\n', 'PUBACK', '+OK\r\n', 'PUBACK'])
   })
 
+  test('SCAN goes from shard to shard', async () => {
+    const { rig, client } = await open()
+    for (const key of ['a', 'b', 'c', 'd', 'e', 'other']) ask(rig, client, ['SET', `p/${key}`, 'v'])
+    await rig.settle()
+    const page = async (prefix: string, cursor: string, ticket = 1): Promise<string[]> => {
+      rig.frontend.of(client.connection).length = 0
+      ask(rig, client, ['SCAN', prefix, cursor, 'COUNT', '2'], ticket)
+      await rig.settle()
+      return answers(rig, client)[0]!.split('\r\n')
+    }
+    const found: string[] = []
+    let cursor = '0:'
+    for (let pages = 0; cursor !== ''; pages++) {
+      const lines = await page('p/', cursor)
+      cursor = lines[2]!
+      expect(Number(lines[3]!.slice(1))).toBeLessThanOrEqual(2)
+      found.push(...lines.slice(4).filter(line => line.startsWith('p/')))
+      expect(pages).toBeLessThan(rig.engine.shards.length + 6)
+    }
+    expect(found.sort()).toEqual(['p/a', 'p/b', 'p/c', 'p/d', 'p/e', 'p/other'])
+    expect(await page('p/', `${rig.engine.shards.length}:`)).toEqual(['-ERR syntax error', ''])
+  })
+
   test('an entry ends by the clock, and its watchers are told', async () => {
     const { rig, client } = await open()
     ask(rig, client, ['KEYNOTIFY', 'k'])

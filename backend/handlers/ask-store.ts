@@ -1,5 +1,5 @@
 import { ByteWriter } from '#shared/base/byte-writer.ts'
-import { shardOf, storeShardOf } from '#shared/cluster/shard.ts'
+import { shardOf } from '#shared/cluster/shard.ts'
 import { EMPTY, type Message, newMessage } from '#shared/mqtt/message.ts'
 import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-writer.ts'
 import { Property } from '#shared/mqtt/property.ts'
@@ -7,9 +7,9 @@ import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { UserProperty } from '#shared/mqtt/strict-properties.ts'
 import type { HandOverTarget } from '#shared/rpc/owner-port.ts'
-import type { StoreCall } from '#shared/rpc/store-call.ts'
+import { type StoreCall, storeCallShard } from '#shared/rpc/store-call.ts'
 import { errorAnswer } from '#shared/state-store/answer.ts'
-import { parseCommand } from '#shared/state-store/command.ts'
+import { parseCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import type { StoreClock } from '#shared/state-store/hybrid-clock.ts'
 import { isSupportedVersion, notificationProperties, unsupportedVersionProperties } from '#shared/state-store/properties.ts'
@@ -40,7 +40,7 @@ export function onAskStore(engine: Engine, session: Session, ticket: number, cal
   const { port } = session.link!
   const { connection, frontend, clientId } = session
   if (isTooFull(engine, call.message)) return port.acknowledged(connection, ticket, ReasonCode.QuotaExceeded)
-  const shard = engine.shards[storeShardOf(call.shardKey, engine.shards.length)]!
+  const shard = engine.shards[storeCallShard(call, engine.shards.length)]!
   const owed = executeOn(engine, shard, call, { frontend, connection, clientId }, null)
   if (owed === null) return port.acknowledged(connection, ticket, ReasonCode.TopicNameInvalid)
   engine.journal.whenStored(() => {
@@ -98,8 +98,9 @@ function executeOn(engine: Engine, shard: Shard, call: Request, watcher: Watcher
   const requested = properties.protocolVersion
   if (!isSupportedVersion(requested)) return { response: unsupported(engine, message, requested!), notifications: NOTHING }
   if (call.fault === ErrorText.NotAuthorized) countRefused(engine, shard, message)
-  const command = call.fault ?? call.command ?? parseCommand(message.payload)
-  if (typeof command === 'string') return { response: responseTo(engine, message, errorAnswer(command), null), notifications: NOTHING }
+  const parsed = call.fault ?? call.command ?? parseExtendedCommand(message.payload)
+  if (typeof parsed === 'string') return { response: responseTo(engine, message, errorAnswer(parsed), null), notifications: NOTHING }
+  const command = parsed.is === 'scan' ? { ...parsed, shard: shard.number, shardCount: engine.shards.length } : parsed
   const { timestamp, fencingToken, isPersistent } = properties
   const { is, answer, version, changes, notifications } = engine
     .storeOf(shard)

@@ -3,9 +3,10 @@ import { type HybridClock, type StoreClock, storeClock } from '#shared/state-sto
 import { keepBytes, SHORT_MAX, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import type { EntrySet } from './changes.ts'
 import type { Moment } from './moment.ts'
+import { OrderedKeys } from './ordered-keys.ts'
 
 /** Heap of an entry beside the bytes of its key and its value, about, as key-store.bench.ts measures it; more with these. */
-const ENTRY_BYTES = 170
+const ENTRY_BYTES = 180
 const DEADLINE_BYTES = 120
 const TOKEN_BYTES = 80
 const LONG_VALUE_BYTES = 160
@@ -75,6 +76,7 @@ export function entryBytes(key: string, value: StoredBytes, token: HybridClock |
 /** The entries of one shard by key, how many and how large they are, and when they end. */
 export class Entries {
   readonly #byKey = new Map<string, Entry>()
+  readonly #ordered = new OrderedKeys()
   readonly #owners = new Map<string, Owner>()
   readonly #deadlines: TimerWheel<Entry>
   bytes = 0
@@ -95,6 +97,11 @@ export class Entries {
   /** In the order in which their keys came. */
   values(): Iterable<Entry> {
     return this.#byKey.values()
+  }
+
+  /** In the order of their bytes, from the first on that is not before `from`. Valid until an entry comes or goes. */
+  *from(from: string): Iterable<Entry> {
+    for (const key of this.#ordered.from(from)) yield this.#byKey.get(key)!
   }
 
   keysOf(clientId: string): number {
@@ -124,6 +131,7 @@ export class Entries {
 
   delete(entry: Entry): void {
     this.#byKey.delete(entry.key)
+    this.#ordered.delete(entry.key)
     this.bytes -= entry.bytes
     this.#forgetDeadline(entry)
     const { owner } = entry
@@ -138,6 +146,7 @@ export class Entries {
   #create(set: EntrySet): Entry {
     const entry = new Entry(set.key, this.#ownerOf(set.owner), set)
     this.#byKey.set(set.key, entry)
+    this.#ordered.add(set.key)
     return entry
   }
 

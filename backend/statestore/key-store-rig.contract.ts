@@ -1,7 +1,7 @@
 import { ByteReader } from '#shared/base/byte-reader.ts'
 import { ByteWriter } from '#shared/base/byte-writer.ts'
 import { ManualClock } from '#shared/base/clock.ts'
-import { parseCommand } from '#shared/state-store/command.ts'
+import { parseExtendedCommand } from '#shared/state-store/command.ts'
 import { errorAnswer } from '#shared/state-store/answer.ts'
 import { formatClock } from '#shared/state-store/hybrid-clock.ts'
 import { notifyTopic } from '#shared/state-store/topics.ts'
@@ -30,6 +30,9 @@ export interface AskOptions {
   readonly frontend?: string
   readonly connection?: number
   readonly origin?: RequestOrigin
+  /** Which of how many shards the store is, for SCAN. */
+  readonly shard?: number
+  readonly shardCount?: number
 }
 
 /** As a text: what the client would see. */
@@ -66,9 +69,10 @@ export class KeyStoreRig {
 
   /** A request of its bytes; `ts` is the present unless given. */
   askBytes(payload: Buffer, options: AskOptions = {}): Seen {
-    const { ts = `${this.now.wallMs}:0:Client1`, ft = null, isPersistent = false, origin = null } = options
-    const command = parseCommand(payload)
-    if (typeof command === 'string') return { is: 'executed', answer: text(errorAnswer(command)), version: null }
+    const { ts = `${this.now.wallMs}:0:Client1`, ft = null, isPersistent = false, origin = null, shard = 0, shardCount = 1 } = options
+    const parsed = parseExtendedCommand(payload)
+    if (typeof parsed === 'string') return { is: 'executed', answer: text(errorAnswer(parsed)), version: null }
+    const command = parsed.is === 'scan' ? { ...parsed, shard, shardCount } : parsed
     const watcher = watcherOf(options)
     const done = this.store.execute({ command, timestamp: ts, fencingToken: ft, isPersistent, watcher, origin }, this.now)
     this.take(done)

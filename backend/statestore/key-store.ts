@@ -1,4 +1,4 @@
-import { Answer, DELETE_NOTIFICATION, errorAnswer, setNotification, valueAnswer } from '#shared/state-store/answer.ts'
+import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification, valueAnswer } from '#shared/state-store/answer.ts'
 import type { Command } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import {
@@ -10,13 +10,14 @@ import {
   type StoreClock,
   tick,
 } from '#shared/state-store/hybrid-clock.ts'
+import { scanCursor } from '#shared/state-store/scan-cursor.ts'
 import { sameBytes } from '#shared/state-store/stored-bytes.ts'
 import { isWatchable } from '#shared/state-store/topics.ts'
 import type { RequestAnswered, StoreChange } from './changes.ts'
 import { Entries, type Entry, entryBytes } from './entries.ts'
 import type { Moment } from './moment.ts'
 import { Repeats } from './repeats.ts'
-import type { Effects, Executed, RequestOrigin, StoreNotification, StoreRequest } from './store-request.ts'
+import type { Effects, Executed, RequestOrigin, ShardScan, StoreNotification, StoreRequest } from './store-request.ts'
 import { type WatcherLimits, Watchers } from './watchers.ts'
 
 /** Of one shard. Reached: the SET or KEYNOTIFY is answered with `the quota has been exceeded`. */
@@ -46,6 +47,12 @@ export class KeyStoreCounters {
   expirations = 0
   repeats = 0
 }
+
+/** Keys that one SCAN looks at when it does not say, and at most; those whose lifetime has ended are not answered, but count. */
+const SCAN_KEYS = 100
+const SCAN_KEYS_MAX = 1_000
+/** The page ends with the key that makes its keys so long in all. */
+const SCAN_PAGE_BYTES = 65_536
 
 /** A full store looks first whether so many entries are past their deadline. */
 const MAKE_ROOM_MAX = 64
@@ -126,7 +133,7 @@ export class KeyStore {
     const effects: OpenEffects = { changes: [], notifications: [] }
     const { answer, version } = this.#run(request, now, effects)
     // Executed again, what was in vain may come out otherwise, after its client was told; and a KEYNOTIFY would undo the STOP behind it.
-    if (origin !== null && request.command.is !== 'get') {
+    if (origin !== null && request.command.is !== 'get' && request.command.is !== 'scan') {
       const answered: RequestAnswered = { is: 'answered', origin, answer, version }
       this.#repeats.remember(answered)
       effects.changes.push(answered)
@@ -253,8 +260,9 @@ export class KeyStore {
 
   #run(request: StoreRequest, now: Moment, effects: OpenEffects): Reply {
     const { command } = request
-    const key = command.key.toString('latin1')
-    this.#count(command, key, now)
+    const key = command.is === 'scan' ? '' : command.key.toString('latin1')
+    // The figures are of the protocol, which has no SCAN.
+    if (command.is !== 'scan') this.#count(command, key, now)
     const clocks = checkedClocks(request, now)
     if (typeof clocks === 'string') return refused(clocks)
     switch (command.is) {
@@ -269,6 +277,8 @@ export class KeyStore {
         return this.#delete(command, key, clocks.token, now, effects)
       case 'keynotify':
         return this.#watch(request, command, key, effects)
+      case 'scan':
+        return this.#scan(command, now)
     }
   }
 
@@ -339,6 +349,28 @@ export class KeyStore {
     return reply(Answer.Done, null)
   }
 
+  /** Work is bounded by the page, wherever in the shard it begins and however many keys begin otherwise. */
+  #scan({ prefix, cursor, countMax, shard, shardCount }: ShardScan, now: Moment): Reply {
+    const begin = prefix.toString('latin1')
+    const { after } = cursor
+    // A cursor from elsewhere: nothing of other prefixes is read.
+    if (cursor.shard !== shard || !(after === '' || after.startsWith(begin))) return refused(ErrorText.Syntax)
+    const page: string[] = []
+    let left = Math.min(countMax ?? SCAN_KEYS, SCAN_KEYS_MAX)
+    let bytes = 0
+    let last = after
+    // The least of all texts that come behind `after`.
+    for (const entry of this.#entries.from(after === '' ? begin : `${after}\0`)) {
+      const { key } = entry
+      if (!key.startsWith(begin)) break
+      if (left-- === 0 || bytes >= SCAN_PAGE_BYTES) return reply(pageAnswer(scanCursor(shard, last), page), null)
+      last = key
+      bytes += key.length
+      if (!entry.hasExpired(now.monotonicMs)) page.push(key)
+    }
+    return reply(pageAnswer(shard + 1 < shardCount ? scanCursor(shard + 1, '') : '', page), null)
+  }
+
   /** An entry that is not past its deadline; one that is, is removed now, before what is done next with its key. */
   #find(key: string, now: Moment, effects: OpenEffects): Entry | undefined {
     const entry = this.#entries.get(key)
@@ -407,7 +439,7 @@ function checkedClocks({ command, timestamp, fencingToken }: StoreRequest, now: 
   const token = fencingToken === null ? null : parseClock(fencingToken)
   if (token === null && fencingToken !== null) return ErrorText.MalformedTimestamp
   // A token means nothing to a command that changes no entry.
-  const isFenced = command.is !== 'get' && command.is !== 'keynotify'
+  const isFenced = command.is === 'set' || command.is === 'del' || command.is === 'vdel'
   if (isFenced && token !== null && isTooFarAhead(token, now.wallMs)) return ErrorText.TokenAhead
   return { timestamp: clock, token }
 }

@@ -1,5 +1,5 @@
 import type { StoreClock } from '#shared/state-store/hybrid-clock.ts'
-import type { Command } from '#shared/state-store/command.ts'
+import type { Command, ScanCommand } from '#shared/state-store/command.ts'
 import type { StoreChange } from './changes.ts'
 
 /** One network connection of a client. After a takeover or a reconnect the same client is another watcher. */
@@ -21,10 +21,16 @@ export interface RequestOrigin {
   readonly settledBefore: number
 }
 
+/** SCAN, and which of how many shards it has come to: its cursor may name another one. */
+export interface ShardScan extends ScanCommand {
+  readonly shard: number
+  readonly shardCount: number
+}
+
 /** A request that its frontend has found well-formed and allowed (spec state-store.md 2 to 5, 11). */
 export interface StoreRequest {
   /** Keys and values may be views: what is kept of them is copied. */
-  readonly command: Command
+  readonly command: Command | ShardScan
   /** Values of `__ts` and `__ft`; null: there is none. */
   readonly timestamp: string | null
   readonly fencingToken: string | null

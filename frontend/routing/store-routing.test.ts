@@ -94,7 +94,14 @@ function ask(shard: number, ticket: number, payload = `p${ticket}`, options: Ask
   const { isWatch = false, connection = CONNECTION, expirySeconds = -1, fault = null } = options
   const message = newMessage(TOPIC, Buffer.from(payload), 1)
   message.expirySeconds = expirySeconds
-  router.askStore(connection, connection, ticket, { clientId: 'c', shardKey: Buffer.from(keyIn(shard)), isWatch, fault, message })
+  router.askStore(connection, connection, ticket, {
+    clientId: 'c',
+    shard: null,
+    shardKey: Buffer.from(keyIn(shard)),
+    isWatch,
+    fault,
+    message,
+  })
   // The buffer that it was read into is used again.
   message.payloadBytes.fill(0)
   return message

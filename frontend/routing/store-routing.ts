@@ -1,10 +1,9 @@
 import type { Directory } from '#shared/cluster/directory.ts'
-import { storeShardOf } from '#shared/cluster/shard.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ConnectionId } from '#shared/rpc/backend-port.ts'
 import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
 import type { RemoteStoreCall } from '#shared/rpc/owner-port.ts'
-import type { StoreCall } from '#shared/rpc/store-call.ts'
+import { type StoreCall, storeCallShard } from '#shared/rpc/store-call.ts'
 import type { RouterLimits } from './limits.ts'
 import type { OwnerLink } from './owner-link.ts'
 import type { Pressure } from './pressure.ts'
@@ -63,9 +62,10 @@ export class StoreRouting {
   }
 
   /** BackendPort.askStore. */
-  ask(connection: ConnectionId, ticket: number, { clientId, fault, message, shardKey, isWatch }: StoreCall, nowMs: number): void {
+  ask(connection: ConnectionId, ticket: number, storeCall: StoreCall, nowMs: number): void {
+    const { clientId, fault, message, isWatch } = storeCall
     const { directory, pressure, counters, shardCount } = this.#parts
-    const shard = storeShardOf(shardKey, shardCount)
+    const shard = storeCallShard(storeCall, shardCount)
     const owner = directory.ownerOf(shard)
     if (pressure.refuses(true) || (owner?.isCongested === true && !this.#fits(owner, message.storedBytes))) {
       counters.publishesRefusedFull++

@@ -168,6 +168,25 @@ describe('rights', () => {
     }
   })
 
+  test('SCAN goes to the shard that its cursor says, by rules for all keys that begin so', async () => {
+    const scan = (prefix: string, cursor: string): string =>
+      `*3\r\n$4\r\nSCAN\r\n$${prefix.length}\r\n${prefix}\r\n$${cursor.length}\r\n${cursor}\r\n`
+    const under = (access: KeyRule['access'], isDenied = false): KeyRule => ({
+      access,
+      pattern: [literalPart('key/'), { is: 'any' }],
+      isDenied,
+      rule: 0,
+    })
+    const asked = async (payload: string, rules: readonly KeyRule[] | null) =>
+      (await sent({ payload }, world([REQUEST_TOPIC], ['#'], rules))).asked[0]!
+    expect(await asked(scan('', ''), null)).toMatchObject({ fault: null, shard: 0, isWatch: false })
+    expect(await asked(scan('key/1', '7:key/10'), [under('read')])).toMatchObject({ fault: null, shard: 7 })
+    for (const rules of [[], [under('write')], [under('read', true)], [under('read'), under('read', true)], keys('read', 'key/')])
+      expect(await asked(scan('key/', ''), rules)).toMatchObject({ fault: ErrorText.NotAuthorized })
+    expect(await asked(scan('key', ''), [under('read')])).toMatchObject({ fault: ErrorText.NotAuthorized })
+    expect(await asked(scan('key/', 'x'), [under('read')])).toMatchObject({ fault: ErrorText.Syntax, shard: null })
+  })
+
   test.each<[access: KeyRule['access'], payload: string, fault: string | null]>([
     ['read', GET, null],
     ['read', '*2\r\n$9\r\nKEYNOTIFY\r\n$3\r\nkey\r\n', null],

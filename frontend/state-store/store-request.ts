@@ -1,6 +1,6 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { type Command, parseCommand } from '#shared/state-store/command.ts'
+import { type Command, parseExtendedCommand, type ScanCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { isSupportedVersion } from '#shared/state-store/properties.ts'
 import { RequestProperties } from '#shared/state-store/request-properties.ts'
@@ -43,13 +43,14 @@ function ask(connection: Connection, ticket: number, message: Message): void {
   properties.read(message)
   const mayRead = permit === null ? ReasonCode.Success : maySubscribe(connection, responseTopicOf(message))
   if (mayRead !== ReasonCode.Success) return connection.settle(ticket, mayRead, null)
-  const read = isSupportedVersion(properties.protocolVersion) ? parseCommand(message.payload) : null
+  const read = isSupportedVersion(properties.protocolVersion) ? parseExtendedCommand(message.payload) : null
   const command = typeof read === 'string' ? null : read
   const fault = typeof read === 'string' ? read : command === null ? null : keyFault(command, permit)
-  const shardKey = command === null ? Buffer.from(clientId, 'utf8') : command.key
+  const shardKey = command === null || command.is === 'scan' ? Buffer.from(clientId, 'utf8') : command.key
+  const shard = command?.is === 'scan' ? command.cursor.shard : null
   const isWatch = fault === null && command?.is === 'keynotify'
   connection.mayWatch ||= isWatch
-  frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, isWatch, fault, command, message })
+  frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, shard, isWatch, fault, command, message })
 }
 
 /** Of the message whose `properties` were read. */
@@ -57,10 +58,15 @@ function responseTopicOf(message: Message): string {
   return message.propertyBytes.toString('utf8', properties.topicStart, properties.topicEnd)
 }
 
-/** Read for GET and KEYNOTIFY, Write for what changes (spec state-store.md 11). */
-function keyFault(command: Command, permit: Permit | null): ErrorText | null {
+/**
+ * Read for GET and KEYNOTIFY, Write for what changes (spec state-store.md 11). SCAN needs Read for whatever may begin with its prefix: the owner of
+ * the shard, who answers it, does not know the permit.
+ */
+function keyFault(command: Command | ScanCommand, permit: Permit | null): ErrorText | null {
+  if (permit === null) return null
+  if (command.is === 'scan') return permit.mayReadKeysUnder(command.prefix) ? null : ErrorText.NotAuthorized
   const access = command.is === 'get' || command.is === 'keynotify' ? 'read' : 'write'
-  return permit === null || permit.mayAccessKey(command.key, access) ? null : ErrorText.NotAuthorized
+  return permit.mayAccessKey(command.key, access) ? null : ErrorText.NotAuthorized
 }
 
 function levelsOf(topic: string): number {

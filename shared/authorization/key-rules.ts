@@ -1,3 +1,4 @@
+import { isAscii } from 'node:buffer'
 import { Glob, type GlobPart } from './glob.ts'
 
 export type KeyAccess = 'read' | 'write'
@@ -49,6 +50,26 @@ export class KeyRules {
       }
     }
     return first
+  }
+
+  /** False: none of the rules names a key that begins so. Decided by the text that patterns begin with, so it may be true without such a key. */
+  mayNameUnder(prefix: Buffer): boolean {
+    return this.#rules.some(({ pattern: [first] }) => {
+      if (first === undefined) return prefix.length === 0
+      if (first.is !== 'literal') return true
+      const length = Math.min(first.bytes.length, prefix.length)
+      return prefix.subarray(0, length).equals(first.bytes.subarray(0, length))
+    })
+  }
+
+  /** True: one of the rules names every key that begins so. It may be false although one does, or several do together. */
+  nameAllUnder(prefix: Buffer): boolean {
+    return this.#rules.some(({ pattern }) => {
+      if (pattern.at(-1)?.is !== 'any') return false
+      // What a character is depends on the whole key, which may turn out not to be UTF-8; only ASCII is the same in both.
+      const isPlain = pattern.every(({ is }) => is === 'literal' || is === 'any')
+      return (isPlain || isAscii(prefix)) && new Glob(pattern).matches(prefix, false)
+    })
   }
 
   #open(): Map<string, KeyRule> {

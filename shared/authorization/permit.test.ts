@@ -187,6 +187,63 @@ describe('a permit decides as the rules read', () => {
     )
   })
 
+  test('a client that may list what begins so may read each such key, whatever it is', () => {
+    let listed = 0
+    const strange = fc.array(fc.constantFrom(0x61, 0x62, 0x2f, 0xc3, 0xa9, 0xff), { maxLength: 4 }).map(each => Buffer.from(each))
+    const given = fc.record({
+      policies,
+      client: subject,
+      prefixes: fc.array(strange, { minLength: 5 }),
+      rests: fc.array(strange, { minLength: 9 }),
+    })
+    fc.assert(
+      fc.property(given, ({ policies: all, client, prefixes, rests }) => {
+        const { permit } = permitFor(
+          all.map((rules, index) => compilePolicy(`p${index}`, { rules })),
+          client,
+        )
+        for (const prefix of prefixes.filter(each => permit.mayReadKeysUnder(each))) {
+          listed++
+          for (const rest of rests) expect(permit.mayAccessKey(Buffer.concat([prefix, rest]), 'read')).toBe(true)
+        }
+      }),
+      { numRuns: 2_000 },
+    )
+    expect(listed).toBeGreaterThan(20)
+  })
+
+  test.each<[allowed: string[], denied: string[], prefix: string, listed: boolean]>([
+    [['*'], [], '', true],
+    [['plant/*'], [], 'plant/', true],
+    [['plant/*'], [], 'plant/1/', true],
+    [['plant/*'], [], 'plant', false],
+    [['plant/*'], [], '', false],
+    [['plant/'], [], 'plant/', false],
+    [['plant/*/x'], [], 'plant/1/x', false],
+    [['plant/*/x*'], [], 'plant/1/x', true],
+    [['plant/?/*'], [], 'plant/1/', true],
+    [['plant/?/*'], [], 'plant/é/', false],
+    [['a*', 'b*'], [], '', false],
+    [['*'], ['secret/*'], 'plant/', true],
+    [['*'], ['secret/*'], 'secret/', false],
+    [['*'], ['secret/*'], 'secret/x', false],
+    [['*'], ['secret/*'], 's', false],
+    [['*'], ['secret'], 'secretly', false],
+    [['*'], ['secret'], '', false],
+    [['*'], ['?x'], 'plant/', false],
+    [[], [], '', false],
+  ])('allowed %j, denied %j: all keys that begin with %j: %s', (allowed, denied, prefix, listed) => {
+    const rules = (effect: 'Allow' | 'Deny', keys: string[]): AuthorizationRule => ({
+      effect,
+      principals: { clientIds: ['c'] },
+      brokerResources: [],
+      stateStoreResources: [{ method: 'Read', keys }],
+    })
+    const policy = compilePolicy('p', { rules: [rules('Allow', allowed), rules('Deny', denied)] })
+    const { permit } = permitFor([policy], { clientId: 'c', userName: '', attributes: new Map() })
+    expect(permit.mayReadKeysUnder(Buffer.from(prefix))).toBe(listed)
+  })
+
   test('what one filter covers, and what two have in common, is so for every topic', () => {
     const levels = ['a', 'b', '', '$x']
     const universe = [1, 2, 3, 4].flatMap(depth => allOf(levels, depth))

@@ -102,6 +102,14 @@ export class Permit {
     return this.#decision(this.#subscribeDenial(filter), this.#subscribeAllowed.covering(filter))
   }
 
+  /** One rule allows all keys that begin so, and no Deny could name one of them. What cannot be told by the patterns alone is no. */
+  mayReadKeysUnder(prefix: Uint8Array): boolean {
+    if (this.#keys === null) return true
+    const bytes = Buffer.from(prefix.buffer, prefix.byteOffset, prefix.byteLength)
+    const { denied, allowed } = this.#keys.read
+    return !denied.mayNameUnder(bytes) && allowed.nameAllUnder(bytes)
+  }
+
   decideKey(key: Uint8Array, access: KeyAccess): Decision {
     if (this.#keys === null) return FREE
     const bytes = Buffer.from(key.buffer, key.byteOffset, key.byteLength)

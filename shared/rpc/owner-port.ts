@@ -100,7 +100,7 @@ export const NO_CONNECTION = 0
 
 /** With `rights`, only to a peer of PROTOCOL_VERSION_RIGHTS. */
 /** The shard is named beside it. */
-export type RemoteStoreCall = Omit<StoreCall, 'shardKey' | 'isWatch' | 'command'>
+export type RemoteStoreCall = Omit<StoreCall, 'shardKey' | 'shard' | 'isWatch' | 'command'>
 
 export interface RemoteAttach extends Omit<AttachRequest, 'frontend' | 'isPersistenceRequested'> {}
 

@@ -1,8 +1,9 @@
 import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
+import { storeShardOf } from '#shared/cluster/shard.ts'
 import { type Message, propertyValue } from '#shared/mqtt/message.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
-import type { Command } from '#shared/state-store/command.ts'
+import type { Command, ScanCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 
 /** A request to the state store as a frontend passes it on (docs/state-store.md). */
@@ -10,14 +11,21 @@ export interface StoreCall {
   readonly clientId: string
   /** Decides the shard: the key, or the Client Identifier where there is none. */
   readonly shardKey: Uint8Array
+  /** Of SCAN, whose cursor says it, whether or not there is such a shard; null: `shardKey` decides. */
+  readonly shard: number | null
   /** Asks to be told of changes. */
   readonly isWatch: boolean
   /** Found by the frontend: nothing is executed, and this is the answer. */
   readonly fault: ErrorText | null
   /** The payload as it was read; null, also where frontend and backend are not one process: to be read. */
-  readonly command?: Command | null
+  readonly command?: Command | ScanCommand | null
   /** QoS 1, with Response Topic and Correlation Data. */
   readonly message: Message
+}
+
+/** The shard that is asked; any, when there is none such: it says so in its answer. */
+export function storeCallShard({ shard, shardKey }: StoreCall, shardCount: number): number {
+  return shard !== null && shard < shardCount ? shard : storeShardOf(shardKey, shardCount)
 }
 
 const FAULTS: ReadonlySet<string> = new Set(Object.values(ErrorText))

@@ -36,6 +36,12 @@ export function setNotification(value: StoredBytes): Buffer {
 /** A watched key was deleted or has expired. */
 export const DELETE_NOTIFICATION = Buffer.from('*2\r\n$6\r\nNOTIFY\r\n$6\r\nDELETE\r\n')
 
+/** SCAN: where the next page begins, empty when this is the last, and the keys of this one, a character for each byte. */
+export function pageAnswer(next: string, keys: readonly string[]): Buffer {
+  const blobs = keys.map(key => `$${key.length}${CRLF}${key}${CRLF}`)
+  return Buffer.from(`*2${CRLF}$${next.length}${CRLF}${next}${CRLF}*${keys.length}${CRLF}${blobs.join('')}`, 'latin1')
+}
+
 function blobBehind(text: string, value: StoredBytes): Buffer {
   const head = `${text}$${value.length}${CRLF}`
   const bytes = Buffer.allocUnsafe(head.length + value.length + CRLF.length)

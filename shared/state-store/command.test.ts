@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Answer, DELETE_NOTIFICATION, errorAnswer, setNotification, valueAnswer } from './answer.ts'
-import { type Command, type ExtensionCommand, parseCommand, parseExtendedCommand } from './command.ts'
+import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification, valueAnswer } from './answer.ts'
+import { type Command, parseCommand, parseExtendedCommand, type ScanCommand } from './command.ts'
 import { ErrorText } from './errors.ts'
+import { readScanCursor, scanCursor } from './scan-cursor.ts'
 import { keepBytes, sameBytes } from './stored-bytes.ts'
 
 function bytes(text: string): Buffer {
@@ -15,12 +16,11 @@ function request(...elements: readonly (string | Buffer)[]): Buffer {
 }
 
 /** As texts, to read. */
-function shown(parsed: Command | ExtensionCommand | ErrorText): unknown {
+function shown(parsed: Command | ScanCommand | ErrorText): unknown {
   if (typeof parsed === 'string') return parsed
   return Object.fromEntries(
     Object.entries(parsed).map(([name, value]: [string, unknown]) => {
-      if (Buffer.isBuffer(value)) return [name, value.toString('latin1')]
-      return [name, Array.isArray(value) ? value.map(String) : value]
+      return [name, Buffer.isBuffer(value) ? value.toString('latin1') : value]
     }),
   )
 }
@@ -235,30 +235,32 @@ describe('commands', () => {
 
 describe('extensions', () => {
   test.each<[readonly string[], unknown]>([
-    [['MGET', 'a'], { is: 'mget', keys: ['a'] }],
-    [['MGET', 'a', 'b', 'a'], { is: 'mget', keys: ['a', 'b', 'a'] }],
-    [['SCAN', '', ''], { is: 'scan', prefix: '', cursor: '', countMax: null }],
-    [['SCAN', 'p/', 'c', 'COUNT', '10'], { is: 'scan', prefix: 'p/', cursor: 'c', countMax: 10 }],
-    [['WATCH', 'p/'], { is: 'watch', prefix: 'p/', isStop: false }],
-    [['WATCH', '', 'STOP'], { is: 'watch', prefix: '', isStop: true }],
-    [['MGET'], ErrorText.ArgumentCount],
-    [['MGET', 'a', ''], ErrorText.EmptyKey],
-    [['MGET', ...Array.from({ length: 1_001 }, () => 'k')], ErrorText.Syntax],
+    [['SCAN', '', ''], { is: 'scan', prefix: '', cursor: { shard: 0, after: '' }, countMax: null }],
+    [['SCAN', 'p/', '12:', 'COUNT', '10'], { is: 'scan', prefix: 'p/', cursor: { shard: 12, after: '' }, countMax: 10 }],
+    [['SCAN', 'p', '0:p:\xff\0'], { is: 'scan', prefix: 'p', cursor: { shard: 0, after: 'p:\xff\0' }, countMax: null }],
+    ...['0', ':', ':p', 'x:p', '-1:p', '1 :p', '1.5:', 'p', '1234567890:', '9'.repeat(400)].map(
+      cursor => [['SCAN', 'p', cursor], ErrorText.Syntax] as [string[], ErrorText],
+    ),
     [['SCAN', 'p'], ErrorText.ArgumentCount],
     [['SCAN', 'p', 'c', 'COUNT'], ErrorText.ArgumentCount],
     [['SCAN', 'p', 'c', 'count', '1'], ErrorText.Syntax],
     [['SCAN', 'p', 'c', 'COUNT', '0'], ErrorText.Syntax],
-    [['WATCH'], ErrorText.ArgumentCount],
-    [['WATCH', 'p', 'START'], ErrorText.Syntax],
+    [['SCAN'], ErrorText.ArgumentCount],
+    [['scan', 'p', ''], ErrorText.UnknownCommand],
+    [['MGET', 'k'], ErrorText.UnknownCommand],
     [['INCR', 'k'], ErrorText.UnknownCommand],
     [['SET', 'k', 'v', 'NX', 'PX', '1', 'x'], ErrorText.Syntax],
   ])('%j', (elements, expected) => {
     expect(shown(parseExtendedCommand(request(...elements)))).toEqual(expected)
   })
 
-  test('as many keys as an MGET may have', () => {
-    const parsed = parseExtendedCommand(request('MGET', ...Array.from({ length: 1_000 }, (_, index) => `k${index}`)))
-    expect(parsed).toMatchObject({ is: 'mget', keys: { length: 1_000 } })
+  test('a cursor that we gave is read as it was', () => {
+    fc.assert(
+      fc.property(fc.nat({ max: 65_535 }), fc.uint8Array({ maxLength: 40 }), (shard, key) => {
+        const after = Buffer.from(key).toString('latin1')
+        expect(readScanCursor(bytes(scanCursor(shard, after)))).toEqual({ shard, after })
+      }),
+    )
   })
 })
 
@@ -270,6 +272,8 @@ describe('answers', () => {
     expect(valueAnswer('\x00\xff\r\n$1').toString('latin1')).toBe('$6\r\n\x00\xff\r\n$1\r\n')
     expect(setNotification('abc').toString()).toBe('*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n$3\r\nabc\r\n')
     expect(setNotification(Buffer.alloc(0)).toString()).toBe('*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n$0\r\n\r\n')
+    expect(pageAnswer('', []).toString()).toBe('*2\r\n$0\r\n\r\n*0\r\n')
+    expect(pageAnswer('1:\xff', ['\xff', 'ab']).toString('latin1')).toBe('*2\r\n$3\r\n1:\xff\r\n*2\r\n$1\r\n\xff\r\n$2\r\nab\r\n')
     expect(DELETE_NOTIFICATION.toString()).toBe('*2\r\n$6\r\nNOTIFY\r\n$6\r\nDELETE\r\n')
     expect(errorAnswer(ErrorText.TokenLower).toString()).toBe(
       '-ERR the request fencing token is a lower version than the fencing token protecting the resource\r\n',

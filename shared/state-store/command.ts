@@ -1,4 +1,5 @@
 import { ErrorText } from './errors.ts'
+import { readScanCursor, type ScanCursor } from './scan-cursor.ts'
 
 /** Only if the key does not exist; only if it does not exist or has this value already. */
 export type SetCondition = 'nx' | 'nex'
@@ -18,17 +19,14 @@ export type Command =
   | { readonly is: 'vdel'; readonly key: Buffer; readonly value: Buffer }
   | { readonly is: 'keynotify'; readonly key: Buffer; readonly isStop: boolean }
 
-/** Ours, not of the protocol: unknown commands unless extensions are switched on. */
-export type ExtensionCommand =
-  /** `MGET key [key ...]`: the values of several keys in one answer. */
-  | { readonly is: 'mget'; readonly keys: readonly Buffer[] }
-  /** `SCAN prefix cursor [COUNT n]`: keys page by page. The cursor is empty at first, then what the page before said. */
-  | { readonly is: 'scan'; readonly prefix: Buffer; readonly cursor: Buffer; readonly countMax: number | null }
-  /** `WATCH prefix [STOP]`: notifications of all keys that begin so. */
-  | { readonly is: 'watch'; readonly prefix: Buffer; readonly isStop: boolean }
-
-/** Keys of one MGET; more is a syntax error. */
-const MGET_KEYS_MAX = 1_000
+/** Ours, not of the protocol: `SCAN prefix cursor [COUNT n]`, keys page by page. */
+export interface ScanCommand {
+  readonly is: 'scan'
+  readonly prefix: Buffer
+  readonly cursor: ScanCursor
+  /** Null: the request leaves it to us. */
+  readonly countMax: number | null
+}
 
 /** `SET key value NEX PX n`: no command that is right has more elements. */
 const ELEMENTS_MAX = 6
@@ -49,10 +47,11 @@ export function parseCommand(payload: Uint8Array): Command | ErrorText {
   return elements === null ? ErrorText.Syntax : standardCommand(elements)
 }
 
-/** As `parseCommand`, and the commands that the protocol does not have. The standard ones are read just as there. */
-export function parseExtendedCommand(payload: Uint8Array): Command | ExtensionCommand | ErrorText {
-  const elements = readArray(payload, MGET_KEYS_MAX + 1)
-  return elements === null ? ErrorText.Syntax : (extensionCommand(elements) ?? standardCommand(elements))
+/** As `parseCommand`, and what the protocol does not have. The standard commands are read just as there. */
+export function parseExtendedCommand(payload: Uint8Array): Command | ScanCommand | ErrorText {
+  const elements = readArray(payload, ELEMENTS_MAX)
+  if (elements === null) return ErrorText.Syntax
+  return verbOf(elements) === 'SCAN' ? scanCommand(elements) : standardCommand(elements)
 }
 
 /** The array that a request is. */
@@ -142,28 +141,12 @@ function setCommand(elements: Elements): Command | ErrorText {
   return { is: 'set', key: first[1]!, value: first[2]!, condition, lifetimeMs }
 }
 
-/** Null: none of the extensions, which says nothing about the others. */
-function extensionCommand(elements: Elements): ExtensionCommand | ErrorText | null {
-  const { first, count } = elements
-  switch (verbOf(elements)) {
-    case 'MGET':
-      if (count < 2) return ErrorText.ArgumentCount
-      if (first.some(key => key.length === 0)) return ErrorText.EmptyKey
-      return count > first.length ? ErrorText.Syntax : { is: 'mget', keys: first.slice(1) }
-    case 'SCAN':
-      return scanCommand(elements)
-    case 'WATCH':
-      return countFault(elements, 2, 3) ?? stopFault(elements) ?? { is: 'watch', prefix: first[1]!, isStop: count === 3 }
-    default:
-      return null
-  }
-}
-
-function scanCommand({ count, first }: Elements): ExtensionCommand | ErrorText {
+function scanCommand({ count, first }: Elements): ScanCommand | ErrorText {
   if (count !== 3 && count !== 5) return ErrorText.ArgumentCount
   const countMax = count === 3 ? null : positiveIn(first[4])
   if (count === 5 && (first[3]!.toString('latin1') !== 'COUNT' || countMax === null)) return ErrorText.Syntax
-  return { is: 'scan', prefix: first[1]!, cursor: first[2]!, countMax }
+  const cursor = readScanCursor(first[2]!)
+  return cursor === null ? ErrorText.Syntax : { is: 'scan', prefix: first[1]!, cursor, countMax }
 }
 
 /** As a text for comparison; one that is longer than any verb is none. */
