@@ -1,4 +1,4 @@
-/** `npm run failover:state`: how long keys of a shard are out of reach when the process that has it is killed (docs/benchmarks.md). */
+/** `node test/state-store/failover-figures.ts`: how long keys of a shard are out of reach when the process that has it is killed (docs/benchmarks.md). */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -14,7 +14,7 @@ import { StateStore } from '../../client/state-store.ts'
 const PROGRAM = join(import.meta.dirname, '../../bin/millrace.js')
 const KEYS = 100_000
 const VALUE = 'v'.repeat(128)
-const SHARDS = 32
+export const SHARDS = 32
 const BACKENDS = 3
 const CLUSTER_NAME = 'state-failover'
 const GOAL_MS = 3_000
@@ -45,9 +45,9 @@ async function startCluster(directory: string): Promise<{ readonly command: Chil
 }
 
 /** So many keys of 16 bytes that lie in one shard. */
-function keysOf(shard: number): readonly Buffer[] {
+export function keysOf(shard: number, count: number): readonly Buffer[] {
   const keys: Buffer[] = []
-  for (let number = 0; keys.length < KEYS; number++) {
+  for (let number = 0; keys.length < count; number++) {
     const key = Buffer.from(String(number).padStart(16, '0'))
     if (storeShardOf(key, SHARDS) === shard) keys.push(key)
   }
@@ -116,7 +116,7 @@ async function inParts(keys: readonly Buffer[], work: (key: Buffer) => Promise<v
 
 async function measure(first: FirstLine): Promise<boolean> {
   const shard = storeShardOf(Buffer.from('any'), SHARDS)
-  const keys = keysOf(shard)
+  const keys = keysOf(shard, KEYS)
   const options = { timeoutMs: TIMEOUT_MS, inflightMax: INFLIGHT_MAX }
   const stores = await Promise.all(first.frontends.map(({ mqtt }) => StateStore.connect(`mqtt://${mqtt}`, options)))
   const [host, port] = first.redis[0]!.address.split(':')
@@ -153,15 +153,19 @@ async function measure(first: FirstLine): Promise<boolean> {
   return worstMs <= GOAL_MS && wrong === 0
 }
 
-const directory = mkdtempSync(join(tmpdir(), 'millrace-failover-'))
-const { command, first } = await startCluster(directory)
-try {
-  process.exitCode = (await measure(first)) ? 0 : 1
-} catch (error) {
-  print((error as Error).stack ?? String(error))
-  process.exitCode = 1
-} finally {
-  command.kill('SIGTERM')
-  await once(command, 'exit')
-  rmSync(directory, { recursive: true, force: true })
+async function main(): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'millrace-failover-'))
+  const { command, first } = await startCluster(directory)
+  try {
+    process.exitCode = (await measure(first)) ? 0 : 1
+  } catch (error) {
+    print((error as Error).stack ?? String(error))
+    process.exitCode = 1
+  } finally {
+    command.kill('SIGTERM')
+    await once(command, 'exit')
+    rmSync(directory, { recursive: true, force: true })
+  }
 }
+
+if (import.meta.main) await main()
