@@ -202,7 +202,7 @@ export const limitSettings = {
     default: 256 * MIB,
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
-    help: 'Memory of the state store in one shard: keys, values and 250 bytes for each; a SET that needs more fails with "the quota has been exceeded".',
+    help: 'Memory of the state store in one shard: keys, values and some 200 to 400 bytes for each; a SET that needs more fails with "the quota has been exceeded".',
   }),
   stateStoreWatchesPerClientMax: int({
     default: 10_000,

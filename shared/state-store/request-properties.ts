@@ -9,8 +9,8 @@ const [TIMESTAMP, FENCING_TOKEN, PROTOCOL_VERSION, PERSISTENCE] = [0, 1, 2, 3]
 const NAMES = USER_PROPERTIES.map(name => Buffer.from(name))
 
 /**
- * Where in a request stands what the store looks at: one pass, no allocation, where a look for each property alone took a fifth of the
- * time of a GET. The first of several User Properties with one name counts (spec state-store.md 2.2). Good until the next `read`.
+ * Where in a request stands what the store looks at: one pass, no allocation. The first of several User Properties with one name
+ * counts (spec state-store.md 2.2). Good until the next `read`.
  */
 export class RequestProperties {
   #bytes: Buffer = Buffer.alloc(0)

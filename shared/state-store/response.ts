@@ -13,7 +13,7 @@ const LENGTH_BYTES = 2
 
 /**
  * The response to a request (spec state-store.md 3): QoS 1, with the Correlation Data at `correlation[start, end)`, the status that means
- * done, and `version` if there is one. Written into one buffer that it owns: by way of a writer and a copy it took twice as long.
+ * done, and `version` if there is one. Written into one buffer that it owns.
  */
 export function responseMessage(
   topic: Topic,
