@@ -75,6 +75,8 @@ const INFLIGHT_MAX = 64
 const QUEUED_MAX = 1_024
 /** Keys of one page. */
 const SCAN_PAGE_MAX = 100
+/** Keys of one MGET. */
+const MGET_KEYS_MAX = 256
 /** A timer cannot wait for longer. */
 const TIMEOUT_MAX_MS = 2_147_483_647
 const PROTOCOL_VERSION = '1.0'
@@ -154,6 +156,26 @@ export class StateStore implements AsyncDisposable {
         return Buffer.from(value).toString('utf8')
       },
     }
+  }
+
+  /**
+   * Extension of Millrace: values in the order of the keys, null for one that is not there, in one request for every 256. Each is what its
+   * key had at some moment during the call; there is no moment for all.
+   * @throws {RefusedError} `unknown command`: the broker has no extensions; `not authorized`: one of them may not be read; `the quota has
+   * been exceeded`: the values of one request have over 1 MiB
+   */
+  async mget(keys: readonly Bytes[], options: RequestOptions = {}): Promise<(Uint8Array | null)[]> {
+    const values: (Uint8Array | null)[] = []
+    for (let from = 0; from < keys.length; from += MGET_KEYS_MAX) {
+      const part = keys.slice(from, from + MGET_KEYS_MAX).map(keyOf)
+      const { answer } = await this.#ask([encode('MGET'), ...part], options, { isRepeatable: true })
+      if (answer.is !== 'list' || answer.items.length !== part.length) throw unexpected('MGET', answer)
+      for (const item of answer.items) {
+        if (item.is !== 'value' && item.is !== 'none') throw unexpected('MGET', item)
+        values.push(item.is === 'value' ? item.value : null)
+      }
+    }
+    return values
   }
 
   async set(key: Bytes, value: Bytes, options: SetOptions = {}): Promise<SetResult> {

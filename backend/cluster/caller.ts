@@ -17,7 +17,7 @@ import {
 import type { Shards } from '#shared/rpc/shards.ts'
 import type { Engine } from '../engine.ts'
 import { onPuback, onPubcomp, onPubrec } from '../handlers/acknowledge.ts'
-import { askShard, isTooFull, record } from '../handlers/ask-store.ts'
+import { askShard, isTooFull, readShard, record } from '../handlers/ask-store.ts'
 import { forgetFormer, onAttach, onDetach, onOpened } from '../handlers/attach.ts'
 import { onRestrict } from '../handlers/restrict.ts'
 import { onSubscribe, onUnsubscribe } from '../handlers/subscribe.ts'
@@ -40,6 +40,8 @@ export interface CallerParts {
   readonly calls: CallerPort
   /** Of the link: Link.heardMs. */
   readonly heardMs: () => number
+  /** Of the link: Link.isCongested, which `onCongestion` tells later. */
+  readonly isCongested: () => boolean
   /** OwnerPort.requestShard: true once it is let go. */
   readonly onRequestShard: (memberId: string, shard: number) => Promise<boolean>
   /** Ends the link. */
@@ -268,6 +270,24 @@ export class Caller implements OwnerPort, RouteFollower {
     if (!isRepeat && isTooFull(engine, call.message)) return this.calls.storeAsked(sequence, ReasonCode.QuotaExceeded)
     const reason = askShard(engine, shard, call, { frontend, connection, clientId: call.clientId }, origin)
     this.#whenStored(shard, () => this.calls.storeAsked(sequence, reason))
+  }
+
+  readStore(shardNumber: number, sequence: number, keys: readonly Uint8Array[]): void {
+    const engine = this.#engine
+    const shard = engine.shards[shardNumber]
+    if (shard === undefined || !this.#isResumed(shard)) return
+    if (engine.isFull) return this.#refuseRead(sequence)
+    const values = readShard(engine, shard, keys)
+    this.#whenStored(shard, () => {
+      // Values are not deliveries, which wait while the link is congested.
+      if (this.#parts.isCongested()) this.#refuseRead(sequence)
+      else this.calls.storeRead(sequence, values)
+    })
+  }
+
+  #refuseRead(sequence: number): void {
+    this.#engine.counters.refusedMemory++
+    this.calls.storeAsked(sequence, ReasonCode.QuotaExceeded)
   }
 
   unwatch(shardNumber: number, connection: ConnectionId): void {

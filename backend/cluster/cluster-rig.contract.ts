@@ -315,6 +315,7 @@ export class ClusterRig {
       peer: pair.b.peer,
       calls: new CallerCalls(pair.b),
       heardMs: () => pair.b.heardMs,
+      isCongested: () => pair.b.isCongested,
       onRequestShard: () => Promise.resolve(false),
       close: reason => pair.b.close(reason),
     })

@@ -129,6 +129,7 @@ const NO_CONNECTIONS = {
   attachMoved: nothing,
   detached: nothing,
   storeAsked: nothing,
+  storeRead: nothing,
   unwatched: nothing,
   published: nothing,
   resumed: nothing,

@@ -243,6 +243,11 @@ class RigCallerPort implements CallerPort {
     this.#note(`storeAsked ${sequence} ${reason}`)
   }
 
+  storeRead(sequence: number, values: readonly (Uint8Array | null)[] | null): void {
+    const shown = values?.map(value => (value === null ? 'none' : `<${Buffer.from(value).toString()}>`)).join(' ') ?? 'too long'
+    this.#note(`storeRead ${sequence} ${shown}`)
+  }
+
   unwatched(shard: number, connection: ConnectionId): void {
     this.#note(`unwatched ${shard} ${connection}`)
   }

@@ -6,6 +6,7 @@ import { newMessage } from '#shared/mqtt/message.ts'
 import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-writer.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { MGET_BYTES_MAX } from '#shared/state-store/command.ts'
 import { notifyTopic, REQUEST_TOPIC } from '#shared/state-store/topics.ts'
 import { NEVER } from '../backend-rig.contract.ts'
 import type { KeyStore } from '../statestore/key-store.ts'
@@ -49,19 +50,22 @@ interface AskOptions {
   readonly settledBefore?: number
   readonly responseTopic?: string
   readonly shard?: number
+  /** The frontend says what is to be answered. */
+  readonly answer?: string
 }
 
 /** Asks whoever owns the key's shard, as a frontend does: `SET key value …`. */
 function ask(sequence: number, request: string, from = client, options: AskOptions = {}): void {
-  const { settledBefore = 0, responseTopic = `answers/${from.clientId}`, shard = 0 } = options
+  const { settledBefore = 0, responseTopic = `answers/${from.clientId}`, shard = 0, answer } = options
   const parts = request.split(' ')
-  const payload = `*${parts.length}\r\n${parts.map(part => `$${part.length}\r\n${part}\r\n`).join('')}`
+  const payload = answer ?? `*${parts.length}\r\n${parts.map(part => `$${part.length}\r\n${part}\r\n`).join('')}`
   const writer = new ByteWriter()
   writeFieldProperty(writer, Property.ResponseTopic, Buffer.from(responseTopic))
   writeFieldProperty(writer, Property.CorrelationData, Buffer.from(String(sequence)))
   writeUserProperty(writer, '__ts', `${rig.clock.wallMs()}:0:${from.clientId}`)
   const message = newMessage(rig.parts.topics.fromName(REQUEST_TOPIC), Buffer.from(payload), 1, false, writer.take())
-  from.frontend.ownerOf(shard)?.askStore(shard, sequence, settledBefore, from.connection, { clientId: from.clientId, fault: null, message })
+  const call = { clientId: from.clientId, fault: null, isAnswer: answer !== undefined, message }
+  from.frontend.ownerOf(shard)?.askStore(shard, sequence, settledBefore, from.connection, call)
 }
 
 /** What the frontend was told about requests, without who told it. */
@@ -175,6 +179,70 @@ describe('a request', () => {
     }
     expect(answers()).toEqual([1, 2, 3].map(sequence => `storeAsked ${sequence} ${ReasonCode.TopicNameInvalid}`))
     expect(await asked(4, `GET ${key}`)).toEqual(['$-1\r\n'])
+  })
+})
+
+describe('values that a frontend joins', () => {
+  const read = (sequence: number, ...keys: readonly string[]): void =>
+    client.frontend.ownerOf(0)?.readStore(
+      0,
+      sequence,
+      keys.map(each => Buffer.from(each)),
+    )
+  const readAnswers = (): string[] =>
+    rig
+      .frontend('f')
+      .calls.splice(0)
+      .flatMap(call => /store(?:Asked|Read) .*/u.exec(call)?.[0] ?? [])
+
+  test('are those of the shard, null for what is not there', async () => {
+    await asked(1, `SET ${key} v`)
+    readAnswers()
+    read(2, 'no', key, key)
+    await rig.settle()
+    expect(readAnswers()).toEqual(['storeRead 2 none <v> <v>'])
+  })
+
+  test('what is not stored yet is read by nobody, nor what a backend that has lost the shard still has', async () => {
+    const owner = rig.backend('a')
+    await asked(1, `SET ${key} v`)
+    readAnswers()
+    read(2, key)
+    reach()
+    expect(readAnswers()).toEqual([])
+    await rig.take(0, 'b')
+    await rig.settle()
+    owner.store.isPrompt = true
+    await rig.settle()
+    expect(readAnswers()).toEqual([])
+    read(2, key)
+    await rig.settle()
+    expect(readAnswers()).toEqual(['storeRead 2 <v>'])
+  })
+
+  test('memory is full: refused', async () => {
+    rig.backend('a').engine.isUnderPressure = true
+    read(1, key)
+    await rig.settle()
+    expect(readAnswers()).toEqual([`storeAsked 1 ${ReasonCode.QuotaExceeded}`])
+  })
+
+  test('longer than an answer may be: told so', async () => {
+    await asked(1, `SET ${key} ${'x'.repeat(MGET_BYTES_MAX / 2 + 1)}`)
+    readAnswers()
+    read(2, key)
+    read(3, key, key)
+    await rig.settle()
+    const [whole, none] = readAnswers()
+    expect([whole!.length > MGET_BYTES_MAX / 2, none]).toEqual([true, 'storeRead 3 too long'])
+  })
+
+  test('joined, they are published as the answer; without them the owner answers for its own keys alone', async () => {
+    const joined = '*2\r\n$1\r\nv\r\n$-1\r\n'
+    ask(1, 'x', client, { answer: joined })
+    expect([await payloads(), answers()]).toEqual([[joined], [`storeAsked 1 ${SUCCESS}`]])
+    expect(await asked(2, `MGET ${key} ${key}`)).toEqual(['*2\r\n$-1\r\n$-1\r\n'])
+    expect(await asked(3, `MGET ${key} ${keyIn(1)}`)).toEqual(['-ERR syntax error\r\n'])
   })
 })
 

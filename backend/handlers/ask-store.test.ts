@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { MGET_BYTES_MAX } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { BackendRig, NEVER, type RigClient } from '../backend-rig.contract.ts'
 import { ask } from './ask-store.contract.ts'
@@ -85,6 +86,27 @@ describe('a request', () => {
     }
     expect(found.sort()).toEqual(['p/a', 'p/b', 'p/c', 'p/d', 'p/e', 'p/other'])
     expect(await page('p/', `${rig.engine.shards.length}:`)).toEqual(['-ERR syntax error', ''])
+  })
+
+  test('MGET: values of keys of all shards, in their order; not more than one answer may have', async () => {
+    const { rig, client } = await open()
+    for (const key of ['a', 'b', 'c', 'd', 'e']) ask(rig, client, ['SET', key, `${key}${key}`])
+    ask(rig, client, ['SET', 'brief', 'v', 'PX', '1'])
+    await rig.settle()
+    rig.clock.advance(2)
+    const answer = async (...keys: readonly string[]): Promise<string> => {
+      rig.frontend.of(client.connection).length = 0
+      ask(rig, client, ['MGET', ...keys])
+      await rig.settle()
+      return answers(rig, client)[0]!
+    }
+    expect(await answer('e', 'no', 'a', 'b', 'c', 'd', 'brief', 'e')).toBe(
+      '*8\r\n$2\r\nee\r\n$-1\r\n$2\r\naa\r\n$2\r\nbb\r\n$2\r\ncc\r\n$2\r\ndd\r\n$-1\r\n$2\r\nee\r\n',
+    )
+    ask(rig, client, ['SET', 'long', 'x'.repeat(MGET_BYTES_MAX)])
+    await rig.settle()
+    expect((await answer('long')).length).toBeGreaterThan(MGET_BYTES_MAX)
+    expect(await answer('long', 'a')).toBe('-ERR the quota has been exceeded\r\n')
   })
 
   test('an entry ends by the clock, and its watchers are told', async () => {

@@ -1,5 +1,5 @@
 import { ByteWriter } from '#shared/base/byte-writer.ts'
-import { shardOf } from '#shared/cluster/shard.ts'
+import { shardOf, storeShardOf } from '#shared/cluster/shard.ts'
 import { EMPTY, type Message, newMessage } from '#shared/mqtt/message.ts'
 import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-writer.ts'
 import { Property } from '#shared/mqtt/property.ts'
@@ -8,13 +8,14 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { UserProperty } from '#shared/mqtt/strict-properties.ts'
 import type { HandOverTarget } from '#shared/rpc/owner-port.ts'
 import { type StoreCall, storeCallShard } from '#shared/rpc/store-call.ts'
-import { errorAnswer } from '#shared/state-store/answer.ts'
-import { parseCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
+import { errorAnswer, valuesAnswer } from '#shared/state-store/answer.ts'
+import { type ExtendedCommand, MGET_BYTES_MAX, parseCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import type { StoreClock } from '#shared/state-store/hybrid-clock.ts'
 import { isSupportedVersion, notificationProperties, unsupportedVersionProperties } from '#shared/state-store/properties.ts'
 import { RequestProperties } from '#shared/state-store/request-properties.ts'
 import { responseMessage } from '#shared/state-store/response.ts'
+import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import { notifyTopic } from '#shared/state-store/topics.ts'
 import type { Engine } from '../engine.ts'
 import { endPublication } from '../publishing/collecting.ts'
@@ -27,7 +28,7 @@ import type { Shard } from '../shard/shard.ts'
 import type { StoreChange } from '../statestore/changes.ts'
 import type { KeyStore } from '../statestore/key-store.ts'
 import { momentOf } from '../statestore/moment.ts'
-import type { RequestOrigin, StoreNotification, WatcherId } from '../statestore/store-request.ts'
+import type { RequestOrigin, StoreCommand, StoreNotification, WatcherId } from '../statestore/store-request.ts'
 import { isHighPriority } from './publish.ts'
 
 /** Entries whose lifetime has ended that one turn removes: requests must not wait for all of them. The rest goes in the next turns. */
@@ -73,7 +74,7 @@ export function askShard(engine: Engine, shard: Shard, call: Request, watcher: W
   return ReasonCode.Success
 }
 
-type Request = Pick<StoreCall, 'fault' | 'message' | 'command'>
+type Request = Pick<StoreCall, 'fault' | 'message' | 'command'> & { readonly isAnswer?: boolean }
 
 /** What is to be published when the change is stored. */
 interface Owed {
@@ -98,9 +99,8 @@ function executeOn(engine: Engine, shard: Shard, call: Request, watcher: Watcher
   const requested = properties.protocolVersion
   if (!isSupportedVersion(requested)) return { response: unsupported(engine, message, requested!), notifications: NOTHING }
   if (call.fault === ErrorText.NotAuthorized) countRefused(engine, shard, message)
-  const parsed = call.fault ?? call.command ?? parseExtendedCommand(message.payload)
-  if (typeof parsed === 'string') return { response: responseTo(engine, message, errorAnswer(parsed), null), notifications: NOTHING }
-  const command = parsed.is === 'scan' ? { ...parsed, shard: shard.number, shardCount: engine.shards.length } : parsed
+  const command = commandOf(engine, shard, call)
+  if (typeof command === 'string') return { response: responseTo(engine, message, errorAnswer(command), null), notifications: NOTHING }
   const { timestamp, fencingToken, isPersistent } = properties
   const { is, answer, version, changes, notifications } = engine
     .storeOf(shard)
@@ -127,6 +127,45 @@ function publishOwed(engine: Engine, { response, notifications }: Owed): void {
   for (const notification of notifications) {
     forWatchers(engine, notification, (target, message) => publishToWatcher(engine, target, message))
   }
+}
+
+/** What the shard's store is to execute. */
+function commandOf(engine: Engine, shard: Shard, { fault, isAnswer, command, message }: Request): StoreCommand | ErrorText {
+  if (fault !== null) return fault
+  if (isAnswer === true) return { is: 'mget', answer: message.payload }
+  const parsed: ExtendedCommand | ErrorText = command ?? parseExtendedCommand(message.payload)
+  if (typeof parsed === 'string') return parsed
+  if (parsed.is === 'scan') return { ...parsed, shard: shard.number, shardCount: engine.shards.length }
+  if (parsed.is !== 'mget') return parsed
+  const shards = parsed.keys.map(key => engine.shards[storeShardOf(key, engine.shards.length)]!)
+  // In a cluster its frontend asks for those of other shards, which may be another backend's.
+  if (engine.cluster !== null && shards.some(each => each !== shard)) return ErrorText.Syntax
+  const values = readKeys(engine, parsed.keys, shards)
+  return values === null ? ErrorText.QuotaExceeded : { is: 'mget', answer: valuesAnswer(values) }
+}
+
+/** OwnerPort.readStore: null for a key that is not there, and instead of all when the values are longer than MGET_BYTES_MAX. */
+export function readShard(engine: Engine, shard: Shard, keys: readonly Uint8Array[]): (Buffer | null)[] | null {
+  const values = readKeys(engine, keys, Array<Shard>(keys.length).fill(shard))
+  // Written before it is answered: a backend that has lost the shard, and does not know, cannot.
+  record(engine, shard, [{ is: 'clock', clock: engine.storeOf(shard).clock }])
+  return values?.map(value => (typeof value === 'string' ? Buffer.from(value, 'latin1') : value)) ?? null
+}
+
+/** Of each key in the shard of the same index. */
+function readKeys(engine: Engine, keys: readonly Uint8Array[], shards: readonly Shard[]): (StoredBytes | null)[] | null {
+  const values: (StoredBytes | null)[] = []
+  let bytes = 0
+  for (const [index, key] of keys.entries()) {
+    const shard = shards[index]!
+    const read = engine.storeOf(shard).read(key, momentOf(engine.clock))
+    record(engine, shard, read.changes)
+    for (const notification of read.notifications) notify(engine, shard, notification)
+    values.push(read.value)
+    bytes += read.value?.length ?? 0
+    if (bytes > MGET_BYTES_MAX) return null
+  }
+  return values
 }
 
 /** It is an attempt all the same (spec state-store.md 15), of a command whose key decided the shard. */

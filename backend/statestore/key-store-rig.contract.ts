@@ -72,6 +72,7 @@ export class KeyStoreRig {
     const { ts = `${this.now.wallMs}:0:Client1`, ft = null, isPersistent = false, origin = null, shard = 0, shardCount = 1 } = options
     const parsed = parseExtendedCommand(payload)
     if (typeof parsed === 'string') return { is: 'executed', answer: text(errorAnswer(parsed)), version: null }
+    if (parsed.is === 'mget') throw new Error('values of several keys: KeyStore.read')
     const command = parsed.is === 'scan' ? { ...parsed, shard, shardCount } : parsed
     const watcher = watcherOf(options)
     const done = this.store.execute({ command, timestamp: ts, fencingToken: ft, isPersistent, watcher, origin }, this.now)

@@ -11,13 +11,13 @@ import {
   tick,
 } from '#shared/state-store/hybrid-clock.ts'
 import { scanCursor } from '#shared/state-store/scan-cursor.ts'
-import { sameBytes } from '#shared/state-store/stored-bytes.ts'
+import { sameBytes, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import { isWatchable } from '#shared/state-store/topics.ts'
 import type { RequestAnswered, StoreChange } from './changes.ts'
 import { Entries, type Entry, entryBytes } from './entries.ts'
 import type { Moment } from './moment.ts'
 import { Repeats } from './repeats.ts'
-import type { Effects, Executed, RequestOrigin, ShardScan, StoreNotification, StoreRequest } from './store-request.ts'
+import type { Effects, Executed, RequestOrigin, ShardScan, StoreCommand, StoreNotification, StoreRequest } from './store-request.ts'
 import { type WatcherLimits, Watchers } from './watchers.ts'
 
 /** Of one shard. Reached: the SET or KEYNOTIFY is answered with `the quota has been exceeded`. */
@@ -125,6 +125,13 @@ export class KeyStore {
     return this.#clock
   }
 
+  /** The value of a key, null when it is not there. Nobody may know of it before the changes are stored. */
+  read(key: Uint8Array, now: Moment): Effects & { readonly value: StoredBytes | null } {
+    const effects: OpenEffects = { changes: [], notifications: [] }
+    const text = Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1')
+    return { value: this.#find(text, now, effects)?.value ?? null, ...effects }
+  }
+
   /** One request as a whole, at once. Faults are answers; it never throws for anything a client can send. */
   execute(request: StoreRequest, now: Moment): Executed {
     const { origin } = request
@@ -133,7 +140,7 @@ export class KeyStore {
     const effects: OpenEffects = { changes: [], notifications: [] }
     const { answer, version } = this.#run(request, now, effects)
     // Executed again, what was in vain may come out otherwise, after its client was told; and a KEYNOTIFY would undo the STOP behind it.
-    if (origin !== null && request.command.is !== 'get' && request.command.is !== 'scan') {
+    if (origin !== null && !isRead(request.command)) {
       const answered: RequestAnswered = { is: 'answered', origin, answer, version }
       this.#repeats.remember(answered)
       effects.changes.push(answered)
@@ -260,9 +267,10 @@ export class KeyStore {
 
   #run(request: StoreRequest, now: Moment, effects: OpenEffects): Reply {
     const { command } = request
-    const key = command.is === 'scan' ? '' : command.key.toString('latin1')
-    // The figures are of the protocol, which has no SCAN.
-    if (command.is !== 'scan') this.#count(command, key, now)
+    const isExtension = command.is === 'scan' || command.is === 'mget'
+    const key = isExtension ? '' : command.key.toString('latin1')
+    // The figures are of the protocol, which has neither.
+    if (!isExtension) this.#count(command, key, now)
     const clocks = checkedClocks(request, now)
     if (typeof clocks === 'string') return refused(clocks)
     switch (command.is) {
@@ -279,6 +287,8 @@ export class KeyStore {
         return this.#watch(request, command, key, effects)
       case 'scan':
         return this.#scan(command, now)
+      case 'mget':
+        return reply(command.answer, null)
     }
   }
 
@@ -421,6 +431,11 @@ export class KeyStore {
 
 const NO_ANSWER = Buffer.alloc(0)
 const NO_EFFECTS: Effects = { changes: [], notifications: [] }
+
+/** It may be executed again. */
+function isRead({ is }: StoreCommand): boolean {
+  return is === 'get' || is === 'scan' || is === 'mget'
+}
 
 function refused(text: ErrorText): Reply {
   return reply(errorAnswer(text), null)

@@ -27,10 +27,19 @@ export interface ShardScan extends ScanCommand {
   readonly shardCount: number
 }
 
+/** MGET, whose keys were read (KeyStore.read), in this shard and in others. */
+export interface ReadKeys {
+  readonly is: 'mget'
+  readonly answer: Buffer
+}
+
+/** What a store executes. */
+export type StoreCommand = Command | ShardScan | ReadKeys
+
 /** A request that its frontend has found well-formed and allowed (spec state-store.md 2 to 5, 11). */
 export interface StoreRequest {
   /** Keys and values may be views: what is kept of them is copied. */
-  readonly command: Command | ShardScan
+  readonly command: StoreCommand
   /** Values of `__ts` and `__ft`; null: there is none. */
   readonly timestamp: string | null
   readonly fencingToken: string | null

@@ -291,6 +291,7 @@ class BackendRole implements RunningRole {
       peer: link.peer,
       calls: new CallerCalls(link),
       heardMs: () => link.heardMs,
+      isCongested: () => link.isCongested,
       onRequestShard: (memberId, shard) => ownership.onRequestShard(memberId, shard),
       close: reason => link.close(reason),
     })

@@ -82,6 +82,10 @@ export class LinkCalls implements CallerPort {
     this.#parts.store.answered(this.#owner, sequence, reason)
   }
 
+  storeRead(sequence: number, values: readonly (Uint8Array | null)[] | null): void {
+    this.#parts.store.read(this.#owner, sequence, values, this.#parts.publishing.nowMs)
+  }
+
   unwatched(shard: number, connection: ConnectionId): void {
     this.#parts.store.unwatched(shard, connection)
   }

@@ -9,6 +9,7 @@ import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_STORE } from '#shared/rpc/handshake.ts'
 import type { Link } from '#shared/rpc/link.ts'
 import type { OwnerPort, RemoteStoreCall } from '#shared/rpc/owner-port.ts'
+import { type ExtendedCommand, MGET_BYTES_MAX, parseExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { REQUEST_TOPIC } from '#shared/state-store/topics.ts'
 import { RecordingLog } from '#shared/telemetry/log.ts'
@@ -41,6 +42,8 @@ class TestOwner {
         this.calls.push(`ask ${shard} ${sequence} ${settledBefore} ${connection} ${call.message.payload.toString()}`)
         this.asked.push({ ...call, message: call.message.keep() })
       },
+      readStore: (shard, sequence, keys) =>
+        this.calls.push(`read ${shard} ${sequence} ${keys.map(key => Buffer.from(key).toString()).join(' ')}`),
       unwatch: (shard, connection) => this.calls.push(`unwatch ${shard} ${connection}`),
     }
     this.caller = router.onLinkOpen(this.link, port as OwnerPort)
@@ -350,5 +353,106 @@ describe('a backend of an older version', () => {
     a = failOver(2, OLD)
     detach()
     expect(failOver(3).take()).toEqual([`unwatch 1 ${CONNECTION}`])
+  })
+})
+
+describe('values of keys in several shards', () => {
+  function mget(ticket: number, keys: readonly string[], expirySeconds = -1): void {
+    const payload = Buffer.from(`*${keys.length + 1}\r\n$4\r\nMGET\r\n${keys.map(key => `$${key.length}\r\n${key}\r\n`).join('')}`)
+    const message = newMessage(TOPIC, payload, 1)
+    message.expirySeconds = expirySeconds
+    const command = parseExtendedCommand(payload) as ExtendedCommand
+    const shardKey = Buffer.from(keys[0]!)
+    router.askStore(CONNECTION, CONNECTION, ticket, { clientId: 'c', shard: null, shardKey, isWatch: false, fault: null, command, message })
+    payload.fill(0)
+  }
+
+  const [k0, k1, k2] = [keyIn(0), keyIn(1), keyIn(2)] as const
+  const values = (...texts: readonly (string | null)[]): (Buffer | null)[] => texts.map(text => (text === null ? null : Buffer.from(text)))
+
+  test('are asked of each owner, joined in the order of the keys, and answered by one of them', () => {
+    const b = new TestOwner().owns(2, 1)
+    b.take()
+    mget(5, [k1, k0, k1, k2])
+    expect([a.take(), b.take()]).toEqual([[`read 0 2 ${k0}`, `read 2 3 ${k2}`], [`read 1 1 ${k1} ${k1}`]])
+    const first = values('x')
+    a.caller.storeRead(2, first)
+    first[0]!.fill(0)
+    b.caller.storeRead(1, values(null, 'two'))
+    expect(core).toEqual([])
+    a.caller.storeRead(3, values('z'))
+    expect([a.take(), b.take()]).toEqual([[], [`ask 1 4 4 ${CONNECTION} *4\r\n$-1\r\n$1\r\nx\r\n$3\r\ntwo\r\n$1\r\nz\r\n`]])
+    expect(b.asked).toMatchObject([{ clientId: 'c', fault: null, isAnswer: true }])
+    b.caller.storeAsked(4, ReasonCode.Success)
+    expect([core, router.pendingBytes]).toEqual([[`${CONNECTION} 5 ${ReasonCode.Success}`], 0])
+  })
+
+  test('in one shard: its owner answers by itself', () => {
+    mget(1, [k0, k0])
+    expect(a.take()).toEqual([expect.stringMatching(/^ask 0 1 1 7 \*3\r\n\$4\r\nMGET/u)])
+    expect(a.asked).toMatchObject([{ isAnswer: false }])
+  })
+
+  test('an owner dies: the next one is asked for what has not come, and for the answer', () => {
+    mget(1, [k0, k1])
+    a.caller.storeRead(1, values('x'))
+    a.take()
+    const b = failOver()
+    expect(b.take()).toEqual([`read 1 2 ${k1}`])
+    a.caller.storeRead(2, values('of then'))
+    b.caller.storeRead(2, values('y'))
+    expect(b.take()).toEqual([`ask 0 3 3 ${CONNECTION} *2\r\n$1\r\nx\r\n$1\r\ny\r\n`])
+    router.onLinkClosed(b.link)
+    const c = new TestOwner().owns(3, ...ALL)
+    expect(c.take()).toEqual([`ask 0 3 3 ${CONNECTION} *2\r\n$1\r\nx\r\n$1\r\ny\r\n`])
+    c.caller.storeAsked(3, ReasonCode.Success)
+    expect([core, router.pendingBytes]).toEqual([[`${CONNECTION} 1 ${ReasonCode.Success}`], 0])
+  })
+
+  test('longer than an answer may be: an error, without waiting for the others', () => {
+    for (const [ticket, tooLong] of [null, values('x'.repeat(MGET_BYTES_MAX + 1))].entries()) {
+      mget(ticket, [k0, k1, k2])
+      a.take()
+      const sequence = 1 + ticket * 4
+      a.caller.storeRead(sequence, tooLong)
+      a.caller.storeRead(sequence + 1, values('y'))
+      expect(a.asked.pop()).toMatchObject({ fault: ErrorText.QuotaExceeded, isAnswer: false })
+      a.caller.storeAsked(sequence + 3, ReasonCode.Success)
+    }
+    expect([core.length, router.pendingBytes]).toEqual([2, 0])
+  })
+
+  test.each([
+    ['an owner refuses', ReasonCode.QuotaExceeded, () => a.caller.storeAsked(2, ReasonCode.QuotaExceeded)],
+    ['one does not answer for too long', ReasonCode.QuotaExceeded, () => pass(LIMITS.publishWaitMs, a)],
+    ['a value has no room', ReasonCode.QuotaExceeded, () => (ask(3, 2, 'x'.repeat(1_600)), a.caller.storeRead(2, values('y')))],
+    ['a new owner knows no store', ReasonCode.ImplementationSpecificError, () => failOver(2, PROTOCOL_VERSION_STORE - 1)],
+  ] as const)('%s: refused once, nothing is left', (_, reason, happen) => {
+    mget(1, [k0, k1, k2])
+    happen()
+    expect(core.filter(text => text.startsWith(`${CONNECTION} 1 `))).toEqual([`${CONNECTION} 1 ${reason}`])
+    for (const sequence of [1, 2, 3]) a.caller.storeRead(sequence, values('late'))
+    if (router.pendingBytes > 0) a.caller.storeAsked(4, ReasonCode.Success)
+    expect(router.pendingBytes).toBe(0)
+  })
+
+  test('have expired while one shard had no owner: dropped, and counts as done', () => {
+    a.caller.lost(1)
+    mget(1, [k0, k1], 3)
+    a.caller.storeRead(1, values('x'))
+    pass(4_000, a)
+    a.take()
+    a.owns(2, 1)
+    expect([a.take(), core, router.pendingBytes]).toEqual([[], [`${CONNECTION} 1 ${ReasonCode.Success}`], 0])
+  })
+
+  test('values that have come count as unanswered until the answer is; a connection that is gone takes them along', () => {
+    mget(1, [k0, k1])
+    const before = router.pendingBytes
+    a.caller.storeRead(1, values('x'.repeat(500)))
+    expect(router.pendingBytes).toBe(before + 500)
+    detach()
+    a.caller.storeRead(2, values('y'))
+    expect([core, router.pendingBytes]).toEqual([[], 0])
   })
 })

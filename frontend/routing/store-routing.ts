@@ -8,6 +8,7 @@ import type { RouterLimits } from './limits.ts'
 import type { OwnerLink } from './owner-link.ts'
 import type { Pressure } from './pressure.ts'
 import type { RouterCounters } from './router-counters.ts'
+import { type GatheredPart, isScattered, StoreGathering } from './store-gathering.ts'
 
 interface StoreRoutingParts {
   readonly shardCount: number
@@ -23,11 +24,13 @@ interface Asked {
   readonly connection: ConnectionId
   readonly ticket: number
   readonly call: RemoteStoreCall
-  readonly bytes: number
+  bytes: number
   readonly sinceMs: number
   /** By its Message Expiry Interval; Infinity: never. */
   readonly expiresAtMs: number
   readonly isWatch: boolean
+  /** The values of these keys alone are asked for; null: the request as a whole. */
+  readonly part: GatheredPart | null
   /** Whose answer counts; null while nobody owns the shard. */
   owner: OwnerLink | null
 }
@@ -63,7 +66,7 @@ export class StoreRouting {
 
   /** BackendPort.askStore. */
   ask(connection: ConnectionId, ticket: number, storeCall: StoreCall, nowMs: number): void {
-    const { clientId, fault, message, isWatch } = storeCall
+    const { clientId, fault, message, isWatch, command } = storeCall
     const { directory, pressure, counters, shardCount } = this.#parts
     const shard = storeCallShard(storeCall, shardCount)
     const owner = directory.ownerOf(shard)
@@ -72,23 +75,75 @@ export class StoreRouting {
       return this.#frontend!.acknowledged(connection, ticket, ReasonCode.QuotaExceeded)
     }
     const kept = message.keep()
-    const bytes = kept.storedBytes
-    pressure.add(bytes)
-    const sequence = ++this.#lastSequence
     const expiresAtMs = message.expirySeconds < 0 ? Infinity : nowMs + message.expirySeconds * 1_000
-    const call = { clientId, fault, message: kept }
-    const asked: Asked = { shard, connection, ticket, call, bytes, sinceMs: nowMs, expiresAtMs, isWatch, owner: null }
+    const call = { clientId, fault, isAnswer: false, message: kept }
+    const bytes = kept.storedBytes
+    const asked: Asked = { shard, connection, ticket, call, bytes, sinceMs: nowMs, expiresAtMs, isWatch, part: null, owner: null }
+    if (fault === null && command?.is === 'mget' && isScattered(command, shardCount)) this.#gather(asked)
+    else this.#sendToOwner(this.#keep(asked))
+  }
+
+  #gather(whole: Asked): void {
+    const { parts, open } = new StoreGathering(whole.call, this.#parts.shardCount)
+    let { bytes } = whole
+    for (const part of parts) {
+      open.add(this.#keep({ ...whole, shard: part.shard, part, bytes }))
+      bytes = 0
+    }
+    for (const sequence of open) this.#sendToOwner(sequence)
+  }
+
+  /** CallerPort.storeRead. */
+  read(owner: OwnerLink, sequence: number, values: readonly (Uint8Array | null)[] | null, nowMs: number): void {
+    const asked = this.#asked.get(sequence)
+    if (asked === undefined || asked.owner !== owner || asked.part === null) return
+    const { part } = asked
+    const { gathering } = part
+    gathering.take(part, values)
+    if (gathering.open.size > 1 && !gathering.isTooLong) return this.#waitForOthers(sequence, asked, gathering)
+    this.#forgetWhole(sequence, asked)
+    const call = gathering.answer()
+    // In the order of their times, which `tick` relies on.
+    const whole = { ...asked, shard: gathering.shard, call, bytes: call.message.storedBytes, sinceMs: nowMs, part: null, owner: null }
+    this.#sendToOwner(this.#keep(whole))
+  }
+
+  /** What has come counts with what has not. Where it has no room the request is refused, as it would have been if that had been known. */
+  #waitForOthers(sequence: number, asked: Asked, gathering: StoreGathering): void {
+    const { pressure, counters } = this.#parts
+    if (pressure.refuses(true)) {
+      counters.publishesRefusedFull++
+      return this.#settle(sequence, asked, ReasonCode.QuotaExceeded)
+    }
+    this.#forget(sequence, asked)
+    const [next] = gathering.open
+    const other = this.#asked.get(next!)!
+    const more = asked.bytes + gathering.bytes - gathering.counted
+    gathering.counted = gathering.bytes
+    other.bytes += more
+    pressure.add(more)
+  }
+
+  #keep(asked: Asked): number {
+    const sequence = ++this.#lastSequence
+    this.#parts.pressure.add(asked.bytes)
     this.#asked.set(sequence, asked)
-    this.#askerOf(connection).sequences.add(sequence)
-    if (owner !== null) this.#send(owner, sequence, asked)
+    this.#askerOf(asked.connection).sequences.add(sequence)
+    return sequence
+  }
+
+  /** Nothing if it was refused meanwhile. */
+  #sendToOwner(sequence: number): void {
+    const asked = this.#asked.get(sequence)
+    const owner = asked === undefined ? null : this.#parts.directory.ownerOf(asked.shard)
+    if (asked !== undefined && owner !== null) this.#send(owner, sequence, asked)
   }
 
   /** CallerPort.storeAsked. */
   answered(owner: OwnerLink, sequence: number, reason: ReasonCode): void {
     const asked = this.#asked.get(sequence)
     if (asked === undefined || asked.owner !== owner) return
-    this.#forget(sequence, asked)
-    this.#frontend!.acknowledged(asked.connection, asked.ticket, reason)
+    this.#settle(sequence, asked, reason)
   }
 
   /** CallerPort.unwatched. */
@@ -140,30 +195,26 @@ export class StoreRouting {
     for (const [sequence, asked] of this.#asked) {
       if (asked.sinceMs > sinceMs) return
       this.#parts.counters.publishesRefusedLate++
-      this.#forget(sequence, asked)
-      this.#frontend!.acknowledged(asked.connection, asked.ticket, ReasonCode.QuotaExceeded)
+      this.#settle(sequence, asked, ReasonCode.QuotaExceeded)
     }
   }
 
   /** A Message Expiry Interval goes on while the request waits (§3.3.2.3.3). Nobody is answered; it counts as done, as other publishes do. */
   #isExpired(sequence: number, asked: Asked, nowMs: number): boolean {
-    const { expiresAtMs, call, connection, ticket } = asked
+    const { expiresAtMs, call } = asked
     if (expiresAtMs > nowMs) {
       if (expiresAtMs !== Infinity) call.message.expirySeconds = Math.ceil((expiresAtMs - nowMs) / 1_000)
       return false
     }
     this.#parts.counters.heldMessagesExpired++
-    this.#forget(sequence, asked)
-    this.#frontend!.acknowledged(connection, ticket, ReasonCode.Success)
+    this.#settle(sequence, asked, ReasonCode.Success)
     return true
   }
 
   #send(owner: OwnerLink, sequence: number, asked: Asked): void {
-    if (!owner.knowsStore) {
-      this.#forget(sequence, asked)
-      return this.#frontend!.acknowledged(asked.connection, asked.ticket, ReasonCode.ImplementationSpecificError)
-    }
+    if (!owner.knowsStore) return this.#settle(sequence, asked, ReasonCode.ImplementationSpecificError)
     asked.owner = owner
+    if (asked.part !== null) return owner.calls.readStore(asked.shard, sequence, asked.part.keys)
     if (asked.isWatch) (this.#askerOf(asked.connection).watched ??= new Set()).add(asked.shard)
     owner.calls.askStore(asked.shard, sequence, this.#settledBefore(), asked.connection, asked.call)
   }
@@ -178,8 +229,20 @@ export class StoreRouting {
     return this.#lastSequence + 1
   }
 
-  #forget(sequence: number, { connection, bytes }: Asked): void {
+  /** Its client is told; the other parts of the same request wait for nothing any more. */
+  #settle(sequence: number, asked: Asked, reason: ReasonCode): void {
+    this.#forgetWhole(sequence, asked)
+    this.#frontend!.acknowledged(asked.connection, asked.ticket, reason)
+  }
+
+  #forgetWhole(sequence: number, asked: Asked): void {
+    this.#forget(sequence, asked)
+    for (const other of asked.part?.gathering.open ?? []) this.#forget(other, this.#asked.get(other)!)
+  }
+
+  #forget(sequence: number, { connection, bytes, part }: Asked): void {
     this.#asked.delete(sequence)
+    part?.gathering.open.delete(sequence)
     this.#parts.pressure.remove(bytes)
     const asker = this.#askers.get(connection)
     if (asker === undefined) return

@@ -187,6 +187,17 @@ describe('rights', () => {
     expect(await asked(scan('key/', 'x'), [under('read')])).toMatchObject({ fault: ErrorText.Syntax, shard: null })
   })
 
+  test('MGET needs the right to read every one of its keys', async () => {
+    const asked = async (...names: readonly string[]) => {
+      const payload = `*${names.length + 1}\r\n$4\r\nMGET\r\n${names.map(name => `$${name.length}\r\n${name}\r\n`).join('')}`
+      const rules = [...keys('read', 'a'), ...keys('readwrite', 'b'), ...keys('write', 'c')]
+      return (await sent({ payload }, world([REQUEST_TOPIC], ['#'], rules))).asked[0]!
+    }
+    expect(await asked('a', 'b', 'a')).toMatchObject({ fault: null, shard: null, isWatch: false, shardKey: Buffer.from('a') })
+    expect(await asked('b', 'a', 'c')).toMatchObject({ fault: ErrorText.NotAuthorized })
+    expect(await asked('other')).toMatchObject({ fault: ErrorText.NotAuthorized })
+  })
+
   test.each<[access: KeyRule['access'], payload: string, fault: string | null]>([
     ['read', GET, null],
     ['read', '*2\r\n$9\r\nKEYNOTIFY\r\n$3\r\nkey\r\n', null],

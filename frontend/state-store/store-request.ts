@@ -1,6 +1,6 @@
 import type { Message } from '#shared/mqtt/message.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import { type Command, parseExtendedCommand, type ScanCommand } from '#shared/state-store/command.ts'
+import { type ExtendedCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { isSupportedVersion } from '#shared/state-store/properties.ts'
 import { RequestProperties } from '#shared/state-store/request-properties.ts'
@@ -46,11 +46,16 @@ function ask(connection: Connection, ticket: number, message: Message): void {
   const read = isSupportedVersion(properties.protocolVersion) ? parseExtendedCommand(message.payload) : null
   const command = typeof read === 'string' ? null : read
   const fault = typeof read === 'string' ? read : command === null ? null : keyFault(command, permit)
-  const shardKey = command === null || command.is === 'scan' ? Buffer.from(clientId, 'utf8') : command.key
+  const shardKey = shardKeyOf(command, clientId)
   const shard = command?.is === 'scan' ? command.cursor.shard : null
   const isWatch = fault === null && command?.is === 'keynotify'
   connection.mayWatch ||= isWatch
   frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, shard, isWatch, fault, command, message })
+}
+
+function shardKeyOf(command: ExtendedCommand | null, clientId: string): Buffer {
+  if (command === null || command.is === 'scan') return Buffer.from(clientId, 'utf8')
+  return command.is === 'mget' ? command.keys[0]! : command.key
 }
 
 /** Of the message whose `properties` were read. */
@@ -59,11 +64,12 @@ function responseTopicOf(message: Message): string {
 }
 
 /**
- * Read for GET and KEYNOTIFY, Write for what changes (spec state-store.md 11). SCAN needs Read for whatever may begin with its prefix: the owner of
+ * Read for GET, KEYNOTIFY and every key of MGET, Write for what changes (spec state-store.md 11). SCAN needs Read for whatever may begin with its prefix: the owner of
  * the shard, who answers it, does not know the permit.
  */
-function keyFault(command: Command | ScanCommand, permit: Permit | null): ErrorText | null {
+function keyFault(command: ExtendedCommand, permit: Permit | null): ErrorText | null {
   if (permit === null) return null
+  if (command.is === 'mget') return command.keys.every(key => permit.mayAccessKey(key, 'read')) ? null : ErrorText.NotAuthorized
   if (command.is === 'scan') return permit.mayReadKeysUnder(command.prefix) ? null : ErrorText.NotAuthorized
   const access = command.is === 'get' || command.is === 'keynotify' ? 'read' : 'write'
   return permit.mayAccessKey(command.key, access) ? null : ErrorText.NotAuthorized

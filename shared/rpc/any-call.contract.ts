@@ -130,6 +130,7 @@ const attach = fc.record({
 const storeCall = fc.record({
   clientId,
   fault: fc.constantFrom(null, ErrorText.Syntax, ErrorText.NotAuthorized),
+  isAnswer: fc.boolean(),
   message: anyMessage(1, 1).map(message => {
     const properties = new ByteWriter()
     writeFieldProperty(properties, Property.ResponseTopic, Buffer.from('answers/c1'))
@@ -199,6 +200,7 @@ export const ownerArguments: AnyArguments<OwnerPort> = {
   restrict: fc.tuple(id, id, number, rights),
   writable: fc.tuple(id, id, fc.boolean()),
   askStore: fc.tuple(shard, number, number, id, storeCall),
+  readStore: fc.tuple(shard, number, fc.array(bytes(), { minLength: 1, maxLength: 9 })),
   unwatch: fc.tuple(shard, id),
   resume: fc.tuple(shard, fc.array(resumedSession, { maxLength: 5 }), fc.boolean()),
   wantRoutes: fc.tuple(shard),
@@ -230,6 +232,7 @@ export const callerArguments: AnyArguments<CallerPort> = {
   detached: fc.tuple(id),
   published: fc.tuple(number, reason, fc.option(fc.array(shard, { minLength: 1, maxLength: 9 }))),
   storeAsked: fc.tuple(number, reason),
+  storeRead: fc.tuple(number, fc.option(fc.array(fc.option(bytes()), { maxLength: 9 }))),
   unwatched: fc.tuple(shard, id),
   resumed: fc.tuple(shard, fc.array(fc.record({ connection: id, session: id }), { maxLength: 9 })),
   owned: fc.tuple(shard, number, number, number),

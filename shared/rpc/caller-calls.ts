@@ -160,6 +160,20 @@ export class CallerCalls implements CallerPort {
     this.#link.endFrame()
   }
 
+  storeRead(sequence: number, values: readonly (Uint8Array | null)[] | null): void {
+    const writer = this.#link.beginFrame(CallerMethod.StoreRead)
+    writer.varint(sequence)
+    writeFlag(writer, values !== null)
+    if (values !== null) {
+      writer.varint(values.length)
+      for (const value of values) {
+        writeFlag(writer, value !== null)
+        if (value !== null) writer.bytes(value)
+      }
+    }
+    this.#link.endFrame()
+  }
+
   unwatched(shard: number, connection: ConnectionId): void {
     const writer = this.#link.beginFrame(CallerMethod.Unwatched)
     writeShard(writer, shard)

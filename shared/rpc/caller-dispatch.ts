@@ -22,6 +22,9 @@ import { readRecipients } from './recipients-body.ts'
 import { Recipients } from './recipients.ts'
 import { readBoundSessions } from './resume-body.ts'
 
+/** Of each value: whether there is one. */
+const VALUE_BYTES_MIN = 1
+
 /** The caller's end of a link: reads the frames that CallerCalls writes and makes the calls. See OwnerDispatch. */
 export class CallerDispatch {
   readonly #port: CallerPort
@@ -92,6 +95,8 @@ export class CallerDispatch {
         return this.#shardReleased(body)
       case CallerMethod.StoreAsked:
         return this.#storeAsked(body)
+      case CallerMethod.StoreRead:
+        return this.#storeRead(body)
       case CallerMethod.Unwatched:
         return this.#unwatched(body)
       default:
@@ -239,6 +244,16 @@ export class CallerDispatch {
     const reason = readReason(body)
     expectEnd(CallerMethod.StoreAsked, body)
     this.#port.storeAsked(sequence, reason)
+  }
+
+  #storeRead(body: ByteReader): void {
+    const sequence = body.varint()
+    const values: (Buffer | null)[] | null = readFlag(body) ? [] : null
+    if (values !== null) {
+      for (let left = readCount(body, VALUE_BYTES_MIN); left > 0; left--) values.push(readFlag(body) ? body.bytes() : null)
+    }
+    expectEnd(CallerMethod.StoreRead, body)
+    this.#port.storeRead(sequence, values)
   }
 
   #unwatched(body: ByteReader): void {

@@ -50,6 +50,8 @@ export interface CallerPort extends FrontendPort {
 
   /** Answer to `askStore`: all is stored, or nothing was done. */
   storeAsked(sequence: number, reason: ReasonCode): void
+  /** Answer to `readStore`, in the order of its keys: null for one that is not there, and instead of all when they are longer than MGET_BYTES_MAX. */
+  storeRead(sequence: number, values: readonly (Uint8Array | null)[] | null): void
   unwatched(shard: number, connection: ConnectionId): void
 
   /** Answer to `requestShard`: it is let go and its journal is complete; or not (not the owner, or it must keep it for now). */

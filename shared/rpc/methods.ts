@@ -30,6 +30,7 @@ export const OwnerMethod = {
   Restrict: 22,
   AskStore: 23,
   Unwatch: 24,
+  ReadStore: 25,
 } as const
 
 /** What owners tell callers; see OwnerMethod. */
@@ -55,6 +56,7 @@ export const CallerMethod = {
   ShardReleased: 118,
   StoreAsked: 119,
   Unwatched: 120,
+  StoreRead: 121,
 } as const
 
 /** Between frontends and authentication services; see OwnerMethod. What the service is asked, 200 to 209. */

@@ -225,7 +225,17 @@ export class OwnerCalls implements OwnerPort {
     writeId(writer, connection)
     writer.text(call.clientId)
     writer.text(call.fault ?? '')
+    writeFlag(writer, call.isAnswer)
     writeMessage(writer, call.message)
+    this.#link.endFrame()
+  }
+
+  readStore(shard: number, sequence: number, keys: readonly Uint8Array[]): void {
+    const writer = this.#link.beginFrame(OwnerMethod.ReadStore)
+    writeShard(writer, shard)
+    writer.varint(sequence)
+    writer.varint(keys.length)
+    for (const key of keys) writer.bytes(key)
     this.#link.endFrame()
   }
 

@@ -1,7 +1,18 @@
 import { type ByteReader, ByteReaderError } from '#shared/base/byte-reader.ts'
 import { Message } from '#shared/mqtt/message.ts'
+import { MGET_KEYS_MAX } from '#shared/state-store/command.ts'
 import { readAttach, readConnectionEnd, readRights } from './attach-body.ts'
-import { readClientId, readFlag, readId, readNonZeroU16, readPlainFilter, readReason, readShard, readShards } from './body-fields.ts'
+import {
+  readClientId,
+  readCount,
+  readFlag,
+  readId,
+  readNonZeroU16,
+  readPlainFilter,
+  readReason,
+  readShard,
+  readShards,
+} from './body-fields.ts'
 import { type DispatchParts, expectEnd } from './dispatch.ts'
 import { readHandOverTarget } from './hand-over-body.ts'
 import { readMemberChanges, readMemberStates } from './member-body.ts'
@@ -13,6 +24,9 @@ import { readResumedSessions } from './resume-body.ts'
 import { Shards } from './shards.ts'
 import { checkStoreRequest, readFault } from './store-call.ts'
 import { readFilters, readSubscriptions } from './subscription-body.ts'
+
+/** The length of a key. */
+const KEY_BYTES_MIN = 1
 
 /**
  * The owner's end of a link: reads the frames that OwnerCalls writes and makes the calls. One for each link. A body is read and checked to
@@ -81,6 +95,8 @@ export class OwnerDispatch {
         return this.#memberStates(body)
       case OwnerMethod.AskStore:
         return this.#askStore(body)
+      case OwnerMethod.ReadStore:
+        return this.#readStore(body)
       case OwnerMethod.Unwatch:
         return this.#unwatch(body)
       default:
@@ -130,10 +146,21 @@ export class OwnerDispatch {
     const connection = readId(body)
     const clientId = readClientId(body)
     const fault = readFault(body)
+    const isAnswer = readFlag(body)
     readMessage(body, this.#parts.topics, message)
     expectEnd(OwnerMethod.AskStore, body)
     checkStoreRequest(message)
-    this.#port.askStore(shard, sequence, settledBefore, connection, { clientId, fault, message })
+    this.#port.askStore(shard, sequence, settledBefore, connection, { clientId, fault, isAnswer, message })
+  }
+
+  #readStore(body: ByteReader): void {
+    const shard = readShard(body, this.#parts.shardCount)
+    const sequence = body.varint()
+    const keys: Buffer[] = []
+    for (let left = readCount(body, KEY_BYTES_MIN); left > 0; left--) keys.push(body.bytes())
+    expectEnd(OwnerMethod.ReadStore, body)
+    if (keys.length > MGET_KEYS_MAX) throw new ByteReaderError('readStore of more keys than a request may have')
+    this.#port.readStore(shard, sequence, keys)
   }
 
   #unwatch(body: ByteReader): void {

@@ -88,6 +88,11 @@ export interface OwnerPort {
    * repeat keeps its own; those below `settledBefore` are not repeated any more.
    */
   askStore(shard: number, sequence: number, settledBefore: number, connection: ConnectionId, call: RemoteStoreCall): void
+  /**
+   * Values of keys of that shard (MGET, 1 to MGET_KEYS_MAX of them), which the caller joins with those of others: `askStore` with `isAnswer`.
+   * Answered by `storeRead`, or by `storeAsked` when it is refused. The keys are valid during the call.
+   */
+  readStore(shard: number, sequence: number, keys: readonly Uint8Array[]): void
   /** The connection is gone: it watches nothing in that shard. Answered by `unwatched`. */
   unwatch(shard: number, connection: ConnectionId): void
 
@@ -100,7 +105,10 @@ export const NO_CONNECTION = 0
 
 /** With `rights`, only to a peer of PROTOCOL_VERSION_RIGHTS. */
 /** The shard is named beside it. */
-export type RemoteStoreCall = Omit<StoreCall, 'shardKey' | 'shard' | 'isWatch' | 'command'>
+export type RemoteStoreCall = Omit<StoreCall, 'shardKey' | 'shard' | 'isWatch' | 'command'> & {
+  /** The payload of `message` is not the request any more, but what is to be answered. */
+  readonly isAnswer: boolean
+}
 
 export interface RemoteAttach extends Omit<AttachRequest, 'frontend' | 'isPersistenceRequested'> {}
 

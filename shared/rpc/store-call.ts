@@ -3,13 +3,13 @@ import { storeShardOf } from '#shared/cluster/shard.ts'
 import { type Message, propertyValue } from '#shared/mqtt/message.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
-import type { Command, ScanCommand } from '#shared/state-store/command.ts'
+import type { ExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 
 /** A request to the state store as a frontend passes it on (docs/state-store.md). */
 export interface StoreCall {
   readonly clientId: string
-  /** Decides the shard: the key, or the Client Identifier where there is none. */
+  /** Decides the shard: the key, of several the first, or the Client Identifier where there is none. */
   readonly shardKey: Uint8Array
   /** Of SCAN, whose cursor says it, whether or not there is such a shard; null: `shardKey` decides. */
   readonly shard: number | null
@@ -18,7 +18,7 @@ export interface StoreCall {
   /** Found by the frontend: nothing is executed, and this is the answer. */
   readonly fault: ErrorText | null
   /** The payload as it was read; null, also where frontend and backend are not one process: to be read. */
-  readonly command?: Command | ScanCommand | null
+  readonly command?: ExtendedCommand | null
   /** QoS 1, with Response Topic and Correlation Data. */
   readonly message: Message
 }

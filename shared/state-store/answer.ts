@@ -42,6 +42,14 @@ export function pageAnswer(next: string, keys: readonly string[]): Buffer {
   return Buffer.from(`*2${CRLF}$${next.length}${CRLF}${next}${CRLF}*${keys.length}${CRLF}${blobs.join('')}`, 'latin1')
 }
 
+/** MGET: in the order of the keys; null: there is no such key. */
+export function valuesAnswer(values: readonly (StoredBytes | null)[]): Buffer {
+  return Buffer.concat([
+    Buffer.from(`*${values.length}${CRLF}`),
+    ...values.map(value => (value === null ? Answer.NoValue : valueAnswer(value))),
+  ])
+}
+
 function blobBehind(text: string, value: StoredBytes): Buffer {
   const head = `${text}$${value.length}${CRLF}`
   const bytes = Buffer.allocUnsafe(head.length + value.length + CRLF.length)

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification, valueAnswer } from './answer.ts'
-import { type Command, parseCommand, parseExtendedCommand, type ScanCommand } from './command.ts'
+import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification, valueAnswer, valuesAnswer } from './answer.ts'
+import { type ExtendedCommand, MGET_KEYS_MAX, parseCommand, parseExtendedCommand } from './command.ts'
 import { ErrorText } from './errors.ts'
 import { readScanCursor, scanCursor } from './scan-cursor.ts'
 import { keepBytes, sameBytes } from './stored-bytes.ts'
@@ -16,15 +16,16 @@ function request(...elements: readonly (string | Buffer)[]): Buffer {
 }
 
 /** As texts, to read. */
-function shown(parsed: Command | ScanCommand | ErrorText): unknown {
+function shown(parsed: ExtendedCommand | ErrorText): unknown {
   if (typeof parsed === 'string') return parsed
   return Object.fromEntries(
     Object.entries(parsed).map(([name, value]: [string, unknown]) => {
-      return [name, Buffer.isBuffer(value) ? value.toString('latin1') : value]
+      return [name, Buffer.isBuffer(value) ? value.toString('latin1') : name === 'keys' ? String(value) : value]
     }),
   )
 }
 
+const KEYS = Array.from({ length: MGET_KEYS_MAX }, (_, index) => `k${index}`)
 const SET = { is: 'set', key: 'k', value: 'v', condition: null, lifetimeMs: null }
 
 describe('commands', () => {
@@ -247,7 +248,13 @@ describe('extensions', () => {
     [['SCAN', 'p', 'c', 'COUNT', '0'], ErrorText.Syntax],
     [['SCAN'], ErrorText.ArgumentCount],
     [['scan', 'p', ''], ErrorText.UnknownCommand],
-    [['MGET', 'k'], ErrorText.UnknownCommand],
+    [['MGET', 'k'], { is: 'mget', keys: 'k' }],
+    [['MGET', 'b', 'a', 'b'], { is: 'mget', keys: 'b,a,b' }],
+    [['MGET', ...KEYS], { is: 'mget', keys: String(KEYS) }],
+    [['MGET', ...KEYS, 'k'], ErrorText.Syntax],
+    [['MGET'], ErrorText.ArgumentCount],
+    [['MGET', 'k', ''], ErrorText.EmptyKey],
+    [['mget', 'k'], ErrorText.UnknownCommand],
     [['INCR', 'k'], ErrorText.UnknownCommand],
     [['SET', 'k', 'v', 'NX', 'PX', '1', 'x'], ErrorText.Syntax],
   ])('%j', (elements, expected) => {
@@ -272,6 +279,7 @@ describe('answers', () => {
     expect(valueAnswer('\x00\xff\r\n$1').toString('latin1')).toBe('$6\r\n\x00\xff\r\n$1\r\n')
     expect(setNotification('abc').toString()).toBe('*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n$3\r\nabc\r\n')
     expect(setNotification(Buffer.alloc(0)).toString()).toBe('*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n$0\r\n\r\n')
+    expect(valuesAnswer(['', null, bytes('\xff')]).toString('latin1')).toBe('*3\r\n$0\r\n\r\n$-1\r\n$1\r\n\xff\r\n')
     expect(pageAnswer('', []).toString()).toBe('*2\r\n$0\r\n\r\n*0\r\n')
     expect(pageAnswer('1:\xff', ['\xff', 'ab']).toString('latin1')).toBe('*2\r\n$3\r\n1:\xff\r\n*2\r\n$1\r\n\xff\r\n$2\r\nab\r\n')
     expect(DELETE_NOTIFICATION.toString()).toBe('*2\r\n$6\r\nNOTIFY\r\n$6\r\nDELETE\r\n')

@@ -28,7 +28,21 @@ export interface ScanCommand {
   readonly countMax: number | null
 }
 
-/** `SET key value NEX PX n`: no command that is right has more elements. */
+/** Ours as well: `MGET key [key …]`, the values of several keys, in one answer. */
+export interface MgetCommand {
+  readonly is: 'mget'
+  readonly keys: readonly Buffer[]
+}
+
+/** What a request to this broker may ask for. */
+export type ExtendedCommand = Command | ScanCommand | MgetCommand
+
+/** Keys of one MGET; more are a syntax error. */
+export const MGET_KEYS_MAX = 256
+/** Its answer, about: one that would be longer is refused, so that few bytes cannot ask for all memory. */
+export const MGET_BYTES_MAX = 1_048_576
+
+/** `SET key value NEX PX n`: no command of the protocol that is right has more elements. */
 const ELEMENTS_MAX = 6
 
 const ASTERISK = 0x2a
@@ -48,10 +62,11 @@ export function parseCommand(payload: Uint8Array): Command | ErrorText {
 }
 
 /** As `parseCommand`, and what the protocol does not have. The standard commands are read just as there. */
-export function parseExtendedCommand(payload: Uint8Array): Command | ScanCommand | ErrorText {
-  const elements = readArray(payload, ELEMENTS_MAX)
+export function parseExtendedCommand(payload: Uint8Array): ExtendedCommand | ErrorText {
+  const elements = readArray(payload, MGET_KEYS_MAX + 1)
   if (elements === null) return ErrorText.Syntax
-  return verbOf(elements) === 'SCAN' ? scanCommand(elements) : standardCommand(elements)
+  const verb = verbOf(elements)
+  return verb === 'SCAN' ? scanCommand(elements) : verb === 'MGET' ? mgetCommand(elements) : standardCommand(elements)
 }
 
 /** The array that a request is. */
@@ -147,6 +162,12 @@ function scanCommand({ count, first }: Elements): ScanCommand | ErrorText {
   if (count === 5 && (first[3]!.toString('latin1') !== 'COUNT' || countMax === null)) return ErrorText.Syntax
   const cursor = readScanCursor(first[2]!)
   return cursor === null ? ErrorText.Syntax : { is: 'scan', prefix: first[1]!, cursor, countMax }
+}
+
+function mgetCommand(elements: Elements): MgetCommand | ErrorText {
+  const keys = elements.first.slice(1)
+  const fault = countFault(elements, 2, Infinity) ?? (keys.some(key => key.length === 0) ? ErrorText.EmptyKey : null)
+  return fault ?? (elements.count > MGET_KEYS_MAX + 1 ? ErrorText.Syntax : { is: 'mget', keys })
 }
 
 /** As a text for comparison; one that is longer than any verb is none. */

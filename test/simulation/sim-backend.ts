@@ -98,6 +98,7 @@ export class SimBackend {
       peer: link.peer,
       calls: this.#recording(new CallerCalls(link)),
       heardMs: () => link.heardMs,
+      isCongested: () => link.isCongested,
       onRequestShard: (memberId, shard) => this.ownership.onRequestShard(memberId, shard),
       close: reason => link.close(reason),
     })
