@@ -14,6 +14,7 @@ import type { Recipients } from '#shared/rpc/recipients.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { ClientPort } from './client-port.ts'
 import type { FrontendSettings } from './config.ts'
+import { sendAck } from './connection/answering.ts'
 import { disconnect, onSocketClosed } from './connection/closing.ts'
 import { Connection } from './connection/connection.ts'
 import { ConnectionTable } from './connection/connection-table.ts'
@@ -156,7 +157,7 @@ export class Frontend implements FrontendPort {
 
   released(id: ConnectionId, packetId: number, reason: ReasonCode): void {
     const connection = this.connections.get(id)
-    if (connection !== null && connection.isAttached) connection.sendAck(PacketType.PUBREL, packetId, reason)
+    if (connection !== null && connection.isAttached) sendAck(connection, PacketType.PUBREL, packetId, reason)
   }
 
   pressure(isFull: boolean): void {

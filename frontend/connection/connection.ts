@@ -1,13 +1,10 @@
 import { thrownField } from '#shared/base/thrown.ts'
 import type { TimerHandle } from '#shared/base/timer-wheel.ts'
-import { ackFrameBytes, encodeAck, type AckType } from '#shared/mqtt/ack-codec.ts'
-import { encodeSuback, encodeUnsuback } from '#shared/mqtt/subscribe-codec.ts'
 import type { Message } from '#shared/mqtt/message.ts'
 import { PacketType } from '#shared/mqtt/packet-type.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
-import type { OptionalText } from '#shared/mqtt/packet-library.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
-import { isFailure, ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { PublishDecoder } from '#shared/mqtt/publish-decoder.ts'
 import type { Topic } from '#shared/mqtt/topic.ts'
 import type { Auth } from '#shared/mqtt/auth-codec.ts'
@@ -19,19 +16,16 @@ import type { Frontend } from '../frontend.ts'
 import type { Kept } from '../delivery/kept.ts'
 import type { Duty } from '../live-change/duty.ts'
 import type { Transport, TransportHandler } from '../listener/transport.ts'
+import { answer } from './answering.ts'
 import { close, disconnect } from './closing.ts'
 import type { ConnectionGrant } from './grant.ts'
 import { Input, type FrameTaker } from './input.ts'
 import { Output } from './output.ts'
-import { firstRefusalText, refusalText } from './refusal-text.ts'
 import type { Reauthentication } from './reauthentication.ts'
 import { AnswerKind, PENDING_ANSWERS_MAX, PendingAnswers, type AnswerSender } from './pending-answers.ts'
 
 /** Of one client's input this much is handled in a turn, and the packet that goes beyond it. */
 const TURN_INPUT_BYTES = 256 * 1024
-
-/** An acknowledgement without a Reason String. */
-const ACK_BYTES_MAX = 6
 
 /**
  *   awaitingConnect ─CONNECT→ connecting ─accepted→ open ─DISCONNECT, error, take-over→ closing ─socket closed→ closed
@@ -298,27 +292,6 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     if (message.qos > 0) this.settle(ticket, reason, null)
   }
 
-  /** Sends PUBACK, PUBREC, PUBREL or PUBCOMP in its shortest form, a refusal with a Reason String where the client takes it. */
-  sendAck(type: AckType, packetId: number, reason: ReasonCode, ownText: string | null = null): void {
-    let text: string | null = null
-    if (isFailure(reason) && this.version === 5 && this.wantsProblemInformation) {
-      text = ownText ?? refusalText(reason)
-      if (ackFrameBytes(this.version, reason, text) > this.packetBytesMaxOut) text = null
-    }
-    const into = this.output.room(text === null ? ACK_BYTES_MAX : ackFrameBytes(this.version, reason, text))
-    const start = this.output.at
-    const end = encodeAck(into, start, type, packetId, this.version, reason, text)
-    this.output.advance(end)
-    this.gathered(end - start)
-  }
-
-  /** Of SUBACK and UNSUBACK. */
-  #requestText(reasons: readonly ReasonCode[]): OptionalText | null {
-    if (!this.wantsProblemInformation) return null
-    const reasonString = firstRefusalText(reasons)
-    return reasonString === null ? null : { reasonString }
-  }
-
   /** A packet that is larger than the client takes cannot be left out either: without its answer the client would wait for ever. */
   send(packet: Uint8Array): void {
     if (packet.length > this.packetBytesMaxOut) return close(this, { discardWill: false, sessionExpirySeconds: null })
@@ -381,37 +354,18 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
     return this.#inputBytes > TURN_INPUT_BYTES
   }
 
-  sendAnswer(
-    kind: AnswerKind,
-    packetId: number,
-    reason: ReasonCode,
-    reasons: readonly ReasonCode[] | null,
-    text: string | null = null,
-  ): void {
-    switch (kind) {
-      case AnswerKind.Puback:
-        this.#finishedPublish()
-        return this.sendAck(PacketType.PUBACK, packetId, reason, text)
-      case AnswerKind.Pubrec:
-        if (isFailure(reason)) this.#finishedPublish()
-        return this.sendAck(PacketType.PUBREC, packetId, reason, text)
-      case AnswerKind.Pubcomp:
-        if (!isFailure(reason)) this.#finishedPublish()
-        return this.sendAck(PacketType.PUBCOMP, packetId, reason)
-      case AnswerKind.Suback:
-        this.#unansweredSubscribes--
-        return this.send(encodeSuback(packetId, reasons!, this.version, this.#requestText(reasons!), this.packetBytesMaxOut))
-      case AnswerKind.Unsuback:
-        this.#unansweredSubscribes--
-        return this.send(encodeUnsuback(packetId, reasons!, this.version, this.#requestText(reasons!), this.packetBytesMaxOut))
-      case AnswerKind.Restricted:
-        return
-    }
+  sendAnswer(kind: AnswerKind, packetId: number, reason: ReasonCode, reasons: readonly ReasonCode[] | null, text: string | null): void {
+    answer(this, kind, packetId, reason, reasons, text)
   }
 
   /** The client's send quota grows by one [MQTT-4.9.0-2]; never above what it began with, whatever a former connection left over. */
-  #finishedPublish(): void {
+  finishedPublish(): void {
     if (this.unfinishedPublishes > 0) this.unfinishedPublishes--
+  }
+
+  /** A SUBSCRIBE or UNSUBSCRIBE of the client has its answer. */
+  answeredSubscribe(): void {
+    this.#unansweredSubscribes--
   }
 
   #onError(error: unknown): void {
