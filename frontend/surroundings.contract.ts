@@ -196,7 +196,7 @@ export class FakeBackend implements BackendPort {
   }
 
   askStore(_session: number, _connection: number, ticket: number, call: StoreCall): void {
-    this.asked.push({ ticket, ...call, shardKey: Buffer.from(call.shardKey), message: call.message.keep() })
+    this.asked.push({ ticket, ...call, message: call.message.keep() })
   }
 
   restrict(_session: number, _connection: number, ticket: number, rights: SessionRights): void {

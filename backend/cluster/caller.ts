@@ -272,7 +272,7 @@ export class Caller implements OwnerPort, RouteFollower {
     this.#whenStored(shard, () => this.calls.storeAsked(sequence, reason))
   }
 
-  readStore(shardNumber: number, sequence: number, keys: readonly Uint8Array[]): void {
+  readStore(shardNumber: number, sequence: number, keys: readonly string[]): void {
     const engine = this.#engine
     const shard = engine.shards[shardNumber]
     if (shard === undefined || !this.#isResumed(shard)) return

@@ -34,7 +34,7 @@ describe('at level memory', () => {
   test('what was counted of the state store stays with the process; what there is goes with the shard', async () => {
     const rig = await ClusterRig.open({ level: 'memory' })
     const [from, to] = [rig.backend('a').engine, rig.backend('b').engine]
-    const set = { is: 'set', key: Buffer.from('k'), value: Buffer.from('v'), condition: null, lifetimeMs: null } as const
+    const set = { is: 'set', key: 'k', value: 'v', condition: null, lifetimeMs: null } as const
     const watcher = { frontend: 'f', connection: 1, clientId: 'c' }
     const request = { command: set, timestamp: '1:0:c', fencingToken: null, isPersistent: false, watcher, origin: null }
     const ask = (engine: typeof from): void => {

@@ -43,7 +43,7 @@ async function connect(shard: number, prefix: string, frontend = 'f'): Promise<R
 }
 
 function keyIn(shard: number): string {
-  for (let i = 0; ; i++) if (storeShardOf(Buffer.from(`k${i}`), rig.shardCount) === shard) return `k${i}`
+  for (let i = 0; ; i++) if (storeShardOf(`k${i}`, rig.shardCount) === shard) return `k${i}`
 }
 
 interface AskOptions {
@@ -183,12 +183,7 @@ describe('a request', () => {
 })
 
 describe('values that a frontend joins', () => {
-  const read = (sequence: number, ...keys: readonly string[]): void =>
-    client.frontend.ownerOf(0)?.readStore(
-      0,
-      sequence,
-      keys.map(each => Buffer.from(each)),
-    )
+  const read = (sequence: number, ...keys: readonly string[]): void => client.frontend.ownerOf(0)?.readStore(0, sequence, keys)
   const readAnswers = (): string[] =>
     rig
       .frontend('f')

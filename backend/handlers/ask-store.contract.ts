@@ -22,7 +22,7 @@ export function ask(
   writeUserProperty(writer, '__ts', `${String(rig.clock.wallMs()).padStart(15, '0')}:00000:${client.clientId}`)
   const message = newMessage(rig.engine.topics.fromName(REQUEST_TOPIC), Buffer.from(payload), 1, false, writer.take())
   const shard = parts[0] === 'SCAN' ? Number(parts[2]!.split(':')[0]) : null
-  const shardKey = Buffer.from(parts[1] ?? '')
+  const shardKey = Buffer.from(parts[1] ?? '').toString('latin1')
   const call = { clientId: client.clientId, shardKey, shard, isWatch: parts[0] === 'KEYNOTIFY', fault, message }
   rig.backend.askStore(client.session, client.connection, ticket, call)
 }

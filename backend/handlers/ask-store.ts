@@ -133,7 +133,8 @@ function publishOwed(engine: Engine, { response, notifications }: Owed): void {
 function commandOf(engine: Engine, shard: Shard, { fault, isAnswer, command, message }: Request): StoreCommand | ErrorText {
   if (fault !== null) return fault
   if (isAnswer === true) return { is: 'mget', answer: message.payload }
-  const parsed: ExtendedCommand | ErrorText = command ?? parseExtendedCommand(message.payload)
+  const parsed: ExtendedCommand | ErrorText =
+    command ?? parseExtendedCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
   if (typeof parsed === 'string') return parsed
   if (parsed.is === 'scan') return { ...parsed, shard: shard.number, shardCount: engine.shards.length }
   if (parsed.is !== 'mget') return parsed
@@ -145,7 +146,7 @@ function commandOf(engine: Engine, shard: Shard, { fault, isAnswer, command, mes
 }
 
 /** OwnerPort.readStore: null for a key that is not there, and instead of all when the values are longer than MGET_BYTES_MAX. */
-export function readShard(engine: Engine, shard: Shard, keys: readonly Uint8Array[]): (Buffer | null)[] | null {
+export function readShard(engine: Engine, shard: Shard, keys: readonly string[]): (Buffer | null)[] | null {
   const values = readKeys(engine, keys, Array<Shard>(keys.length).fill(shard))
   // Written before it is answered: a backend that has lost the shard, and does not know, cannot.
   record(engine, shard, [{ is: 'clock', clock: engine.storeOf(shard).clock }])
@@ -153,7 +154,7 @@ export function readShard(engine: Engine, shard: Shard, keys: readonly Uint8Arra
 }
 
 /** Of each key in the shard of the same index. */
-function readKeys(engine: Engine, keys: readonly Uint8Array[], shards: readonly Shard[]): (StoredBytes | null)[] | null {
+function readKeys(engine: Engine, keys: readonly string[], shards: readonly Shard[]): (StoredBytes | null)[] | null {
   const values: (StoredBytes | null)[] = []
   let bytes = 0
   for (const [index, key] of keys.entries()) {
@@ -170,7 +171,7 @@ function readKeys(engine: Engine, keys: readonly Uint8Array[], shards: readonly 
 
 /** It is an attempt all the same (spec state-store.md 15), of a command whose key decided the shard. */
 function countRefused(engine: Engine, shard: Shard, message: Message): void {
-  const command = parseCommand(message.payload)
+  const command = parseCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
   if (typeof command !== 'string') engine.storeOf(shard).countRefused(command, momentOf(engine.clock))
 }
 

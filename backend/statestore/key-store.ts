@@ -126,10 +126,9 @@ export class KeyStore {
   }
 
   /** The value of a key, null when it is not there. Nobody may know of it before the changes are stored. */
-  read(key: Uint8Array, now: Moment): Effects & { readonly value: StoredBytes | null } {
+  read(key: string, now: Moment): Effects & { readonly value: StoredBytes | null } {
     const effects: OpenEffects = { changes: [], notifications: [] }
-    const text = Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1')
-    return { value: this.#find(text, now, effects)?.value ?? null, ...effects }
+    return { value: this.#find(key, now, effects)?.value ?? null, ...effects }
   }
 
   /** One request as a whole, at once. Faults are answers; it never throws for anything a client can send. */
@@ -155,7 +154,7 @@ export class KeyStore {
 
   /** Counts a request that was refused before it came here. */
   countRefused(command: Command, now: Moment): void {
-    this.#count(command, command.key.toString('latin1'), now)
+    this.#count(command, command.key, now)
   }
 
   /**
@@ -267,9 +266,9 @@ export class KeyStore {
 
   #run(request: StoreRequest, now: Moment, effects: OpenEffects): Reply {
     const { command } = request
-    const isExtension = command.is === 'scan' || command.is === 'mget'
-    const key = isExtension ? '' : command.key.toString('latin1')
     // The figures are of the protocol, which has neither.
+    const isExtension = command.is === 'scan' || command.is === 'mget'
+    const key = isExtension ? '' : command.key
     if (!isExtension) this.#count(command, key, now)
     const clocks = checkedClocks(request, now)
     if (typeof clocks === 'string') return refused(clocks)

@@ -9,7 +9,7 @@ import { ErrorText } from '#shared/state-store/errors.ts'
 export interface GatheredPart {
   readonly gathering: StoreGathering
   readonly shard: number
-  readonly keys: readonly Buffer[]
+  readonly keys: readonly string[]
   /** Their places among all keys. */
   readonly places: readonly number[]
 }
@@ -78,8 +78,8 @@ export function isScattered({ keys }: MgetCommand, shardCount: number): boolean 
 }
 
 /** In the order of their first keys. */
-function partsOf(gathering: StoreGathering, keys: readonly Buffer[], shardCount: number): readonly GatheredPart[] {
-  const parts = new Map<number, { keys: Buffer[]; places: number[] }>()
+function partsOf(gathering: StoreGathering, keys: readonly string[], shardCount: number): readonly GatheredPart[] {
+  const parts = new Map<number, { keys: string[]; places: number[] }>()
   for (const [place, key] of keys.entries()) {
     const shard = storeShardOf(key, shardCount)
     const part = parts.get(shard) ?? { keys: [], places: [] }

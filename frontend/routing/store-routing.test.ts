@@ -83,7 +83,7 @@ beforeEach(() => {
 
 /** A key of this shard. */
 function keyIn(shard: number): string {
-  for (let i = 0; ; i++) if (storeShardOf(Buffer.from(`k${i}`), SHARDS) === shard) return `k${i}`
+  for (let i = 0; ; i++) if (storeShardOf(`k${i}`, SHARDS) === shard) return `k${i}`
 }
 
 interface AskOptions {
@@ -100,7 +100,7 @@ function ask(shard: number, ticket: number, payload = `p${ticket}`, options: Ask
   router.askStore(connection, connection, ticket, {
     clientId: 'c',
     shard: null,
-    shardKey: Buffer.from(keyIn(shard)),
+    shardKey: keyIn(shard),
     isWatch,
     fault,
     message,
@@ -362,7 +362,7 @@ describe('values of keys in several shards', () => {
     const message = newMessage(TOPIC, payload, 1)
     message.expirySeconds = expirySeconds
     const command = parseExtendedCommand(payload) as ExtendedCommand
-    const shardKey = Buffer.from(keys[0]!)
+    const shardKey = keys[0]!
     router.askStore(CONNECTION, CONNECTION, ticket, { clientId: 'c', shard: null, shardKey, isWatch: false, fault: null, command, message })
     payload.fill(0)
   }

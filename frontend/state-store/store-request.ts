@@ -43,7 +43,9 @@ function ask(connection: Connection, ticket: number, message: Message): void {
   properties.read(message)
   const mayRead = permit === null ? ReasonCode.Success : maySubscribe(connection, responseTopicOf(message))
   if (mayRead !== ReasonCode.Success) return connection.settle(ticket, mayRead, null)
-  const read = isSupportedVersion(properties.protocolVersion) ? parseExtendedCommand(message.payload) : null
+  const read = isSupportedVersion(properties.protocolVersion)
+    ? parseExtendedCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
+    : null
   const command = typeof read === 'string' ? null : read
   const fault = typeof read === 'string' ? read : command === null ? null : keyFault(command, permit)
   const shardKey = shardKeyOf(command, clientId)
@@ -53,8 +55,9 @@ function ask(connection: Connection, ticket: number, message: Message): void {
   frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, shard, isWatch, fault, command, message })
 }
 
-function shardKeyOf(command: ExtendedCommand | null, clientId: string): Buffer {
-  if (command === null || command.is === 'scan') return Buffer.from(clientId, 'utf8')
+/** A character for each byte. */
+function shardKeyOf(command: ExtendedCommand | null, clientId: string): string {
+  if (command === null || command.is === 'scan') return Buffer.from(clientId, 'utf8').toString('latin1')
   return command.is === 'mget' ? command.keys[0]! : command.key
 }
 
@@ -64,15 +67,16 @@ function responseTopicOf(message: Message): string {
 }
 
 /**
- * Read for GET, KEYNOTIFY and every key of MGET, Write for what changes (spec state-store.md 11). SCAN needs Read for whatever may begin with its prefix: the owner of
- * the shard, who answers it, does not know the permit.
+ * Read for GET, KEYNOTIFY and every key of MGET, Write for what changes (spec state-store.md 11). SCAN needs Read for whatever may begin with
+ * its prefix: the owner of the shard, who answers it, does not know the permit.
  */
 function keyFault(command: ExtendedCommand, permit: Permit | null): ErrorText | null {
   if (permit === null) return null
-  if (command.is === 'mget') return command.keys.every(key => permit.mayAccessKey(key, 'read')) ? null : ErrorText.NotAuthorized
+  if (command.is === 'mget')
+    return command.keys.every(key => permit.mayAccessKey(Buffer.from(key, 'latin1'), 'read')) ? null : ErrorText.NotAuthorized
   if (command.is === 'scan') return permit.mayReadKeysUnder(command.prefix) ? null : ErrorText.NotAuthorized
   const access = command.is === 'get' || command.is === 'keynotify' ? 'read' : 'write'
-  return permit.mayAccessKey(command.key, access) ? null : ErrorText.NotAuthorized
+  return permit.mayAccessKey(Buffer.from(command.key, 'latin1'), access) ? null : ErrorText.NotAuthorized
 }
 
 function levelsOf(topic: string): number {

@@ -11,7 +11,10 @@ export function groupShardOf(groupName: string, groupFilter: string, shards: num
   return shardOf(`${groupName}\0${groupFilter}`, shards)
 }
 
-/** The shard of a key of the state store, or of a Client Identifier where there is none. Stable for ever: stored data depends on it. */
-export function storeShardOf(shardKey: Uint8Array, shards: number): number {
-  return shardOf(Buffer.from(shardKey.buffer, shardKey.byteOffset, shardKey.byteLength).toString('latin1'), shards)
+/**
+ * The shard of a key of the state store, or of a Client Identifier where there is none. Stable for ever: stored data depends on it.
+ * @param shardKey a character for each byte
+ */
+export function storeShardOf(shardKey: string, shards: number): number {
+  return shardOf(shardKey, shards)
 }

@@ -200,7 +200,14 @@ export const ownerArguments: AnyArguments<OwnerPort> = {
   restrict: fc.tuple(id, id, number, rights),
   writable: fc.tuple(id, id, fc.boolean()),
   askStore: fc.tuple(shard, number, number, id, storeCall),
-  readStore: fc.tuple(shard, number, fc.array(bytes(), { minLength: 1, maxLength: 9 })),
+  readStore: fc.tuple(
+    shard,
+    number,
+    fc.array(
+      bytes().map(key => Buffer.from(key).toString('latin1')),
+      { minLength: 1, maxLength: 9 },
+    ),
+  ),
   unwatch: fc.tuple(shard, id),
   resume: fc.tuple(shard, fc.array(resumedSession, { maxLength: 5 }), fc.boolean()),
   wantRoutes: fc.tuple(shard),

@@ -230,12 +230,12 @@ export class OwnerCalls implements OwnerPort {
     this.#link.endFrame()
   }
 
-  readStore(shard: number, sequence: number, keys: readonly Uint8Array[]): void {
+  readStore(shard: number, sequence: number, keys: readonly string[]): void {
     const writer = this.#link.beginFrame(OwnerMethod.ReadStore)
     writeShard(writer, shard)
     writer.varint(sequence)
     writer.varint(keys.length)
-    for (const key of keys) writer.bytes(key)
+    for (const key of keys) writer.bytes(Buffer.from(key, 'latin1'))
     this.#link.endFrame()
   }
 

@@ -156,8 +156,8 @@ export class OwnerDispatch {
   #readStore(body: ByteReader): void {
     const shard = readShard(body, this.#parts.shardCount)
     const sequence = body.varint()
-    const keys: Buffer[] = []
-    for (let left = readCount(body, KEY_BYTES_MIN); left > 0; left--) keys.push(body.bytes())
+    const keys: string[] = []
+    for (let left = readCount(body, KEY_BYTES_MIN); left > 0; left--) keys.push(body.bytes().toString('latin1'))
     expectEnd(OwnerMethod.ReadStore, body)
     if (keys.length > MGET_KEYS_MAX) throw new ByteReaderError('readStore of more keys than a request may have')
     this.#port.readStore(shard, sequence, keys)

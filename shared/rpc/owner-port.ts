@@ -90,9 +90,9 @@ export interface OwnerPort {
   askStore(shard: number, sequence: number, settledBefore: number, connection: ConnectionId, call: RemoteStoreCall): void
   /**
    * Values of keys of that shard (MGET, 1 to MGET_KEYS_MAX of them), which the caller joins with those of others: `askStore` with `isAnswer`.
-   * Answered by `storeRead`, or by `storeAsked` when it is refused. The keys are valid during the call.
+   * Answered by `storeRead`, or by `storeAsked` when it is refused. The keys have a character for each byte.
    */
-  readStore(shard: number, sequence: number, keys: readonly Uint8Array[]): void
+  readStore(shard: number, sequence: number, keys: readonly string[]): void
   /** The connection is gone: it watches nothing in that shard. Answered by `unwatched`. */
   unwatch(shard: number, connection: ConnectionId): void
 

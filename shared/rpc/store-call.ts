@@ -9,8 +9,8 @@ import { ErrorText } from '#shared/state-store/errors.ts'
 /** A request to the state store as a frontend passes it on (docs/state-store.md). */
 export interface StoreCall {
   readonly clientId: string
-  /** Decides the shard: the key, of several the first, or the Client Identifier where there is none. */
-  readonly shardKey: Uint8Array
+  /** Decides the shard: the key, of several the first, or the Client Identifier where there is none; a character for each byte. */
+  readonly shardKey: string
   /** Of SCAN, whose cursor says it, whether or not there is such a shard; null: `shardKey` decides. */
   readonly shard: number | null
   /** Asks to be told of changes. */

@@ -4,7 +4,7 @@ import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification, 
 import { type ExtendedCommand, MGET_KEYS_MAX, parseCommand, parseExtendedCommand } from './command.ts'
 import { ErrorText } from './errors.ts'
 import { readScanCursor, scanCursor } from './scan-cursor.ts'
-import { keepBytes, sameBytes } from './stored-bytes.ts'
+import { keepBytes, sameBytes, SHORT_MAX } from './stored-bytes.ts'
 
 function bytes(text: string): Buffer {
   return Buffer.from(text, 'latin1')
@@ -158,12 +158,24 @@ describe('commands', () => {
     expect(shown(parseCommand(bytes('*02\r\n$003\r\nGET\r\n$1\r\nk\r\n')))).toEqual({ is: 'get', key: 'k' })
   })
 
-  test('what is read are views into the payload, wherever that is in its buffer', () => {
-    const payload = Buffer.concat([bytes('xx'), request('SET', 'key', 'value')]).subarray(2)
-    const parsed = parseCommand(payload)
-    expect(parsed).toMatchObject({ key: bytes('key') })
-    payload.fill(0x41)
-    expect(shown(parsed)).toMatchObject({ key: 'AAA', value: 'AAAAA' })
+  test('keys and short values are texts of their own, long values are views into the payload, wherever that is in its buffer', () => {
+    const read = (value: string) => {
+      const payload = Buffer.concat([bytes('x*'), request('SET', 'key', value), bytes('\r\n')])
+      const parsed = parseCommand(payload, 2, payload.length - 2)
+      payload.fill(0x41)
+      return shown(parsed)
+    }
+    expect(read('v'.repeat(SHORT_MAX))).toMatchObject({ key: 'key', value: 'v'.repeat(SHORT_MAX) })
+    expect(read('v'.repeat(SHORT_MAX + 1))).toMatchObject({ key: 'key', value: 'A'.repeat(SHORT_MAX + 1) })
+  })
+
+  test('nothing outside of the payload is read', () => {
+    const around = (text: string) => {
+      const payload = bytes(text)
+      return parseCommand(Buffer.concat([bytes('*'), payload, bytes('\r\n')]), 1, 1 + payload.length)
+    }
+    for (const cut of ['', '*2', '*2\r\n$3', '*2\r\n$3\r\nGET\r\n$1\r\nk', '*2\r\n$3\r\nGET\r\n$1\r\nk\r'])
+      expect(around(cut), cut).toBe(ErrorText.Syntax)
   })
 
   test('keys and values of any bytes and any length come out as they went in', () => {
@@ -179,7 +191,13 @@ describe('commands', () => {
           fc.pre(key.length > 0)
           const options = [condition === null ? [] : [condition], lifetimeMs === null ? [] : ['PX', String(lifetimeMs)]]
           const parsed = parseCommand(request('SET', key, value, ...(isTurned ? options.reverse() : options).flat()))
-          expect(parsed).toEqual({ is: 'set', key, value, condition: condition?.toLowerCase() ?? null, lifetimeMs })
+          expect(parsed).toEqual({
+            is: 'set',
+            key: key.toString('latin1'),
+            value: keepBytes(value),
+            condition: condition?.toLowerCase() ?? null,
+            lifetimeMs,
+          })
         },
       ),
     )
@@ -192,7 +210,7 @@ describe('commands', () => {
     fc.assert(
       fc.property(
         fc.oneof(
-          fc.uint8Array({ maxLength: 60 }),
+          fc.uint8Array({ maxLength: 60 }).map(each => Buffer.from(each)),
           lines.map(parts => bytes(parts.join(''))),
         ),
         payload => {

@@ -16,9 +16,14 @@ export function keepBytes(bytes: StoredBytes): StoredBytes {
   return kept
 }
 
-export function sameBytes(a: StoredBytes, b: Buffer): boolean {
+export function sameBytes(a: StoredBytes, b: StoredBytes): boolean {
   if (a.length !== b.length) return false
-  return typeof a === 'string' ? a === b.toString('latin1') : a.equals(b)
+  // Of one length, both are of one kind but where somebody made a Buffer of a short one.
+  return typeof a === 'string' || typeof b === 'string' ? textOf(a) === textOf(b) : a.equals(b)
+}
+
+function textOf(bytes: StoredBytes): string {
+  return typeof bytes === 'string' ? bytes : bytes.toString('latin1')
 }
 
 /** @returns the offset behind what was written */

@@ -61,7 +61,7 @@ class KeyStoreEngine implements StoreEngine {
   }
 
   execute({ clientId, payload, ts, ft }: StoreRequest): StoreResponse {
-    const command = parseCommand(payload)
+    const command = parseCommand(Buffer.from(payload))
     if (typeof command === 'string') return { payload: errorAnswer(command), version: null }
     const connection = this.#connections.get(clientId) ?? ++this.#connectionsMade
     this.#connections.set(clientId, connection)
@@ -70,7 +70,7 @@ class KeyStoreEngine implements StoreEngine {
     const request = { command, timestamp: ts ?? null, fencingToken, isPersistent: false, watcher, origin: null }
     let done = this.#store.execute(request, momentOf(systemClock))
     if (this.#fault === 'tokens-ignored' && TOKEN_REFUSALS.includes(done.answer.toString())) {
-      this.#store.apply({ is: 'deleted', key: command.key.toString('latin1'), clock: null }, momentOf(systemClock))
+      this.#store.apply({ is: 'deleted', key: command.key, clock: null }, momentOf(systemClock))
       done = this.#store.execute(request, momentOf(systemClock))
     }
     this.#tell(done)

@@ -48,8 +48,8 @@ async function startCluster(directory: string): Promise<{ readonly command: Chil
 export function keysOf(shard: number, count: number): readonly Buffer[] {
   const keys: Buffer[] = []
   for (let number = 0; keys.length < count; number++) {
-    const key = Buffer.from(String(number).padStart(16, '0'))
-    if (storeShardOf(key, SHARDS) === shard) keys.push(key)
+    const key = String(number).padStart(16, '0')
+    if (storeShardOf(key, SHARDS) === shard) keys.push(Buffer.from(key))
   }
   return keys
 }
@@ -115,7 +115,7 @@ async function inParts(keys: readonly Buffer[], work: (key: Buffer) => Promise<v
 }
 
 async function measure(first: FirstLine): Promise<boolean> {
-  const shard = storeShardOf(Buffer.from('any'), SHARDS)
+  const shard = storeShardOf('any', SHARDS)
   const keys = keysOf(shard, KEYS)
   const options = { timeoutMs: TIMEOUT_MS, inflightMax: INFLIGHT_MAX }
   const stores = await Promise.all(first.frontends.map(({ mqtt }) => StateStore.connect(`mqtt://${mqtt}`, options)))

@@ -18,7 +18,7 @@ import {
 export interface Target {
   address(clientId: string): Address
   /** kill -9 of the process that has the key; it is started again. */
-  kill(shardKey: Uint8Array): Promise<void>
+  kill(shardKey: string): Promise<void>
   /** Whether connections end with a kill, and what they watched with them. */
   readonly dropsConnections: boolean
 }
@@ -132,7 +132,7 @@ export class Replay {
     }
     const command = commandOf(step)
     if (command?.is !== 'keynotify') return
-    const name = `${client.clientId} ${command.key.toString('latin1')}`
+    const name = `${client.clientId} ${command.key}`
     if (command.isStop) this.#watching.delete(name)
     else this.#watching.set(name, { clientId: client.clientId, request: step.request! })
   }
@@ -193,7 +193,7 @@ export class Replay {
 
   async #kill(next: Step): Promise<void> {
     this.kills++
-    await this.#target.kill(commandOf(next)?.key ?? Buffer.from(next.client ?? USUAL_CLIENT))
+    await this.#target.kill(commandOf(next)?.key ?? next.client ?? USUAL_CLIENT)
     if (!this.#target.dropsConnections) return
     await Promise.all([...this.#clients.values()].map(({ raw }) => raw.ended()))
     this.#clients.clear()
@@ -204,7 +204,7 @@ export class Replay {
 
   /** Leaves the store empty. What was told out of order or twice comes before what is told last; what was answered twice as well. */
   async finish(): Promise<void> {
-    const keys = new Set(this.#scenario.steps.map(step => commandOf(step)?.key.toString('latin1')))
+    const keys = new Set(this.#scenario.steps.map(step => commandOf(step)?.key))
     const isWatched = this.#scenario.steps.some(({ notify }) => notify !== undefined)
     const client = await this.#clientOf(isWatched ? 'client-id1' : USUAL_CLIENT)
     for (const key of keys) {

@@ -80,7 +80,7 @@ export class ClusterTarget implements Target {
   }
 
   /** Only one of the backends is away at a time. */
-  async kill(shardKey: Uint8Array): Promise<void> {
+  async kill(shardKey: string): Promise<void> {
     if (this.#last !== null) await this.cluster.servesAgain('backend', this.#last.index, this.#last.pid)
     const { id, instance } = await this.#ownerOf(storeShardOf(shardKey, SHARDS))
     this.#killed.add(instance)
