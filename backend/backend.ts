@@ -15,8 +15,8 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { ClusterNode, ClusterParts } from './cluster/cluster-node.ts'
 import { Hosting } from './cluster/hosting.ts'
 import { Engine, type EngineParts } from './engine.ts'
-import { expireEntries, forgetAllWatchers, onAskStore } from './handlers/ask-store.ts'
 import { onPuback, onPubcomp, onPubrec } from './handlers/acknowledge.ts'
+import { onAskStore } from './handlers/ask-store.ts'
 import { onAttach, onDetach, onOpened } from './handlers/attach.ts'
 import { onPublish, onRelease } from './handlers/publish.ts'
 import { onRestrict } from './handlers/restrict.ts'
@@ -25,6 +25,7 @@ import { runReplays } from './queue/retained-replay.ts'
 import { dropUnchosen, type PersistencePolicy } from './shard/persistence.ts'
 import { finishRecovery, recoverShard } from './shard/recovery.ts'
 import { Snapshotter } from './shard/snapshotter.ts'
+import { expireEntries, forgetAllWatchers } from './shard/store-upkeep.ts'
 
 /**
  * Owns shards and answers frontends: all shards of its store, by function calls (`open`), or those that it is given, over links (`join`). Calls for a session that the

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { NEVER } from '../backend-rig.contract.ts'
-import { record } from '../handlers/ask-store.ts'
+import { record } from '../shard/store-upkeep.ts'
 import { leftovers, stateDump } from '../state-dump.contract.ts'
 import { momentOf } from '../statestore/moment.ts'
 import { StoreError } from '../store/shard-store.ts'

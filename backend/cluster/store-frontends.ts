@@ -1,5 +1,5 @@
-import { record } from '../handlers/ask-store.ts'
 import type { Engine } from '../engine.ts'
+import { record } from '../shard/store-upkeep.ts'
 
 /** A frontend that nobody has heard of for so long does not come back under its name: longer than a lapse of its registration in Redis. */
 const GONE_AFTER_MS = 60_000

@@ -1,40 +1,27 @@
-import { ByteWriter } from '#shared/base/byte-writer.ts'
-import { shardOf, storeShardOf } from '#shared/cluster/shard.ts'
-import { EMPTY, type Message, newMessage } from '#shared/mqtt/message.ts'
-import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-writer.ts'
-import { Property } from '#shared/mqtt/property.ts'
+import { storeShardOf } from '#shared/cluster/shard.ts'
+import { EMPTY, type Message } from '#shared/mqtt/message.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
-import type { UserProperty } from '#shared/mqtt/strict-properties.ts'
-import type { HandOverTarget } from '#shared/rpc/owner-port.ts'
 import { type StoreCall, storeCallShard } from '#shared/rpc/store-call.ts'
 import { errorAnswer, valuesAnswer } from '#shared/state-store/answer.ts'
 import { type ExtendedCommand, MGET_BYTES_MAX, parseCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import type { StoreClock } from '#shared/state-store/hybrid-clock.ts'
-import { isSupportedVersion, notificationProperties, unsupportedVersionProperties } from '#shared/state-store/properties.ts'
+import { isSupportedVersion, unsupportedVersionProperties } from '#shared/state-store/properties.ts'
 import { RequestProperties } from '#shared/state-store/request-properties.ts'
 import { responseMessage } from '#shared/state-store/response.ts'
 import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
-import { notifyTopic } from '#shared/state-store/topics.ts'
 import type { Engine } from '../engine.ts'
-import { endPublication } from '../publishing/collecting.ts'
-import { offer } from '../publishing/offer.ts'
+import { notify, publishNotification } from '../publishing/key-notifications.ts'
+import { ownMessage } from '../publishing/own-message.ts'
 import { expiresAtMs, limitExpiry } from '../publishing/publication.ts'
 import { publishOwn } from '../publishing/route.ts'
 import type { Session } from '../session/session.ts'
-import { writeStore } from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
-import type { StoreChange } from '../statestore/changes.ts'
-import type { KeyStore } from '../statestore/key-store.ts'
+import { record } from '../shard/store-upkeep.ts'
 import { momentOf } from '../statestore/moment.ts'
 import type { RequestOrigin, StoreCommand, StoreNotification, WatcherId } from '../statestore/store-request.ts'
 import { isHighPriority } from './publish.ts'
-
-/** Entries whose lifetime has ended that one turn removes: requests must not wait for all of them. The rest goes in the next turns. */
-const EXPIRED_PER_TURN_MAX = 2_000
-
-type ToWatcher = HandOverTarget & { readonly is: 'session' }
 
 /** BackendPort.askStore, from an attached connection. */
 export function onAskStore(engine: Engine, session: Session, ticket: number, call: StoreCall): void {
@@ -124,9 +111,7 @@ function isAnswerable(engine: Engine, request: Message): boolean {
 
 function publishOwed(engine: Engine, { response, notifications }: Owed): void {
   if (response !== null) publishOwn(engine, response)
-  for (const notification of notifications) {
-    forWatchers(engine, notification, (target, message) => publishToWatcher(engine, target, message))
-  }
+  for (const notification of notifications) publishNotification(engine, notification)
 }
 
 /** What the shard's store is to execute. */
@@ -175,46 +160,6 @@ function countRefused(engine: Engine, shard: Shard, message: Message): void {
   if (typeof command !== 'string') engine.storeOf(shard).countRefused(command, momentOf(engine.clock))
 }
 
-/** Connection and session have parted: it watches nothing any more. */
-export function forgetWatcher(engine: Engine, frontend: string, connection: number): void {
-  for (const shard of engine.shards) {
-    if (shard.store !== null && shard.isServing) record(engine, shard, shard.store.forget(frontend, connection))
-  }
-}
-
-/** The process was stopped: no connection of before exists. */
-export function forgetAllWatchers(engine: Engine): void {
-  for (const shard of engine.shards) if (shard.store !== null) record(engine, shard, shard.store.forgetWatchers())
-}
-
-/** A few times a second, and at the end of a turn while more is due: what has lived its time. */
-export function expireEntries(engine: Engine): void {
-  let bytes = 0
-  let budget = EXPIRED_PER_TURN_MAX
-  for (const shard of engine.shards) {
-    if (shard.store === null) continue
-    if (shard.isServing && budget > 0) budget -= expire(engine, shard, shard.store, budget)
-    bytes += shard.store.bytes
-  }
-  engine.counters.storeBytes = bytes
-  engine.isExpiryBehind = budget <= 0
-  if (engine.isExpiryBehind) engine.turn.request()
-}
-
-/** Records changes of a shard's store. */
-export function record(engine: Engine, shard: Shard, changes: readonly StoreChange[]): void {
-  if (!engine.journal.isDurable) return
-  for (const change of changes) writeStore(engine.journal.writer(shard.number), change)
-}
-
-/** At most `budget` entries; answers how many. */
-function expire(engine: Engine, shard: Shard, store: KeyStore, budget: number): number {
-  const { changes, notifications } = store.due(momentOf(engine.clock), budget)
-  record(engine, shard, changes)
-  for (const notification of notifications) notify(engine, shard, notification)
-  return changes.length
-}
-
 /** From no client, so that No Local does not hold it back (spec state-store.md 3). `properties` are those of the request. */
 function responseTo(engine: Engine, request: Message, answer: Buffer, version: StoreClock | null): Message {
   const { topicStart, topicEnd, correlationStart, correlationEnd } = properties
@@ -233,48 +178,4 @@ function unsupported(engine: Engine, request: Message, requested: string): Messa
   message.expirySeconds = expirySeconds
   message.expiresAtMs = expiresAtMs(engine, message)
   return message
-}
-
-function notify(engine: Engine, shard: Shard, notification: StoreNotification): void {
-  forWatchers(engine, notification, (target, message) => {
-    if (engine.cluster === null) engine.journal.whenStored(() => publishToWatcher(engine, target, message))
-    else engine.cluster.handOvers.add(shard, target, message)
-  })
-}
-
-function forWatchers(
-  engine: Engine,
-  { key, payload, clock, watchers }: StoreNotification,
-  take: (target: ToWatcher, message: Message) => void,
-): void {
-  const bytes = Buffer.from(key, 'latin1')
-  for (const { clientId, frontend, connection } of watchers) {
-    const topic = notifyTopic(clientId, bytes)
-    if (topic === null) continue
-    const message = ownMessage(engine, topic, payload, notificationProperties(clock))
-    limitExpiry(engine, message)
-    message.expiresAtMs = expiresAtMs(engine, message)
-    take({ is: 'session', shard: shardOf(clientId, engine.shards.length), clientId, frontend, connection }, message)
-  }
-}
-
-function publishToWatcher(engine: Engine, target: ToWatcher, message: Message): void {
-  engine.publication.beginKept(message)
-  offerToWatcher(engine, target)
-  endPublication(engine)
-}
-
-/** The publication that is under way, to the client that asked for it, whatever its Subscriptions are; to nobody when it has another connection by now. */
-export function offerToWatcher(engine: Engine, { shard, clientId, frontend, connection }: ToWatcher): void {
-  const session = engine.shards[shard]!.sessions.get(clientId)
-  const isIts = session !== undefined && session.isConnected && session.frontend === frontend && session.connection === connection
-  if (isIts) offer(engine, session, 1, false, null, null)
-  else engine.counters.notificationsDropped++
-}
-
-function ownMessage(engine: Engine, topic: string, payload: Buffer, properties: readonly UserProperty[], correlation?: Buffer): Message {
-  const writer = new ByteWriter()
-  if (correlation !== undefined) writeFieldProperty(writer, Property.CorrelationData, correlation)
-  for (const [name, value] of properties) writeUserProperty(writer, name, value)
-  return newMessage(engine.topics.fromName(topic), payload, 1, false, writer.written()).keep()
 }

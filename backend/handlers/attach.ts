@@ -9,9 +9,9 @@ import { pump } from '../session/sending.ts'
 import { Session } from '../session/session.ts'
 import { cancelWill, connectionWillDue, setWill } from '../session/will.ts'
 import { withdraw } from '../session/withdrawing.ts'
-import { forgetWatcher } from './ask-store.ts'
 import { writeDetached, writeSession } from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
+import { forgetWatcher } from '../shard/store-upkeep.ts'
 
 /** Connections that a session remembers after they were taken over. Of a client that is faster, old publishes pass for another's (No Local). */
 const FORMERS_MAX = 8
