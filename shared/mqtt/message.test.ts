@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
-import { EMPTY, hasUserProperty, Message, newMessage, userProperty } from './message.ts'
+import { EMPTY, hasUserProperty, Message, newMessage, propertyValue, userProperty } from './message.ts'
 import { generatePacket, userPropertyObject } from './packet-library.ts'
+import { Property } from './property.ts'
 import { PublishDecoder } from './publish-decoder.ts'
 import { TopicCache } from './topic.ts'
 
@@ -93,6 +94,17 @@ test('userProperty finds the first of a name, whatever stands before it', () => 
   }
   expect(hasUserProperty(message, '__proto__')).toBe(true)
   expect(userProperty(newMessage(cache.fromName('t'), EMPTY), 'a')).toBeUndefined()
+})
+
+test('propertyValue finds what stands among others, a User Property with an empty name too, and nothing that is not there', () => {
+  const { message } = received([
+    ['', 'text/html'],
+    ['a', ''],
+  ])
+  expect(propertyValue(message, Property.ContentType)?.toString()).toBe('text/plain')
+  expect(propertyValue(message, Property.CorrelationData)).toEqual(Buffer.from([0x26, 0, 1]))
+  expect(propertyValue(message, Property.ResponseTopic)).toBeUndefined()
+  expect(propertyValue(newMessage(cache.fromName('t'), EMPTY), Property.ContentType)).toBeUndefined()
 })
 
 test('newMessage shares what it is given', () => {

@@ -135,7 +135,7 @@ export function newMessage(topic: Topic, payload: Buffer, qos = 0, retain = fals
 
 /** The value of the first User Property called `name`, or undefined. Scans the encoded properties; makes a string only on success. */
 export function userProperty(message: Message, name: string): string | undefined {
-  const at = userPropertyValueAt(message, name)
+  const at = valueAt(message, Property.UserProperty, name)
   if (at === -1) return undefined
   const end = binaryDataEnd(message.propertyBytes, at, message.propertiesEnd)
   return message.propertyBytes.toString('utf8', at + 2, end)
@@ -143,29 +143,21 @@ export function userProperty(message: Message, name: string): string | undefined
 
 /** Whether the message carries a User Property called `name`. Makes no string. */
 export function hasUserProperty(message: Message, name: string): boolean {
-  return userPropertyValueAt(message, name) !== -1
+  return valueAt(message, Property.UserProperty, name) !== -1
 }
 
 /** A view of the Response Topic, Correlation Data or Content Type; undefined when the message has none. */
 export function propertyValue(message: Message, wanted: Property): Buffer | undefined {
-  const bytes = message.propertyBytes
-  const end = message.propertiesEnd
-  let at = message.propertiesStart
-  while (at < end) {
-    const property = bytes[at++]!
-    if (property === Property.PayloadFormatIndicator) {
-      at++
-      continue
-    }
-    const fieldEnd = binaryDataEnd(bytes, at, end)
-    if (property === wanted) return bytes.subarray(at + 2, fieldEnd)
-    at = property === Property.UserProperty ? binaryDataEnd(bytes, fieldEnd, end) : fieldEnd
-  }
-  return undefined
+  const at = valueAt(message, wanted, '')
+  if (at === -1) return undefined
+  return message.propertyBytes.subarray(at + 2, binaryDataEnd(message.propertyBytes, at, message.propertiesEnd))
 }
 
-/** Offset of the value's length bytes, or -1. The properties were validated when they came in. */
-function userPropertyValueAt(message: Message, name: string): number {
+/**
+ * Offset of the length bytes of the value of the first `wanted`, or -1. The properties were validated when they came in.
+ * @param name of a User Property
+ */
+function valueAt(message: Message, wanted: Property, name: string): number {
   const bytes = message.propertyBytes
   const end = message.propertiesEnd
   let at = message.propertiesStart
@@ -176,10 +168,13 @@ function userPropertyValueAt(message: Message, name: string): number {
       continue
     }
     const fieldEnd = binaryDataEnd(bytes, at, end)
-    if (property === Property.UserProperty) {
-      if (isName(bytes, at + 2, fieldEnd, name)) return fieldEnd
+    if (property !== Property.UserProperty) {
+      if (property === wanted) return at
+      at = fieldEnd
+    } else {
+      if (wanted === Property.UserProperty && isName(bytes, at + 2, fieldEnd, name)) return fieldEnd
       at = binaryDataEnd(bytes, fieldEnd, end)
-    } else at = fieldEnd
+    }
   }
   return -1
 }
