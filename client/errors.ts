@@ -10,54 +10,44 @@ export class StateStoreError extends Error {
   }
 }
 
+/** What a class of errors extends. Its name, letter for letter, is what tells it from the others in TypeScript too. */
+function called<const Name extends string>(name: Name, general: typeof StateStoreError = StateStoreError) {
+  return class extends general {
+    override readonly name: Name = name
+  }
+}
+
 /** The store answered `-ERR text`: nothing was changed. `message` is that text, letter for letter. */
 export class RefusedError extends StateStoreError {
   override readonly name: string = 'RefusedError'
 }
 
 /** The policy of the broker does not give this key to this client. */
-export class NotAuthorizedError extends RefusedError {
-  override readonly name = 'NotAuthorizedError'
-}
+export class NotAuthorizedError extends called('NotAuthorizedError', RefusedError) {}
 
 /** The entry is protected by a fencing token and the request carried none. */
-export class FencingTokenRequiredError extends RefusedError {
-  override readonly name = 'FencingTokenRequiredError'
-}
+export class FencingTokenRequiredError extends called('FencingTokenRequiredError', RefusedError) {}
 
 /** A newer lock than the one of this token has written the entry. */
-export class FencingTokenOutdatedError extends RefusedError {
-  override readonly name = 'FencingTokenOutdatedError'
-}
+export class FencingTokenOutdatedError extends called('FencingTokenOutdatedError', RefusedError) {}
 
 /** The clock of the request, or of its fencing token, is over a minute ahead of the store's. */
-export class ClockAheadError extends RefusedError {
-  override readonly name = 'ClockAheadError'
-}
+export class ClockAheadError extends called('ClockAheadError', RefusedError) {}
 
 /** The store holds as many keys as it may; overwriting and deleting go on working. */
-export class QuotaExceededError extends RefusedError {
-  override readonly name = 'QuotaExceededError'
-}
+export class QuotaExceededError extends called('QuotaExceededError', RefusedError) {}
 
 /** No answer within the time of the request. */
-export class RequestTimeoutError extends StateStoreError {
-  override readonly name = 'RequestTimeoutError'
-}
+export class RequestTimeoutError extends called('RequestTimeoutError') {}
 
 /** The connection ended while the request was under way. Requests that change something are never repeated by the client. */
-export class ConnectionLostError extends StateStoreError {
-  override readonly name = 'ConnectionLostError'
-}
+export class ConnectionLostError extends called('ConnectionLostError') {}
 
 /** As many requests wait as may; nothing was sent. */
-export class TooManyRequestsError extends StateStoreError {
-  override readonly name = 'TooManyRequestsError'
-}
+export class TooManyRequestsError extends called('TooManyRequestsError') {}
 
 /** The broker refused the request message or the subscription itself, with this Reason Code of MQTT. */
-export class BrokerRefusedError extends StateStoreError {
-  override readonly name = 'BrokerRefusedError'
+export class BrokerRefusedError extends called('BrokerRefusedError') {
   readonly reasonCode: number
 
   constructor(what: string, reasonCode: number) {
@@ -67,27 +57,21 @@ export class BrokerRefusedError extends StateStoreError {
 }
 
 /** What came back is no answer to the request: it may have been done. */
-export class UnexpectedAnswerError extends StateStoreError {
-  override readonly name = 'UnexpectedAnswerError'
-
+export class UnexpectedAnswerError extends called('UnexpectedAnswerError') {
   constructor(message: string) {
     super(message, { isUncertain: true })
   }
 }
 
 /** The clock of an answer is over a minute ahead of this machine's. What was asked may have been done. */
-export class ServerClockError extends StateStoreError {
-  override readonly name = 'ServerClockError'
-
+export class ServerClockError extends called('ServerClockError') {
   constructor(message: string) {
     super(message, { isUncertain: true })
   }
 }
 
 /** The store object was closed. */
-export class ClosedError extends StateStoreError {
-  override readonly name = 'ClosedError'
-}
+export class ClosedError extends called('ClosedError') {}
 
 const AHEAD = 'is too far in the future; ensure that the client and broker system clocks are synchronized'
 
