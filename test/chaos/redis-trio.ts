@@ -15,11 +15,13 @@ export class RedisTrio {
     this.#sentinel = sentinel
   }
 
-  static async start(): Promise<RedisTrio> {
+  /** @param failoverTimeoutMs after a failover the Sentinel waits for twice as long before it begins another */
+  static async start(failoverTimeoutMs = 3_000): Promise<RedisTrio> {
     const primary = await startRedis()
     const replica = await startRedis({ replicaOf: primary })
     await primary.replicasInStep(1)
     const sentinel = await startSentinel(primary)
+    await sentinel.command('SENTINEL', 'SET', 'mymaster', 'failover-timeout', failoverTimeoutMs)
     const trio = new RedisTrio([primary, replica], sentinel)
     await until(async () => {
       const fields = (await sentinel.command('SENTINEL', 'REPLICAS', 'mymaster')) as unknown[]
@@ -53,9 +55,9 @@ export class RedisTrio {
     await (await this.places()).primary.replicasInStep(1)
   }
 
-  /** SIGKILL of the primary; the dead one comes back, as a replica, some time after the failover. */
-  async killPrimary(absentMs: number): Promise<string> {
-    const { primary, other } = await this.#lose(server => server.kill())
+  /** SIGKILL of the primary, then `onFault`; the dead one comes back, as a replica, some time after the failover. */
+  async killPrimary(absentMs: number, onFault: () => void = () => undefined): Promise<string> {
+    const { primary, other } = await this.#lose(server => server.kill(), onFault)
     await sleep(absentMs)
     await primary.start()
     // As a pod does that asks the Sentinel who it is before it serves; by itself the Sentinel would take ten seconds to tell it.
@@ -63,20 +65,31 @@ export class RedisTrio {
     return `Redis on port ${primary.port}, then ${other.port} was the primary`
   }
 
-  /** SIGSTOP of the primary until the other has its place, then SIGCONT: it believes for a moment that it still is the primary. */
-  async stopPrimary(staleMs: number): Promise<string> {
-    const { primary, other } = await this.#lose(server => server.pause())
+  /**
+   * SIGSTOP of the primary, then `onFault`; some time after the other has its place SIGCONT: it believes for a moment that it still is the primary.
+   * @param believesMs until it is told better; null: when the Sentinel does, which takes ten seconds
+   */
+  async stopPrimary(staleMs: number, onFault: () => void = () => undefined, believesMs: number | null = null): Promise<string> {
+    const { primary, other } = await this.#lose(server => server.pause(), onFault)
     await sleep(staleMs)
     primary.resume()
-    // A Sentinel takes ten seconds to tell it: until then nothing is replicated, and at level replicated nothing acknowledged.
+    if (believesMs !== null) {
+      await sleep(believesMs)
+      await primary.command('REPLICAOF', '127.0.0.1', other.port)
+    }
+    // Until then nothing is replicated, and at level replicated nothing acknowledged.
     await this.inStep()
     return `Redis on port ${primary.port}, then ${other.port} was the primary`
   }
 
-  async #lose(fault: (server: RedisServer) => Promise<void> | void): Promise<{ primary: RedisServer; other: RedisServer }> {
+  async #lose(
+    fault: (server: RedisServer) => Promise<void> | void,
+    onFault: () => void,
+  ): Promise<{ primary: RedisServer; other: RedisServer }> {
     await this.inStep()
     const before = await this.places()
     await fault(before.primary)
+    onFault()
     await until(async () => (await this.places()).primary === before.other, 'the Sentinel has failed over', FAILOVER_TIMEOUT_MS)
     return before
   }

@@ -11,7 +11,10 @@ export interface HistoryOrder {
   readonly seed: number
   readonly operations: number
   readonly keys: number
-  /** Called at `disturbances` places of the history, which the seed chooses, one after the other, while the clients go on. */
+  /**
+   * Called at `disturbances` places of the history, which the seed chooses, one after the other, while the clients go on: what they do before it
+   * has resolved does not count as part of `operations`, up to as many again.
+   */
   readonly disturb?: (random: SeededRandom) => void | Promise<void>
   readonly disturbances?: number
 }
@@ -49,11 +52,15 @@ export class Workload implements AsyncDisposable {
     this.#workers = workers
   }
 
-  /** @param urls of one broker; clients take turns */
+  /** @param urls of one broker; clients take turns, and one whose connection is lost tries the next */
   static async open(urls: readonly string[], clients: number): Promise<Workload> {
+    const addresses = urls.map(url => new URL(url)).map(({ hostname, port }) => ({ host: hostname, port: Number(port) }))
     const workers = Array.from({ length: clients }, async (_, index): Promise<Worker> => {
       const clientId = freshName(`lin${index}`)
-      const mqtt = await connectAsync(urls[index % urls.length]!, { protocolVersion: 5, clientId, reconnectPeriod: RECONNECT_MS }, true)
+      const home = index % addresses.length
+      const servers = [...addresses.slice(home), ...addresses.slice(0, home)]
+      const options = { protocol: 'mqtt', protocolVersion: 5, clientId, reconnectPeriod: RECONNECT_MS } as const
+      const mqtt = await connectAsync({ ...options, servers })
       return { name: `c${index}`, mqtt, store: await StateStore.connect(mqtt, { timeoutMs: REQUEST_TIMEOUT_MS }) }
     })
     return new Workload(await Promise.all(workers))
@@ -81,10 +88,14 @@ export class Workload implements AsyncDisposable {
     const names = Array.from({ length: keys }, (_, index) => freshName(`lin-${seed}-${index}`))
     const places = Array.from({ length: disturbances }, () => random.int(1, operations)).toSorted((a, b) => a - b)
     let disturbing = Promise.resolve()
+    let [underWay, extra] = [0, operations]
+    const begin = (): void => {
+      underWay++
+      disturbing = disturbing.then(() => disturb?.(random)).finally(() => underWay--)
+    }
     const perWorker = this.#workers.map(async worker => {
-      while (making.left-- > 0) {
-        for (; places[0] !== undefined && places[0] <= operations - making.left; places.shift())
-          disturbing = disturbing.then(() => disturb?.(random))
+      while (underWay > 0 && extra > 0 ? extra-- > 0 : making.left-- > 0) {
+        for (; places[0] !== undefined && places[0] <= operations - making.left; places.shift()) begin()
         const index = random.int(0, keys - 1)
         await perform(worker, names[index]!, actionOf(worker, index, making), making)
       }
