@@ -1,13 +1,8 @@
-import { hostname } from 'node:os'
-import { systemSurroundings } from '#shared/config/load-broker-settings.ts'
 import { AUTHSVC_SETTINGS, loadAuthsvcSettings } from '#shared/config/load-role-settings.ts'
 import { flagsHelp } from '#shared/config/settings-page.ts'
-import { openLog } from '#shared/telemetry/log.ts'
-import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { startAuthsvcRole } from './roles/authsvc-role.ts'
 import type { Command } from './command.ts'
-import { openLiveSettings } from './open-live-settings.ts'
-import { runProgram } from './program.ts'
+import { runMember } from './member-program.ts'
 
 /** `millrace authsvc` */
 export const authsvc: Command = {
@@ -19,23 +14,5 @@ SIGTERM and SIGINT drain: what it was asked is answered, frontends ask others, t
 docs/authentication-service.md describes it.
 
 ${flagsHelp(AUTHSVC_SETTINGS)}`,
-  run: async args => {
-    const log = openLog('info')
-    const live = await openLiveSettings(AUTHSVC_SETTINGS, args, log, snapshot =>
-      loadAuthsvcSettings(args, { ...systemSurroundings(process.env, snapshot), hostName: hostname() }),
-    )
-    const { settings } = live
-    const registry = new MetricsRegistry([['host', settings.id]])
-    return runProgram({
-      name: 'authsvc',
-      admin: null,
-      metrics: settings.metrics,
-      drainDelayMs: 0,
-      drainTimeoutMs: settings.limits.drainTimeoutMs,
-      log,
-      registry,
-      start: () => startAuthsvcRole(live, log, registry),
-      stopWatching: () => live.stop(),
-    })
-  },
+  run: args => runMember('authsvc', args, { groups: AUTHSVC_SETTINGS, load: loadAuthsvcSettings }, startAuthsvcRole),
 }

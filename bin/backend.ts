@@ -1,13 +1,8 @@
-import { hostname } from 'node:os'
-import { systemSurroundings } from '#shared/config/load-broker-settings.ts'
 import { BACKEND_SETTINGS, loadBackendSettings } from '#shared/config/load-role-settings.ts'
 import { flagsHelp } from '#shared/config/settings-page.ts'
-import { openLog } from '#shared/telemetry/log.ts'
-import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { startBackendRole } from './roles/backend-role.ts'
 import type { Command } from './command.ts'
-import { openLiveSettings } from './open-live-settings.ts'
-import { runProgram } from './program.ts'
+import { runMember } from './member-program.ts'
 
 /** `millrace backend` */
 export const backend: Command = {
@@ -18,23 +13,5 @@ environment variable: --cluster-name is MILLRACE_CLUSTER_NAME. SIGTERM and SIGIN
 is 0. A second signal exits at once. docs/cluster.md describes a cluster.
 
 ${flagsHelp(BACKEND_SETTINGS)}`,
-  run: async args => {
-    const log = openLog('info')
-    const live = await openLiveSettings(BACKEND_SETTINGS, args, log, snapshot =>
-      loadBackendSettings(args, { ...systemSurroundings(process.env, snapshot), hostName: hostname() }),
-    )
-    const { settings } = live
-    const registry = new MetricsRegistry([['host', settings.id]])
-    return runProgram({
-      name: 'backend',
-      admin: null,
-      metrics: settings.metrics,
-      drainDelayMs: 0,
-      drainTimeoutMs: settings.limits.drainTimeoutMs,
-      log,
-      registry,
-      start: () => startBackendRole(live, log, registry),
-      stopWatching: () => live.stop(),
-    })
-  },
+  run: args => runMember('backend', args, { groups: BACKEND_SETTINGS, load: loadBackendSettings }, startBackendRole),
 }

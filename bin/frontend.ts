@@ -1,18 +1,13 @@
-import { hostname } from 'node:os'
 import { systemTimers } from '#shared/base/timers.ts'
 import { limitSettings } from '#shared/config/broker-settings.ts'
-import { systemSurroundings } from '#shared/config/load-broker-settings.ts'
 import { FRONTEND_SETTINGS, loadFrontendSettings } from '#shared/config/load-role-settings.ts'
 import type { FrontendRoleSettings } from '#shared/config/role-settings.ts'
 import { flagsHelp } from '#shared/config/settings-page.ts'
-import { type Log, openLog } from '#shared/telemetry/log.ts'
-import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 import { logOpenFilesLimit, openFilesMax } from '#shared/telemetry/open-files.ts'
-import type { LiveSettings } from '#shared/config/live-settings.ts'
 import type { Command } from './command.ts'
 import { startFrontendRole } from './roles/frontend-role.ts'
 import { type FrontendWorkers, startWorkers } from './processes/frontend-workers.ts'
-import { openLiveSettings } from './open-live-settings.ts'
+import { type MemberProcess, openMember } from './member-program.ts'
 import { runProgram } from './program.ts'
 
 /** `millrace frontend` */
@@ -25,19 +20,16 @@ signal exits at once. docs/cluster.md describes a cluster.
 
 ${flagsHelp(FRONTEND_SETTINGS)}`,
   run: async args => {
-    const log = openLog('info')
-    const live = await openLiveSettings(FRONTEND_SETTINGS, args, log, snapshot =>
-      loadFrontendSettings(args, { ...systemSurroundings(process.env, snapshot), hostName: hostname() }),
-    )
+    const member = await openMember(args, { groups: FRONTEND_SETTINGS, load: loadFrontendSettings })
+    const { log, live } = member
     const { settings } = live
     logOpenFilesLimit(log, openFilesMax(), { max: settings.limits.connectionsMax, default: limitSettings.connectionsMax.default })
-    return settings.workers > 1 ? superviseWorkers(args, live, log) : serve(live, log)
+    return settings.workers > 1 ? superviseWorkers(args, member) : serve(member)
   },
 }
 
-function serve(live: LiveSettings<FrontendRoleSettings>, log: Log): Promise<number> {
+function serve({ live, log, registry }: MemberProcess<FrontendRoleSettings>): Promise<number> {
   const { settings } = live
-  const registry = new MetricsRegistry([['host', settings.id]])
   return runProgram({
     name: 'frontend',
     admin: settings.admin,
@@ -54,9 +46,8 @@ function serve(live: LiveSettings<FrontendRoleSettings>, log: Log): Promise<numb
 /** Time for the workers to end by themselves before the supervisor's own patience ends. */
 const WORKERS_GRACE_MS = 1_000
 
-function superviseWorkers(args: readonly string[], live: LiveSettings<FrontendRoleSettings>, log: Log): Promise<number> {
+function superviseWorkers(args: readonly string[], { live, log, registry }: MemberProcess<FrontendRoleSettings>): Promise<number> {
   const { settings } = live
-  const registry = new MetricsRegistry([['host', settings.id]])
   let workers: FrontendWorkers | null = null
   return runProgram({
     name: 'frontend',

@@ -1,23 +1,14 @@
 import { AskerLinks } from '../../authsvc/asker-links.ts'
 import { registerAuthenticationMetrics } from '../metrics/auth-metrics.ts'
-import { systemClock } from '#shared/base/clock.ts'
-import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
-import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { ClusterSecret } from '#shared/cluster/cluster-secret.ts'
 import type { AuthsvcRoleSettings } from '#shared/config/role-settings.ts'
-import { linkAddressText } from '#shared/rpc/link-address.ts'
-import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
-import { LinkHub } from '#shared/rpc/link-hub.ts'
-import { type LinkListener, listenLinks } from '#shared/rpc/link-listener.ts'
-import { METHOD_NAMES } from '#shared/rpc/methods.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
-import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
 import { adoptLimits } from '#shared/config/adopt-limits.ts'
-import { advertisedAddress } from '#shared/rpc/advertised-address.ts'
 import type { LiveSettings } from '#shared/config/live-settings.ts'
-import { linkSettings, registerMember, type RegisteredMember } from './member-registry.ts'
+import { LinkedProcess } from './linked-process.ts'
+import type { RegisteredMember } from './member-registry.ts'
 import { openClusterSecret } from './open-cluster-secret.ts'
 import { openAuthentication, type OwnAuthentication } from './own-authentication.ts'
 import { NO_STATUS, type RoleStatus, type RunningRole } from './running-role.ts'
@@ -43,12 +34,9 @@ class AuthsvcRole implements RunningRole {
   readonly addresses = []
   readonly #live: LiveSettings<AuthsvcRoleSettings>
   readonly #settings: AuthsvcRoleSettings
-  readonly #log: RateLimitedLog
   readonly #metrics: MetricsRegistry
-  readonly #hub: LinkHub
+  readonly #process: LinkedProcess
   readonly #ticker: Ticker
-  #rpc: string | null = null
-  #listener: LinkListener | null = null
   #member: RegisteredMember | null = null
   #secret: ClusterSecret | null = null
   #serving: Serving | null = null
@@ -62,34 +50,22 @@ class AuthsvcRole implements RunningRole {
     this.#live = live
     this.#settings = settings
     this.#metrics = metrics
-    this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
-    const turn = new ImmediateTurn([() => this.#hub.endTurn()])
-    this.#hub = new LinkHub({ turn, timers: systemTimers, log: this.#log })
+    this.#process = new LinkedProcess('authsvc', settings, log, metrics)
     this.#ticker = new Ticker(systemTimers, { tick: () => this.#tick(), everySecond: () => undefined })
   }
 
   /** @throws what keeps the port from being opened. The secret may take its time: `waitingFor` says so meanwhile */
   async start(): Promise<void> {
-    const { rpc, advertise } = this.#settings
-    const instance = systemRandom.uuid()
-    this.#listener = await listenLinks(
-      rpc,
-      linkSettings(this.#settings, 'authsvc', instance),
-      this.#hub,
-      link => this.#serving?.askers.accept(link) ?? { declined: 'starting' },
-    )
-    this.#rpc = linkAddressText(advertisedAddress(advertise, this.#listener.address))
-    this.#member = registerMember(this.#settings, 'authsvc', this.#rpc, this.#log, this.#metrics, { instance })
-    registerLinkMetrics(this.#metrics, this.#hub, METHOD_NAMES)
+    this.#member = await this.#process.open(link => this.#serving?.askers.accept(link) ?? { declined: 'starting' })
     this.#live.listen(({ limits }) => {
-      adoptLimits(this.#settings.limits, limits, this.#log)
+      adoptLimits(this.#settings.limits, limits, this.#process.log)
       this.#apply()
     })
     this.#secret = openClusterSecret(this.#settings, secret => this.#onSecret(secret))
   }
 
   get rpc(): string | null {
-    return this.#rpc
+    return this.#process.rpc
   }
 
   waitingFor(): readonly string[] {
@@ -116,12 +92,10 @@ class AuthsvcRole implements RunningRole {
     this.#isDraining = true
     await this.#live.stop()
     this.#secret?.close()
-    await this.#listener?.close()
-    this.#hub.closeAll('this process stops')
+    await this.#process.closeLinks()
     this.#ticker.stop()
     await this.#serving?.authentication.close()
-    await this.#member?.leave()
-    this.#log.flush()
+    await this.#process.leave()
   }
 
   /** First frontends learn to ask others, then what they have asked is answered. */
@@ -136,7 +110,7 @@ class AuthsvcRole implements RunningRole {
   #onSecret(secret: Uint8Array): void {
     if (this.#isDraining) return
     if (this.#serving !== null) return this.#serving.authentication.service.useSecret(secret)
-    const authentication = openAuthentication(this.#settings.limits, secret, this.#live.kubernetes, this.#log)
+    const authentication = openAuthentication(this.#settings.limits, secret, this.#live.kubernetes, this.#process.log)
     this.#serving = { authentication, askers: new AskerLinks(authentication.service) }
     registerAuthenticationMetrics(this.#metrics, authentication.service, () => authentication.workerFigures())
     this.#apply()
@@ -152,7 +126,7 @@ class AuthsvcRole implements RunningRole {
   }
 
   #tick(): void {
-    this.#hub.tick()
+    this.#process.hub.tick()
     if (this.#onIdle === null) return
     this.#idleTicks = this.#serving!.authentication.service.openCount === 0 ? this.#idleTicks + 1 : 0
     if (this.#idleTicks >= IDLE_TICKS) this.#onIdle()

@@ -9,30 +9,23 @@ import { registerEngineMetrics } from '../metrics/broker-metrics.ts'
 import { registerOwnershipMetrics } from '../metrics/cluster-metrics.ts'
 import { systemClock } from '#shared/base/clock.ts'
 import { sumOfFigures } from '#shared/cluster/figures.ts'
-import { systemRandom } from '#shared/base/random.ts'
 import { thrownField, thrownText } from '#shared/base/thrown.ts'
 import { systemTimers } from '#shared/base/timers.ts'
-import { ImmediateTurn } from '#shared/base/turn.ts'
 import type { BackendRoleSettings } from '#shared/config/role-settings.ts'
 import type { TopicCache } from '#shared/mqtt/topic.ts'
 import { CallerCalls } from '#shared/rpc/caller-calls.ts'
-import { type LinkAddress, linkAddressText } from '#shared/rpc/link-address.ts'
-import { registerLinkMetrics } from '#shared/rpc/link-counters.ts'
-import { LinkHub } from '#shared/rpc/link-hub.ts'
-import { type LinkListener, listenLinks } from '#shared/rpc/link-listener.ts'
 import type { Link, LinkHandler } from '#shared/rpc/link.ts'
-import { METHOD_NAMES } from '#shared/rpc/methods.ts'
 import { OwnerDispatch } from '#shared/rpc/owner-dispatch.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import { MemoryWatch, processMemory } from '#shared/telemetry/memory-watch.ts'
 import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
-import { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
+import type { RateLimitedLog } from '#shared/telemetry/rate-limited-log.ts'
 import { adoptLimits } from '#shared/config/adopt-limits.ts'
-import { advertisedAddress } from '#shared/rpc/advertised-address.ts'
 import { BackendDialers } from '#shared/cluster/backend-dialers.ts'
 import type { LiveSettings } from '#shared/config/live-settings.ts'
 import { linkDialers } from '#shared/cluster/member-dialers.ts'
-import { linkSettings, redisTls, registerMember, type RegisteredMember } from './member-registry.ts'
+import { LinkedProcess } from './linked-process.ts'
+import { redisTls, type RegisteredMember } from './member-registry.ts'
 import type { RoleStatus, RunningRole } from './running-role.ts'
 import { started } from './started.ts'
 import { Ticker } from './ticker.ts'
@@ -50,8 +43,7 @@ class BackendRole implements RunningRole {
   readonly #settings: BackendRoleSettings
   readonly #log: RateLimitedLog
   readonly #metrics: MetricsRegistry
-  readonly #hub: LinkHub
-  readonly #turn: ImmediateTurn
+  readonly #process: LinkedProcess
   readonly #topics: TopicCache
   readonly #steps: (() => void)[] = []
   readonly #memory = processMemory()
@@ -61,10 +53,8 @@ class BackendRole implements RunningRole {
   #member: RegisteredMember | null = null
   #cluster: ClusterBackend | null = null
   #ownership: ShardOwnership | null = null
-  #listener: LinkListener | null = null
   #dialers: BackendDialers | null = null
   #ticker: Ticker | null = null
-  #advertised: LinkAddress | null = null
   #onWaiting: () => void = () => undefined
   #isDraining = false
   #isLeaseChecked = false
@@ -77,32 +67,25 @@ class BackendRole implements RunningRole {
     this.#live = live
     this.#settings = settings
     this.#metrics = metrics
-    this.#log = new RateLimitedLog(log, settings.logLinesPerSecond, systemClock, systemTimers)
-    this.#turn = new ImmediateTurn(this.#steps)
-    this.#hub = new LinkHub({ turn: this.#turn, timers: systemTimers, log: this.#log })
+    this.#process = new LinkedProcess('backend', settings, log, metrics, this.#steps)
+    this.#log = this.#process.log
     this.#topics = openTopicCache(settings.limits)
   }
 
   /** @throws what keeps the port from being opened. The store may take its time: `waitingFor` says so meanwhile */
   async start(): Promise<void> {
-    const { rpc, advertise } = this.#settings
     this.#live.listen(({ limits }) => adoptLimits(this.#settings.limits, limits, this.#log))
     // Bound before it is registered, and links are taken when there is somebody to take them.
     const links = new DeferredLinks()
-    const instance = systemRandom.uuid()
-    this.#listener = await listenLinks(rpc, linkSettings(this.#settings, 'backend', instance), this.#hub, link => links.accept(link))
-    this.#advertised = advertisedAddress(advertise, this.#listener.address)
-    const member = registerMember(this.#settings, 'backend', linkAddressText(this.#advertised), this.#log, this.#metrics, {
-      instance,
-      figures: () => (this.#cluster === null ? new Map<string, number>() : engineFigures(this.#cluster.backend.engine)),
-    })
-    this.#member = member
-    registerLinkMetrics(this.#metrics, this.#hub, METHOD_NAMES)
-    await this.#openOrWait(member, links)
+    this.#member = await this.#process.open(
+      link => links.accept(link),
+      () => (this.#cluster === null ? new Map<string, number>() : engineFigures(this.#cluster.backend.engine)),
+    )
+    await this.#openOrWait(this.#member, links)
   }
 
   get rpc(): string | null {
-    return this.#advertised === null ? null : linkAddressText(this.#advertised)
+    return this.#process.rpc
   }
 
   waitingFor(): readonly string[] {
@@ -144,12 +127,10 @@ class BackendRole implements RunningRole {
     await this.#live.stop()
     this.#ownership?.stop()
     this.#dialers?.stop()
-    await this.#listener?.close()
-    this.#hub.closeAll('this process stops')
+    await this.#process.closeLinks()
     this.#ticker?.stop()
     await this.#cluster?.backend.close()
-    await this.#member?.leave()
-    this.#log.flush()
+    await this.#process.leave()
   }
 
   async #drain(): Promise<void> {
@@ -198,12 +179,11 @@ class BackendRole implements RunningRole {
     others.bind(cluster.node, ownership)
     this.#steps.push(cluster.backend.endTurn, () => {
       this.#isLeaseChecked = false
-      this.#hub.endTurn()
     })
     links.serve(link => this.#accept(link, cluster, ownership))
     this.#dialers = new BackendDialers({
       membership,
-      dialerTo: linkDialers(this.#hub, linkSettings(this.#settings, 'backend', member.instance)),
+      dialerTo: linkDialers(this.#process.hub, this.#process.linkSettings),
       topics: this.#topics,
       topicLevelsMax: limits.topicLevelsMax,
       shardCount: limits.shards,
@@ -241,7 +221,7 @@ class BackendRole implements RunningRole {
       {
         settings: this.#settings.limits,
         clock: systemClock,
-        turn: this.#turn,
+        turn: this.#process.turn,
         store,
         topics: this.#topics,
         log: this.#log,
@@ -257,7 +237,7 @@ class BackendRole implements RunningRole {
     const memoryWatch = new MemoryWatch(backend.engine.watermarkBytes, this.#memory)
     this.#ticker = new Ticker(systemTimers, {
       tick: () => {
-        this.#hub.tick()
+        this.#process.hub.tick()
         others.tick()
         backend.tick()
       },
@@ -274,7 +254,7 @@ class BackendRole implements RunningRole {
   #hasLease(): boolean {
     if (this.#isLeaseChecked) return true
     this.#isLeaseChecked = this.#member!.membership.checkLease()
-    if (this.#isLeaseChecked) this.#turn.request()
+    if (this.#isLeaseChecked) this.#process.turn.request()
     return this.#isLeaseChecked
   }
 
