@@ -76,6 +76,21 @@ describe('a refused publish', () => {
     expect(client.bytes.toString()).not.toMatch(/plant|rules/)
   })
 
+  test('that no rule allows names the policies of the port, as does a SUBSCRIBE and a Will', async () => {
+    const world = new Surroundings()
+    world.authentication.permit = permitOf(['a'], ['a'])
+    const client = await connected(world)
+    client.send(publishPacket('secret/1', 1))
+    subscribe(client, 'secret/#')
+    await world.connect(5, { will: { topic: 'secret/2', payload: 'x' } })
+    const cause = 'no rule of BrokerAuthorization default allows it'
+    expect(world.refusals).toMatchObject([
+      { action: 'publish', topic: 'secret/1', cause },
+      { action: 'subscribe', topic: 'secret/#', cause },
+      { action: 'will', topic: 'secret/2', cause },
+    ])
+  })
+
   test('is judged each time where the policy keeps no decisions', async () => {
     for (const [isCached, asked] of [
       [true, 1],

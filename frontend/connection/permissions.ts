@@ -22,7 +22,8 @@ export function mayPublish(connection: Connection, topic: Topic): Answer {
     return ReasonCode.Success
   }
   try {
-    if (!permit.mayPublishTopic(topic)) return denied(connection, 'publish', topic.name, causeOf(permit.decidePublish(topic.name)))
+    if (!permit.mayPublishTopic(topic))
+      return denied(connection, 'publish', topic.name, causeOf(connection, permit.decidePublish(topic.name)))
   } catch (error) {
     return failed(connection, 'publish', topic.name, error)
   }
@@ -58,7 +59,7 @@ function judge(connection: Connection, action: AuditedAction, topic: string, dec
   if (permit === null) return ReasonCode.Success
   try {
     const decision = decide(permit)
-    if (!decision.allowed) return denied(connection, action, topic, causeOf(decision))
+    if (!decision.allowed) return denied(connection, action, topic, causeOf(connection, decision))
   } catch (error) {
     return failed(connection, action, topic, error)
   }
@@ -68,8 +69,11 @@ function judge(connection: Connection, action: AuditedAction, topic: string, dec
 
 const OWN_TOPIC = 'a topic of the broker itself'
 
-function causeOf({ rule }: Decision): string {
-  return rule === null ? 'no rule allows it' : `denied by ${rule}`
+/** Names the policy: where no rule decided, all those that count for the port. */
+function causeOf({ grant }: Connection, { rule }: Decision): string {
+  if (rule !== null) return `denied by ${rule}`
+  const policies = grant?.policy.authorizations.map(({ name }) => name) ?? []
+  return policies.length === 0 ? 'no rule allows it' : `no rule of BrokerAuthorization ${policies.join(', ')} allows it`
 }
 
 function denied(connection: Connection, action: AuditedAction, topic: string, cause: string): Answer {
