@@ -11,6 +11,7 @@ import { StatusWriter } from '../kubernetes/status-writer.ts'
 import type { Log } from '../telemetry/log.ts'
 import { API_VERSION } from './api-group.ts'
 import type { ResourceListener, ResourceSnapshot, ResourceSource, ResourceStatus } from './resource-snapshot.ts'
+import { contentVersion } from './resource-version.ts'
 import { SourceListeners } from './source-listeners.ts'
 import { type References, referencesOf } from './source-references.ts'
 import { type MountedObjects, ValidObjects } from './source-valid-objects.ts'
@@ -243,15 +244,8 @@ function digestOf(snapshot: ResourceSnapshot, { secrets, configMaps }: Reference
     [...resources.values()].map(({ name, version }) => [name, version]).sort(),
   )
   const hash = createHash('sha256').update(JSON.stringify([snapshot.broker?.version ?? null, versions]))
-  for (const name of [...secrets].sort()) {
-    const keys = snapshot.secret(name)
-    hash.update(`\nsecret ${name} ${keys === null ? 'absent' : ''}`)
-    for (const [key, bytes] of keys ?? []) hash.update(JSON.stringify([key, bytes.length])).update(bytes)
-  }
-  for (const name of [...configMaps].sort()) {
-    const keys = snapshot.configMap(name)
-    hash.update(JSON.stringify([name, keys === null ? null : [...keys]]))
-  }
+  for (const name of [...secrets].sort()) hash.update(JSON.stringify(['Secret', name, contentVersion(snapshot.secret(name))]))
+  for (const name of [...configMaps].sort()) hash.update(JSON.stringify(['ConfigMap', name, contentVersion(snapshot.configMap(name))]))
   return hash.digest('hex')
 }
 

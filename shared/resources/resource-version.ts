@@ -16,3 +16,14 @@ function canonicalJson(value: unknown): string {
   fields.sort(([a], [b]) => (a < b ? -1 : 1))
   return `{${fields.map(([name, field]) => `${JSON.stringify(name)}:${canonicalJson(field)}`).join()}}`
 }
+
+/** Version of what a Secret or ConfigMap holds, in whichever order its keys stand; null: there is none. */
+export function contentVersion(keys: ReadonlyMap<string, string | Uint8Array> | null): ResourceVersion | null {
+  if (keys === null) return null
+  const hash = createHash('sha256')
+  for (const [key, content] of [...keys].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const bytes = Buffer.from(content)
+    hash.update(JSON.stringify([key, bytes.length])).update(bytes)
+  }
+  return hash.digest('hex').slice(0, DIGITS)
+}
