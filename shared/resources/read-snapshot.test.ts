@@ -596,6 +596,16 @@ describe('warnings', () => {
       listener('brokerRef: main\nports: []'),
       '0.yaml:6: spec.brokerRef: there is one Broker, default, and this listener belongs to it',
     ],
+    [
+      'passwords in the clear, port by port',
+      [
+        authentication('method: Password\n  passwordSettings: {secretRef: users}'),
+        listener(
+          'ports:\n- {port: 1, authenticationRef: own, tls: {mode: Manual, manual: {secretRef: s}}}\n- {port: 2, authenticationRef: own}',
+        ),
+      ],
+      '1.yaml:8: spec.ports[1].authenticationRef: BrokerAuthentication own has method Password, and port 2 has no tls: whoever can listen on the way reads passwords',
+    ],
     ['a short name', listener('ports: []', 'ab'), '0.yaml:4: metadata.name: a name of fewer than 3 characters is not taken everywhere'],
     [
       'one copy',

@@ -2,9 +2,9 @@ import { z } from 'zod'
 import { suggestion } from '../config/nearest.ts'
 import { checkPolicies } from './authorization-policy-check.ts'
 import { type BrokerSpec, brokerValues, readBroker } from './broker.ts'
-import { type BrokerAuthenticationSpec, readBrokerAuthentication } from './broker-authentication.ts'
+import { type AuthenticationMethodSpec, type BrokerAuthenticationSpec, readBrokerAuthentication } from './broker-authentication.ts'
 import { type BrokerAuthorizationSpec, brokerAuthorizationSchema } from './broker-authorization.ts'
-import { type BrokerListenerSpec, readBrokerListener } from './broker-listener.ts'
+import { type BrokerListenerSpec, type ListenerPort, readBrokerListener } from './broker-listener.ts'
 import { readConfigMap, readSecret, readServiceAccount } from './core-objects.ts'
 import { metadata, objectName } from './field.ts'
 import { Findings } from './findings.ts'
@@ -159,16 +159,23 @@ export class SnapshotReader {
     for (const [name, listener] of this.#listeners) {
       const findings = this.#listenerFindings.get(name)!
       for (const [index, port] of listener.spec.ports.entries()) {
-        const methods = this.#authentications.get(port.authenticationRef ?? '')?.spec.authenticationMethods
-        if (port.tls === undefined && methods?.some(({ method }) => method === 'X509') === true)
-          findings.fault(
-            ['spec', 'ports', index, 'authenticationRef'],
-            `BrokerAuthentication ${port.authenticationRef} has method X509, which needs a port with tls`,
-          )
+        if (port.tls === undefined) this.#checkPlainPort(findings, index, port)
       }
       this.#conflicts.add(findings, listener)
       if (findings.faults.length > 0) this.#listeners.delete(name)
     }
+  }
+
+  #checkPlainPort(findings: Findings, index: number, { port, authenticationRef = '' }: ListenerPort): void {
+    const methods = this.#authentications.get(authenticationRef)?.spec.authenticationMethods ?? []
+    const has = (wanted: AuthenticationMethodSpec['method']): boolean => methods.some(({ method }) => method === wanted)
+    const at = ['spec', 'ports', index, 'authenticationRef']
+    if (has('X509')) findings.fault(at, `BrokerAuthentication ${authenticationRef} has method X509, which needs a port with tls`)
+    if (has('Password'))
+      findings.warn(
+        at,
+        `BrokerAuthentication ${authenticationRef} has method Password, and port ${port} has no tls: whoever can listen on the way reads passwords`,
+      )
   }
 
   #conclude({ kind, name, findings }: Found): void {
