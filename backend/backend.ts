@@ -50,7 +50,7 @@ export class Backend implements BackendPort {
     for (const shard of backend.engine.shards) shard.phase = 'serving'
     await Promise.all(backend.engine.shards.map(shard => recoverShard(backend.engine, shard)))
     // Before Wills become due: what they leave is of this run.
-    if (parts.persistence) dropUnchosen(backend.engine, parts.persistence)
+    if (parts.persistence) dropUnchosen(backend.engine, backend.engine.shards, parts.persistence)
     finishRecovery(backend.engine)
     forgetAllWatchers(backend.engine)
     await backend.engine.journal.settled()

@@ -12,7 +12,7 @@ export class BackendCounters {
   /** Subscriptions that ended because their client may not have them any more, and messages that waited for it because of them alone. */
   withdrawnSubscriptions = 0
   withdrawnMessages = 0
-  /** Retained and queued messages dropped at the start because the persistence policy does not choose them. */
+  /** Retained and queued messages dropped after a stop because the persistence policy does not choose them. */
   notPersisted = 0
   /** The same of keys of the state store. */
   keysNotPersisted = 0

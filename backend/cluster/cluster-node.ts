@@ -2,6 +2,7 @@ import type { Message } from '#shared/mqtt/message.ts'
 import type { OwnerPort } from '#shared/rpc/owner-port.ts'
 import type { Engine } from '../engine.ts'
 import type { Session } from '../session/session.ts'
+import type { PersistencePolicy } from '../shard/persistence.ts'
 import type { ClusterStore } from '../store/shard-store.ts'
 import { RouteAnnouncements } from './announcements.ts'
 import type { Caller } from './caller.ts'
@@ -26,6 +27,15 @@ export interface ClusterParts {
   readonly others: OtherOwners
   /** Keys (`id/instance`) of the registered processes that call backends, but this one. */
   readonly registeredCallers: () => Iterable<string>
+  /** Null, or left out: everything outlives a stop. */
+  readonly persistence?: () => ClusterPersistence | null
+}
+
+/** What outlives a stop of all backends. */
+export interface ClusterPersistence {
+  readonly policy: PersistencePolicy
+  /** ClusterRun.id: what is stored of an earlier run has outlived one. */
+  readonly runId: string
 }
 
 /** The state of a backend that is one of several: who calls it, and what goes to and comes from the others. */
@@ -34,6 +44,7 @@ export class ClusterNode {
   readonly store: ClusterStore
   readonly others: OtherOwners
   readonly registeredCallers: () => Iterable<string>
+  readonly persistence: () => ClusterPersistence | null
   readonly callers = new Set<Caller>()
   readonly announcements: RouteAnnouncements
   readonly handOvers: HandOvers
@@ -52,6 +63,7 @@ export class ClusterNode {
     this.store = parts.store
     this.others = parts.others
     this.registeredCallers = parts.registeredCallers
+    this.persistence = parts.persistence ?? (() => null)
     this.announcements = new RouteAnnouncements({
       shardCount: engine.shards.length,
       clock: engine.clock,

@@ -17,6 +17,7 @@ import type { BackendSettings } from '../config.ts'
 import type { Engine, WillJudge } from '../engine.ts'
 import type { DurabilityLevel } from '../store/shard-store.ts'
 import { Caller, callerKey } from './caller.ts'
+import type { ClusterPersistence } from './cluster-node.ts'
 import { OtherBackends } from './other-backends.ts'
 import { RigFrontend } from './rig-frontend.contract.ts'
 import { SharedStore, type SharedStoreClient } from './shared-store.contract.ts'
@@ -30,6 +31,7 @@ export interface ClusterRigOptions {
   readonly level?: DurabilityLevel
   readonly settings?: Partial<BackendSettings>
   readonly willJudge?: WillJudge | null
+  readonly persistence?: () => ClusterPersistence | null
   /** Nobody owns anything yet. By default the backends own the shards in turn. */
   readonly isUnowned?: boolean
 }
@@ -74,7 +76,12 @@ export class RigBackend {
         log: this.log,
         onFailure: error => this.failures.push(error),
         willJudge: rig.options.willJudge ?? null,
-        cluster: { store: this.store, others: this.others, registeredCallers: () => rig.callersOf(this) },
+        cluster: {
+          store: this.store,
+          others: this.others,
+          registeredCallers: () => rig.callersOf(this),
+          ...(rig.options.persistence !== undefined && { persistence: rig.options.persistence }),
+        },
       },
       shard => this.mayServe(shard),
     )

@@ -9,6 +9,8 @@ import { hasExpired, type Session } from '../session/session.ts'
 import { endSession, scheduleExpiry } from '../session/ending.ts'
 import { forgetAll } from '../session/subscriptions.ts'
 import { connectionWillDue, setWill } from '../session/will.ts'
+import { dropUnchosen } from '../shard/persistence.ts'
+import { writeRun } from '../shard/records.ts'
 import type { Shard } from '../shard/shard.ts'
 import { ShardRecovery } from '../shard/recovery.ts'
 import type { Snapshotter } from '../shard/snapshotter.ts'
@@ -140,6 +142,7 @@ export class Hosting implements ShardHost {
   #serve(shard: Shard): void {
     const engine = this.#engine
     shard.phase = 'serving'
+    this.#enterRun(shard)
     const nowMs = engine.clock.wallMs()
     const sessions = [...shard.sessions.values()]
     for (const { calls } of this.#node.callers) this.#node.announcements.announceOwned(calls, shard.number, shard.epoch)
@@ -150,6 +153,28 @@ export class Hosting implements ShardHost {
     this.#node.memberships.resume(shard)
     this.#node.onFresh(shard.number)
     engine.turn.request()
+  }
+
+  /** The run of the cluster, or its policy, is another one: what we serve is of the present one, whatever comes after it. */
+  noteRun(): void {
+    const runId = this.#node.persistence()?.runId ?? ''
+    for (const shard of this.#engine.shards) if (shard.isServing) this.#writeRun(shard, runId)
+  }
+
+  /** All backends had stopped since the shard was stored: as at the start of a single process. */
+  #enterRun(shard: Shard): void {
+    const persistence = this.#node.persistence()
+    if (persistence !== null && shard.runId !== '' && shard.runId !== persistence.runId) {
+      dropUnchosen(this.#engine, [shard], persistence.policy)
+    }
+    this.#writeRun(shard, persistence?.runId ?? '')
+  }
+
+  #writeRun(shard: Shard, runId: string): void {
+    if (shard.runId === runId) return
+    shard.runId = runId
+    const { journal } = this.#engine
+    if (journal.isDurable) writeRun(journal.writer(shard.number), runId)
   }
 
   /** A session that has no connection goes on waiting for its Will and its end; one that has waits for its frontend. */
@@ -184,6 +209,7 @@ export class Hosting implements ShardHost {
     shard.seen.clear()
     shard.sharers.clear()
     shard.store = null
+    shard.runId = ''
     shard.snapshotBytes = 0
     this.#node.groups.forget(shard.number)
     this.#node.memberships.forget(shard.number)

@@ -8,6 +8,7 @@ import { forgetRetained } from '../queue/retained-store.ts'
 import { finish } from '../session/finish.ts'
 import { takeOut } from '../session/queue-limits.ts'
 import type { Session } from '../session/session.ts'
+import type { Shard } from './shard.ts'
 import { FilterSet } from '../subscription/filter-set.ts'
 
 /** What outlives a stop of the process (`spec.persistence` of the Broker resource); null: all of that kind does. */
@@ -26,20 +27,25 @@ export interface PersistencePolicy {
 export type PersistenceMode = 'All' | 'None' | 'Custom'
 
 /**
- * The process starts, and every shard is read: what the policy does not choose is dropped, in the store as well, so that a later policy does not bring it
+ * The shards were read after a stop: what the policy does not choose is dropped, in the store as well, so that a later policy does not bring it
  * back. Sessions, Subscriptions, Wills and what clients have not finished acknowledging stay.
  */
-export function dropUnchosen(engine: Engine, { retain, subscriberQueue, stateStore }: PersistencePolicy): void {
+export function dropUnchosen(engine: Engine, shards: readonly Shard[], { retain, subscriberQueue, stateStore }: PersistencePolicy): void {
   const before = engine.counters.notPersisted
-  if (retain !== null && retain.mode !== 'All') dropRetained(engine, chooserOfTopics(retain))
-  if (subscriberQueue !== null && subscriberQueue.mode !== 'All') dropQueues(engine, chooserOfSessions(subscriberQueue))
+  if (retain !== null && retain.mode !== 'All') dropRetained(engine, shards, chooserOfTopics(retain))
+  if (subscriberQueue !== null && subscriberQueue.mode !== 'All') dropQueues(engine, shards, chooserOfSessions(subscriberQueue))
   const dropped = engine.counters.notPersisted - before
   if (dropped > 0) engine.log.info('not_persisted', { messages: dropped })
-  if (stateStore !== null && stateStore.mode !== 'All') dropKeys(engine, chooserOfKeys(stateStore))
+  if (stateStore !== null && stateStore.mode !== 'All') dropKeys(engine, shards, chooserOfKeys(stateStore))
 }
 
-function dropRetained(engine: Engine, isChosen: (message: Message) => boolean): void {
-  for (const shard of engine.shards) {
+/** There may be something that it does not choose. */
+export function isSelective(policy: PersistencePolicy | null): policy is PersistencePolicy {
+  return policy !== null && [policy.retain, policy.subscriberQueue, policy.stateStore].some(each => each !== null && each.mode !== 'All')
+}
+
+function dropRetained(engine: Engine, shards: readonly Shard[], isChosen: (message: Message) => boolean): void {
+  for (const shard of shards) {
     for (const message of [...shard.retained].filter(each => !isChosen(each))) {
       engine.counters.notPersisted++
       forgetRetained(engine, message.topic)
@@ -47,8 +53,8 @@ function dropRetained(engine: Engine, isChosen: (message: Message) => boolean): 
   }
 }
 
-function dropQueues(engine: Engine, isChosen: (session: Session) => boolean): void {
-  for (const shard of engine.shards) {
+function dropQueues(engine: Engine, shards: readonly Shard[], isChosen: (session: Session) => boolean): void {
+  for (const shard of shards) {
     for (const session of shard.sessions.values()) {
       if (session.outbox === null || isChosen(session)) continue
       for (const delivery of takeOut(engine, session, session.outbox, () => true)) {
@@ -60,9 +66,9 @@ function dropQueues(engine: Engine, isChosen: (session: Session) => boolean): vo
 }
 
 /** The clock of the store stays, so that versions never go back. */
-function dropKeys(engine: Engine, isChosen: (key: string, isPersistent: boolean) => boolean): void {
+function dropKeys(engine: Engine, shards: readonly Shard[], isChosen: (key: string, isPersistent: boolean) => boolean): void {
   let dropped = 0
-  for (const shard of engine.shards) {
+  for (const shard of shards) {
     const changes = shard.store?.dropUnchosen(isChosen) ?? []
     record(engine, shard, changes)
     dropped += changes.length

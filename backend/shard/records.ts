@@ -40,6 +40,8 @@ export const Record = {
   WillGuard: 23,
   /** A change of the state store (backend/statestore/changes.ts). An older version would lose it. */
   Store: 24,
+  /** Of which run of the cluster the state is. An older version would let a later one drop what is of its own. */
+  Run: 25,
 } as const
 
 /** Ends the list of receivers of an Enqueued record: no session has number 0. */
@@ -301,6 +303,13 @@ export function writeStore(writer: ByteWriter, change: StoreChange): void {
   markEntry(writer)
   writer.u8(Record.Store)
   writeStoreChange(writer, change)
+}
+
+/** Empty: it does not matter any more. */
+export function writeRun(writer: ByteWriter, runId: string): void {
+  markEntry(writer)
+  writer.u8(Record.Run)
+  writer.text(runId)
 }
 
 const NO_MEMBER = 0xff

@@ -122,6 +122,9 @@ export class ShardRecovery {
         return this.#engine.storeOf(this.#shard).apply(readStoreChange(reader), momentOf(this.#engine.clock))
       case Record.Member:
         return this.#onMember(reader)
+      case Record.Run:
+        this.#shard.runId = reader.text()
+        return
       case Record.NextHandOver:
         return this.#sawHandOver(reader.varint() - 1)
       default:

@@ -37,6 +37,8 @@ export class Shard {
   readonly sharers = new Map<number, Map<Session, Set<string>>>()
   /** Its part of the state store, made when it is first needed. */
   store: KeyStore | null = null
+  /** Of a cluster whose policy chooses what outlives a stop: the run (ClusterRun) that this state is of; else empty. */
+  runId = ''
   /** Size of the last snapshot, which decides when the log has grown enough for the next. */
   snapshotBytes = 0
 

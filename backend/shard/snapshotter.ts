@@ -15,6 +15,7 @@ import {
   writeNextHandOver,
   writeNumbered,
   writeRetained,
+  writeRun,
   writeSeen,
   writeSession,
   writeShared,
@@ -249,6 +250,7 @@ export class Snapshotter {
   *#clusterStateOf(pieces: Pieces, shard: Shard): Iterable<void> {
     const { nextHandOver } = shard
     writeNextHandOver(pieces.writer, nextHandOver)
+    if (shard.runId !== '') writeRun(pieces.writer, shard.runId)
     // At once, and before the sessions: they have by then what these numbers stand for.
     for (const [fromShard, sequence] of shard.seen) writeSeen(pieces.writer, fromShard, sequence)
     yield

@@ -72,7 +72,7 @@ function registerStore(metrics: MetricsRegistry, engine: Engine): void {
   )
   metrics.counterFrom(
     'millrace_not_persisted_messages_total',
-    'Messages dropped at the start because the persistence policy does not choose them',
+    'Messages dropped after a stop because the persistence policy does not choose them',
     () => counters.notPersisted,
   )
   metrics.gauge('aio_broker_store_total_sessions', 'Sessions', () => counters.sessionsTotal)

@@ -30,7 +30,7 @@ export function registerStateStoreMetrics(metrics: MetricsRegistry, engine: Engi
   )
   metrics.counterFrom(
     'millrace_state_store_keys_not_persisted_total',
-    'Keys dropped at the start because the persistence policy does not choose them',
+    'Keys dropped after a stop because the persistence policy does not choose them',
     () => counters.keysNotPersisted,
   )
   metrics.gauge('millrace_state_store_keys', 'Keys of the state store', () => sum(engine, ({ keys }) => keys))

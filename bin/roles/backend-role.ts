@@ -1,13 +1,17 @@
 import packageJson from '../../package.json' with { type: 'json' }
 import { Backend, type ClusterBackend } from '../../backend/backend.ts'
 import { Caller, callerKey } from '../../backend/cluster/caller.ts'
+import type { ClusterPersistence } from '../../backend/cluster/cluster-node.ts'
 import { OtherBackends } from '../../backend/cluster/other-backends.ts'
 import { ShardOwnership } from '../../backend/ownership/shard-ownership.ts'
+import { persistencePolicyOf } from '../../backend/shard/persistence-policy.ts'
+import { isSelective } from '../../backend/shard/persistence.ts'
 import { engineFigures, publishSysTopics } from '../../backend/sys-topics.ts'
 import { openRedisStore, type RedisStore } from '../../backend/store/redis/redis-store.ts'
 import { registerEngineMetrics } from '../metrics/broker-metrics.ts'
 import { registerOwnershipMetrics } from '../metrics/cluster-metrics.ts'
 import { systemClock } from '#shared/base/clock.ts'
+import { ClusterRun } from '#shared/cluster/cluster-run.ts'
 import { sumOfFigures } from '#shared/cluster/figures.ts'
 import { thrownField, thrownText } from '#shared/base/thrown.ts'
 import { systemTimers } from '#shared/base/timers.ts'
@@ -53,6 +57,7 @@ class BackendRole implements RunningRole {
   #member: RegisteredMember | null = null
   #cluster: ClusterBackend | null = null
   #ownership: ShardOwnership | null = null
+  #run: ClusterRun | null = null
   #dialers: BackendDialers | null = null
   #ticker: Ticker | null = null
   #onWaiting: () => void = () => undefined
@@ -125,12 +130,13 @@ class BackendRole implements RunningRole {
     this.#isDraining = true
     this.#stop.abort()
     await this.#live.stop()
+    this.#run?.stop()
     this.#ownership?.stop()
     this.#dialers?.stop()
     await this.#process.closeLinks()
     this.#ticker?.stop()
     await this.#cluster?.backend.close()
-    await this.#process.leave()
+    await this.#process.leave(() => this.#run?.end())
   }
 
   async #drain(): Promise<void> {
@@ -193,8 +199,31 @@ class BackendRole implements RunningRole {
     registerEngineMetrics(this.#metrics, cluster.backend.engine, null)
     registerOwnershipMetrics(this.#metrics, ownership, cluster.node)
     this.#startTicking(cluster, others)
-    ownership.start()
     membership.start()
+    this.#joinRun(member, cluster, ownership)
+  }
+
+  /** Before it is known of which run of the cluster we are, no shard is taken: what it holds might be of an earlier one. */
+  #joinRun({ membership, registry }: RegisteredMember, { hosting }: ClusterBackend, ownership: ShardOwnership): void {
+    let isStarted = false
+    this.#run = new ClusterRun({
+      membership,
+      registry,
+      timers: systemTimers,
+      onKnown: () => {
+        hosting.noteRun()
+        if (!isStarted) ownership.start()
+        isStarted = true
+      },
+    })
+    this.#live.listen(() => hosting.noteRun())
+    this.#run.start()
+  }
+
+  #persistence(): ClusterPersistence | null {
+    const policy = persistencePolicyOf(this.#live.snapshot)
+    const runId = this.#run?.id ?? null
+    return isSelective(policy) && runId !== null ? { policy, runId } : null
   }
 
   #openStore(member: RegisteredMember): Promise<RedisStore> {
@@ -227,7 +256,7 @@ class BackendRole implements RunningRole {
         log: this.#log,
         onFailure: error => this.#log.error('store_failed', { error }),
         willJudge: willJudgeOf(this.#live),
-        cluster: { store, others, registeredCallers: () => callersOf(member) },
+        cluster: { store, others, registeredCallers: () => callersOf(member), persistence: () => this.#persistence() },
       },
       shard => this.#ownership!.mayServe(shard),
     )

@@ -83,9 +83,9 @@ export class LinkedProcess {
     this.hub.closeAll('this process stops')
   }
 
-  /** The last of a process: its entry goes, and what its log held back is written. */
-  async leave(): Promise<void> {
-    await this.#member?.leave()
+  /** The last of a process: its entry goes, `then` is done, and what its log held back is written. */
+  async leave(then?: () => Promise<void> | undefined): Promise<void> {
+    await this.#member?.leave(then)
     this.log.flush()
   }
 }

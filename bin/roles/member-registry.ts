@@ -2,6 +2,7 @@ import { systemRandom } from '#shared/base/random.ts'
 import { systemTimers } from '#shared/base/timers.ts'
 import { Membership } from '#shared/cluster/membership.ts'
 import type { RedisTls } from '#shared/cluster/redis-connection.ts'
+import type { RunRegistry } from '#shared/cluster/cluster-run.ts'
 import { RedisRegistry } from '#shared/cluster/redis-registry.ts'
 import { redisUrlText } from '#shared/config/redis-url.ts'
 import type { MemberSettings, RedisTlsFiles, RpcTls } from '#shared/config/role-settings.ts'
@@ -13,12 +14,13 @@ import type { MetricsRegistry } from '#shared/telemetry/metrics.ts'
 /** This process in the registry of its cluster. */
 export interface RegisteredMember {
   readonly membership: Membership
+  readonly registry: RunRegistry
   /** Of this run of the process. */
   readonly instance: string
   /** Why it is no member at this moment; empty when it is one. */
   waitingFor(): readonly string[]
-  /** Takes it out of the registry and ends the connection. */
-  leave(): Promise<void>
+  /** Takes it out of the registry, does `then`, and ends the connection. */
+  leave(then?: () => Promise<void> | undefined): Promise<void>
 }
 
 /**
@@ -44,11 +46,13 @@ export function registerMember(
   metrics.counterFrom('millrace_lease_lapses_total', 'Leases that ended before they were renewed', () => membership.lapses)
   return {
     membership,
+    registry,
     instance,
     waitingFor: () =>
       membership.isAlive ? [] : [`redis: no lease from ${redisUrlText(settings.redis)}: ${registry.fault || 'connecting'}`],
-    leave: async () => {
+    leave: async then => {
       await membership.leave()
+      await then?.()
       registry.close()
     },
   }

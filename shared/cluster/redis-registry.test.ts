@@ -226,3 +226,31 @@ describe('Redis out of reach', () => {
     }
   })
 })
+
+describe('the run of the backends', () => {
+  test('is what was proposed first, for all that ask within the lease', async () => {
+    const [a, b] = [openRegistry('one'), openRegistry('one')]
+    await connected(a, member('a'))
+    expect(await a.joinRun('')).toBeNull()
+    expect(await a.joinRun('first')).toBe('first')
+    expect([await b.joinRun('second'), await b.joinRun('')]).toEqual(['first', 'first'])
+    expect(await openRegistry('two').joinRun('')).toBeNull()
+    const left = Number(await server.command('PTTL', `${KEY}:run`))
+    expect(left).toBeGreaterThan(0)
+    expect(left).toBeLessThanOrEqual(LEASE_MS)
+  })
+
+  test('ends with the last backend that leaves', async () => {
+    const registry = openRegistry('one')
+    await connected(registry, member('a'))
+    await registry.heartbeat(member('b'))
+    await registry.heartbeat(member('f', { role: 'frontend' }))
+    await registry.joinRun('first')
+    await registry.leave(member('a'))
+    await registry.endRun()
+    expect(await registry.joinRun('')).toBe('first')
+    await registry.leave(member('b'))
+    await registry.endRun()
+    expect(await registry.joinRun('')).toBeNull()
+  })
+})

@@ -2,6 +2,7 @@ import { systemTimers, type Timers } from '#shared/base/timers.ts'
 import type { RedisUrl } from '#shared/config/redis-url.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import { decodeMember, encodeMember, MEMBER_BYTES_MAX } from './member-codec.ts'
+import type { RunRegistry } from './cluster-run.ts'
 import { EvictedError, HEARTBEAT_MS, LEASE_MS, type Member, type Registry } from './member.ts'
 import type { RedisTls } from './redis-connection.ts'
 import { RedisPrimary } from './redis-primary.ts'
@@ -82,6 +83,26 @@ end
 return removed
 `
 
+/** ARGV: lease, proposal. */
+const JOIN_RUN = `
+local run = redis.call('GET', KEYS[1]) or ARGV[2]
+if run == '' then return false end
+redis.call('SET', KEYS[1], run, 'PX', ARGV[1])
+return run
+`
+
+/** The last backend has left. */
+const END_RUN = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local entries = redis.call('HGETALL', KEYS[1])
+for i = 1, #entries, 2 do
+  local expiry = string.match(entries[i + 1], '^(%d+) ')
+  if string.sub(entries[i], 1, 8) == 'backend:' and expiry and tonumber(expiry) > now then return 0 end
+end
+return redis.call('DEL', KEYS[2])
+`
+
 export interface RedisRegistryOptions {
   readonly url: RedisUrl
   readonly tls?: RedisTls
@@ -93,9 +114,9 @@ export interface RedisRegistryOptions {
 
 /**
  * The registry in Redis, over a connection of its own: what waits behind a large snapshot there would come too late. The key of all members
- * is `millrace:NAME:{members}`.
+ * is `millrace:NAME:{members}`, and `millrace:NAME:{members}:run` names the run of its backends.
  */
-export class RedisRegistry implements Registry {
+export class RedisRegistry implements Registry, RunRegistry {
   readonly #primary: RedisPrimary
   readonly #key: string
   readonly #log: Log
@@ -135,6 +156,15 @@ export class RedisRegistry implements Registry {
 
   async leave(self: Member): Promise<void> {
     await this.#primary.call('EVAL', REMOVE, 1, this.#key, 0, self.instance, fieldOf(self.role, self.id))
+  }
+
+  async joinRun(proposal: string): Promise<string | null> {
+    const reply = await this.#primary.call('EVAL', JOIN_RUN, 1, `${this.#key}:run`, LEASE_MS, proposal)
+    return reply === null ? null : String(reply)
+  }
+
+  async endRun(): Promise<void> {
+    await this.#primary.call('EVAL', END_RUN, 2, this.#key, `${this.#key}:run`)
   }
 
   /** Ends the connection; nothing is unregistered. */
