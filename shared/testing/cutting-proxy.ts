@@ -1,9 +1,10 @@
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { freePort } from './free-ports.ts'
 
 /** Bytes that wait for their delay, per direction; at the limit nothing more is read until some have gone. */
 const DELAYED_BYTES_MAX = 1024 * 1024
-/** A port that was given up for a while may be in use as somebody's local port: it is tried again for so long. */
+/** A port that was given up for a while may be somebody else's: it is tried again for so long. */
 const LISTEN_TIMEOUT_MS = 30_000
 const LISTEN_RETRY_MS = 20
 
@@ -163,7 +164,7 @@ export class CuttingProxy {
     this.target = target
   }
 
-  /** @param port 0: the operating system chooses */
+  /** @param port 0: a free one */
   static async open(target: { readonly host: string; readonly port: number }, port = 0): Promise<CuttingProxy> {
     const proxy = new CuttingProxy(target)
     proxy.#port = port
@@ -208,6 +209,7 @@ export class CuttingProxy {
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, socket => this.#onConnection(socket))
     this.#server = server
     const deadlineMs = performance.now() + LISTEN_TIMEOUT_MS
+    if (this.#port === 0) this.#port = await freePort()
     for (;;) {
       try {
         server.listen(this.#port, '127.0.0.1')
@@ -218,7 +220,6 @@ export class CuttingProxy {
         await new Promise(resolve => setTimeout(resolve, LISTEN_RETRY_MS))
       }
     }
-    this.#port = (server.address() as AddressInfo).port
   }
 
   /** Cuts everything and closes the port. */

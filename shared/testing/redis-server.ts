@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemTimers } from '#shared/base/timers.ts'
 import { openRedisNode } from '#shared/cluster/redis-connection.ts'
 import type { RedisUrl } from '#shared/config/redis-url.ts'
+import { freePort } from './free-ports.ts'
 
 const HOST = '127.0.0.1'
 const POLL_MS = 20
@@ -257,18 +257,6 @@ async function joinCluster(all: readonly RedisServer[], primaries: readonly Redi
       String(await server.command('CLUSTER', 'INFO')).includes(`cluster_known_nodes:${all.length}`)
     await until(known, 'the nodes of the cluster know each other')
   }
-}
-
-/** A port of 127.0.0.1 that nothing listens on at this moment. */
-export async function freePort(): Promise<number> {
-  return await new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, HOST, () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
-    })
-  })
 }
 
 /** Asks until the answer is yes; a question that fails counts as no, except an Error with a cause, which is final. */

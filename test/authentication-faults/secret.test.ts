@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { createPki } from '#shared/config/pki.ts'
-import { freePort, startRedis, until } from '#shared/testing/redis-server.ts'
+import { freePort } from '#shared/testing/free-ports.ts'
+import { startRedis, until } from '#shared/testing/redis-server.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { PASSING } from '#shared/testing/cutting-proxy.ts'
 import { until } from '#shared/testing/redis-server.ts'
-import { freePorts } from '../cast/free-ports.ts'
+import { freePorts } from '#shared/testing/free-ports.ts'
 import * as packets from '../conformance/packets.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
 import { ACCEPTED, NOT_AUTHORIZED, UNAVAILABLE, UNAVAILABLE_311 } from './codes.ts'

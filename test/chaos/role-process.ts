@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePorts } from '../cast/free-ports.ts'
+import { freePorts } from '#shared/testing/free-ports.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const FETCH_TIMEOUT_MS = 1_000

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach } from 'vitest'
-import { freePorts } from '../cast/free-ports.ts'
+import { freePorts } from '#shared/testing/free-ports.ts'
 import type { Endpoint } from './cluster-process.ts'
 
 /** A Debian package puts it where not every user looks. */

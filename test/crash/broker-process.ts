@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { freePorts } from '../cast/free-ports.ts'
+import { freePorts } from '#shared/testing/free-ports.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const POLL_MS = 15

@@ -1,6 +1,6 @@
 import { randomBytes, scryptSync } from 'node:crypto'
 import { expect } from 'vitest'
-import { freePorts } from '../cast/free-ports.ts'
+import { freePorts } from '#shared/testing/free-ports.ts'
 import type * as packets from '../conformance/packets.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
 import { ConfiguredBroker, type Documents, HOST, resource, secret } from '../specification/configured-broker.ts'

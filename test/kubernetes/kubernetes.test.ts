@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { KubernetesApi } from '#shared/testing/kubernetes-api.ts'
-import { freePorts } from '../cast/free-ports.ts'
+import { freePorts } from '#shared/testing/free-ports.ts'
 import { RawClient } from '../conformance/raw-client.ts'
 import { type RealBroker, startBrokerForFile } from '../limits/real-broker.ts'
 

@@ -7,7 +7,7 @@ import type { ResourceListener, ResourceSnapshot, ResourceSource } from '#shared
 import { snapshotOf } from '#shared/resources/snapshot-of.contract.ts'
 import { RecordingLog } from '#shared/telemetry/log.ts'
 import { MetricsRegistry } from '#shared/telemetry/metrics.ts'
-import { freePorts } from '../cast/free-ports.ts'
+import { freePorts } from '#shared/testing/free-ports.ts'
 import { RawClient } from '../conformance/raw-client.ts'
 import { resource } from './policed-broker.ts'
 

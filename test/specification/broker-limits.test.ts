@@ -1,5 +1,5 @@
 import { beforeAll, expect, test } from 'vitest'
-import { freePorts } from '../cast/free-ports.ts'
+import { freePorts } from '#shared/testing/free-ports.ts'
 import { ConfiguredBroker, HOST, resource } from './configured-broker.ts'
 
 const NEVER = 0xffff_ffff
