@@ -36,7 +36,7 @@ describe('at level memory', () => {
     const [from, to] = [rig.backend('a').engine, rig.backend('b').engine]
     const set = { is: 'set', key: 'k', value: 'v', condition: null, lifetimeMs: null } as const
     const watcher = { frontend: 'f', connection: 1, clientId: 'c' }
-    const request = { command: set, timestamp: '1:0:c', fencingToken: null, isPersistent: false, watcher, origin: null }
+    const request = { command: set, timestamp: { wall: 1, counter: 0 }, fencingToken: null, isPersistent: false, watcher, origin: null }
     const ask = (engine: typeof from): void => {
       const { changes } = engine.storeOf(engine.shards[0]!).execute(request, momentOf(rig.clock))
       record(engine, engine.shards[0]!, changes)

@@ -39,7 +39,14 @@ async function fill(): Promise<void> {
   const shard = owner.engine.shards[0]!
   const command = { is: 'set', key: 'k', value: 'v', condition: null, lifetimeMs: null } as const
   const watcher = { frontend: 'f', connection: 1, clientId: 'c' }
-  const request = { command, timestamp: `${rig.clock.wallMs()}:0:c`, fencingToken: null, isPersistent: false, watcher, origin: null }
+  const request = {
+    command,
+    timestamp: { wall: rig.clock.wallMs(), counter: 0 },
+    fencingToken: null,
+    isPersistent: false,
+    watcher,
+    origin: null,
+  }
   record(owner.engine, shard, owner.engine.storeOf(shard).execute(request, momentOf(rig.clock)).changes)
   owner.turn.request()
   await rig.settle()

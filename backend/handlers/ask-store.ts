@@ -2,14 +2,14 @@ import { storeShardOf } from '#shared/cluster/shard.ts'
 import { EMPTY, type Message } from '#shared/mqtt/message.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import type { Topic } from '#shared/mqtt/topic.ts'
 import { type StoreCall, storeCallShard } from '#shared/rpc/store-call.ts'
 import { errorAnswer, valuesAnswer } from '#shared/state-store/answer.ts'
 import { type ExtendedCommand, MGET_BYTES_MAX, parseCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
-import type { StoreClock } from '#shared/state-store/hybrid-clock.ts'
 import { isSupportedVersion, unsupportedVersionProperties } from '#shared/state-store/properties.ts'
 import { RequestProperties } from '#shared/state-store/request-properties.ts'
-import { responseMessage } from '#shared/state-store/response.ts'
+import { type ResponseContent, responseMessage } from '#shared/state-store/response.ts'
 import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import type { Engine } from '../engine.ts'
 import { notify, publishNotification } from '../publishing/key-notifications.ts'
@@ -61,7 +61,7 @@ export function askShard(engine: Engine, shard: Shard, call: Request, watcher: W
   return ReasonCode.Success
 }
 
-type Request = Pick<StoreCall, 'fault' | 'message' | 'command'> & { readonly isAnswer?: boolean }
+type Request = Pick<StoreCall, 'fault' | 'message' | 'command' | 'properties' | 'responseTopic'> & { readonly isAnswer?: boolean }
 
 /** What is to be published when the change is stored. */
 interface Owed {
@@ -72,8 +72,8 @@ interface Owed {
 
 const NOTHING: readonly StoreNotification[] = []
 
-/** One for all requests: each use is over before the next begins. */
-const properties = new RequestProperties()
+/** One for all requests that were not read before: each use is over before the next begins. */
+const ownProperties = new RequestProperties()
 
 /** Null: it could not be answered. */
 function executeOn(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin | null): Owed | null {
@@ -81,30 +81,33 @@ function executeOn(engine: Engine, shard: Shard, call: Request, watcher: Watcher
   engine.counters.publishesReceived++
   engine.counters.payloadBytesReceived += message.payloadLength
   limitExpiry(engine, message)
-  properties.read(message)
-  if (!isAnswerable(engine, message)) return null
+  const properties = call.properties ?? readOf(message)
+  const topic = call.responseTopic ?? responseTopicOf(engine, message, properties)
+  if (topic === null) return null
   const requested = properties.protocolVersion
-  if (!isSupportedVersion(requested)) return { response: unsupported(engine, message, requested!), notifications: NOTHING }
-  if (call.fault === ErrorText.NotAuthorized) countRefused(engine, shard, message)
+  if (!isSupportedVersion(requested)) return { response: unsupported(engine, message, topic, properties), notifications: NOTHING }
+  if (call.fault === ErrorText.NotAuthorized) countRefused(engine, shard, call)
   const command = commandOf(engine, shard, call)
-  if (typeof command === 'string') return { response: responseTo(engine, message, errorAnswer(command), null), notifications: NOTHING }
+  if (typeof command === 'string') return refused(engine, message, topic, properties, command)
   const { timestamp, fencingToken, isPersistent } = properties
-  const { is, answer, version, changes, notifications } = engine
-    .storeOf(shard)
-    .execute({ command, timestamp, fencingToken, isPersistent, watcher, origin }, momentOf(engine.clock))
+  const done = engine.storeOf(shard).execute({ command, timestamp, fencingToken, isPersistent, watcher, origin }, momentOf(engine.clock))
   // Its response was stored with what it changed: it is on its way.
-  if (is !== 'executed') return { response: null, notifications: NOTHING }
-  record(engine, shard, changes)
-  return { response: responseTo(engine, message, answer, version), notifications }
+  if (done.is !== 'executed') return { response: null, notifications: NOTHING }
+  record(engine, shard, done.changes)
+  return { response: responseTo(engine, message, topic, properties, done), notifications: done.notifications }
 }
 
-/** Its Response Topic is a Topic Name of no more levels than topicLevelsMax. Its frontend has looked, but by its own settings. */
-function isAnswerable(engine: Engine, request: Message): boolean {
+function readOf(message: Message): RequestProperties {
+  ownProperties.read(message)
+  return ownProperties
+}
+
+/** Null: it is no Topic Name of at most topicLevelsMax levels. Its frontend has looked, but by its own settings. */
+function responseTopicOf(engine: Engine, request: Message, { topicStart, topicEnd }: RequestProperties): Topic | null {
   try {
-    engine.topics.get(request.propertyBytes, properties.topicStart, properties.topicEnd)
-    return true
+    return engine.topics.get(request.propertyBytes, topicStart, topicEnd)
   } catch (error) {
-    if (error instanceof ProtocolError) return false
+    if (error instanceof ProtocolError) return null
     throw error
   }
 }
@@ -155,26 +158,30 @@ function readKeys(engine: Engine, keys: readonly string[], shards: readonly Shar
 }
 
 /** It is an attempt all the same (spec state-store.md 15), of a command whose key decided the shard. */
-function countRefused(engine: Engine, shard: Shard, message: Message): void {
-  const command = parseCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
-  if (typeof command !== 'string') engine.storeOf(shard).countRefused(command, momentOf(engine.clock))
+function countRefused(engine: Engine, shard: Shard, { command, message }: Request): void {
+  const read = command ?? parseCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
+  if (typeof read === 'string' || read.is === 'scan' || read.is === 'mget') return
+  engine.storeOf(shard).countRefused(read, momentOf(engine.clock))
 }
 
-/** From no client, so that No Local does not hold it back (spec state-store.md 3). `properties` are those of the request. */
-function responseTo(engine: Engine, request: Message, answer: Buffer, version: StoreClock | null): Message {
-  const { topicStart, topicEnd, correlationStart, correlationEnd } = properties
-  const topic = engine.topics.get(request.propertyBytes, topicStart, topicEnd)
-  const message = responseMessage(topic, request.propertyBytes, correlationStart, correlationEnd, version, answer)
+/** From no client, so that No Local does not hold it back (spec state-store.md 3). */
+function responseTo(engine: Engine, request: Message, topic: Topic, properties: RequestProperties, content: ResponseContent): Message {
+  const { correlationStart, correlationEnd } = properties
+  const message = responseMessage(topic, request.propertyBytes, correlationStart, correlationEnd, content)
   message.expirySeconds = request.expirySeconds
   message.expiresAtMs = expiresAtMs(engine, message)
   return message
 }
 
-function unsupported(engine: Engine, request: Message, requested: string): Message {
+function refused(engine: Engine, request: Message, topic: Topic, properties: RequestProperties, text: ErrorText): Owed {
+  const content = { version: null, value: null, answer: errorAnswer(text) }
+  return { response: responseTo(engine, request, topic, properties, content), notifications: NOTHING }
+}
+
+function unsupported(engine: Engine, request: Message, topic: Topic, properties: RequestProperties): Message {
   const { propertyBytes: bytes, expirySeconds } = request
-  const topic = bytes.toString('utf8', properties.topicStart, properties.topicEnd)
   const correlation = bytes.subarray(properties.correlationStart, properties.correlationEnd)
-  const message = ownMessage(engine, topic, EMPTY, unsupportedVersionProperties(requested), correlation)
+  const message = ownMessage(topic, EMPTY, unsupportedVersionProperties(properties.protocolVersion!), correlation)
   message.expirySeconds = expirySeconds
   message.expiresAtMs = expiresAtMs(engine, message)
   return message

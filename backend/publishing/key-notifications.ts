@@ -35,7 +35,7 @@ function forWatchers(
   for (const { clientId, frontend, connection } of watchers) {
     const topic = notifyTopic(clientId, bytes)
     if (topic === null) continue
-    const message = ownMessage(engine, topic, payload, notificationProperties(clock))
+    const message = ownMessage(engine.topics.fromName(topic), payload, notificationProperties(clock))
     limitExpiry(engine, message)
     message.expiresAtMs = expiresAtMs(engine, message)
     take({ is: 'session', shard: shardOf(clientId, engine.shards.length), clientId, frontend, connection }, message)

@@ -108,9 +108,11 @@ export class Entries {
     return this.#owners.get(clientId)?.keys ?? 0
   }
 
-  /** Creates or replaces. The owner of an entry that is there already stays. */
-  put(set: EntrySet, now: Moment): Entry {
-    const before = this.#byKey.get(set.key)
+  /**
+   * Creates or replaces. The owner of an entry that is there already stays.
+   * @param before the one that is there
+   */
+  put(set: EntrySet, now: Moment, before = this.#byKey.get(set.key)): Entry {
     const entry = before ?? this.#create(set)
     if (before !== undefined) {
       this.bytes -= before.bytes

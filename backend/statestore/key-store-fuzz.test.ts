@@ -56,7 +56,7 @@ test('a monotonic clock of fractions: not a moment too early, and `due` within i
     if (typeof command === 'string') throw new Error(command)
     const now = { wallMs: START_MS, monotonicMs }
     return store
-      .execute({ command, timestamp: '1:0:c', fencingToken: null, isPersistent: false, watcher, origin: null }, now)
+      .execute({ command, timestamp: { wall: 1, counter: 0 }, fencingToken: null, isPersistent: false, watcher, origin: null }, now)
       .answer.toString()
   }
   for (const key of ['a', 'b']) ask(['SET', key, 'v', 'PX', '10'], 1_010.3)

@@ -1,6 +1,7 @@
 import { expect } from 'vitest'
 import { ByteReader } from '#shared/base/byte-reader.ts'
 import { parseCommand } from '#shared/state-store/command.ts'
+import { givenClock } from '#shared/state-store/hybrid-clock.ts'
 import { SeededRandom } from '#shared/testing/seeded-random.ts'
 import { readStoreChange } from './changes.ts'
 import { KeyStore, type KeyStoreLimits } from './key-store.ts'
@@ -186,7 +187,10 @@ export class KeyStoreModel {
     const command = parseCommand(payloadOf(asked.elements))
     if (typeof command === 'string') throw new Error(command)
     const { ts, ft, isPersistent, watcher, origin } = asked
-    const done = this.#store.execute({ command, timestamp: ts, fencingToken: ft, isPersistent, watcher, origin }, this.#now)
+    const done = this.#store.execute(
+      { command, timestamp: givenClock(ts), fencingToken: givenClock(ft), isPersistent, watcher, origin },
+      this.#now,
+    )
     expect(done.is, 'it is not settled').not.toBe('stale')
     const expected = this.#take(done, asked)!
     expect(done.version).toEqual(expected.version)

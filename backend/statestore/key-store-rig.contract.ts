@@ -3,7 +3,7 @@ import { ByteWriter } from '#shared/base/byte-writer.ts'
 import { ManualClock } from '#shared/base/clock.ts'
 import { parseExtendedCommand } from '#shared/state-store/command.ts'
 import { errorAnswer } from '#shared/state-store/answer.ts'
-import { formatClock } from '#shared/state-store/hybrid-clock.ts'
+import { formatClock, givenClock } from '#shared/state-store/hybrid-clock.ts'
 import { notifyTopic } from '#shared/state-store/topics.ts'
 import { readStoreChange, type StoreChange, writeStoreChange } from './changes.ts'
 import { KeyStore, type KeyStoreLimits } from './key-store.ts'
@@ -75,7 +75,10 @@ export class KeyStoreRig {
     if (parsed.is === 'mget') throw new Error('values of several keys: KeyStore.read')
     const command = parsed.is === 'scan' ? { ...parsed, shard, shardCount } : parsed
     const watcher = watcherOf(options)
-    const done = this.store.execute({ command, timestamp: ts, fencingToken: ft, isPersistent, watcher, origin }, this.now)
+    const done = this.store.execute(
+      { command, timestamp: givenClock(ts), fencingToken: givenClock(ft), isPersistent, watcher, origin },
+      this.now,
+    )
     this.take(done)
     return { is: done.is, answer: text(done.answer), version: done.version === null ? null : formatClock(done.version) }
   }

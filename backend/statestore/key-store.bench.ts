@@ -1,5 +1,5 @@
 import { systemClock } from '#shared/base/clock.ts'
-import { formatClock } from '#shared/state-store/hybrid-clock.ts'
+import { formatClock, givenClock } from '#shared/state-store/hybrid-clock.ts'
 import { parseCommand } from '#shared/state-store/command.ts'
 import { KeyStore } from './key-store.ts'
 import { momentOf } from './moment.ts'
@@ -38,11 +38,12 @@ function payload(...elements: readonly string[]): Buffer {
   return Buffer.from(`*${elements.length}\r\n${elements.map(element => `$${element.length}\r\n${element}\r\n`).join('')}`, 'latin1')
 }
 
-function ask(store: KeyStore, bytes: Buffer, fencingToken: string | null): Executed {
+function ask(store: KeyStore, bytes: Buffer, token: string | null): Executed {
   const command = parseCommand(bytes)
   if (typeof command === 'string') throw new Error(command)
   const now = momentOf(systemClock)
-  const timestamp = `${now.wallMs}:0:c`
+  const timestamp = { wall: now.wallMs, counter: 0 }
+  const fencingToken = givenClock(token)
   return store.execute({ command, timestamp, fencingToken, isPersistent: false, watcher: WATCHER, origin: null }, now)
 }
 

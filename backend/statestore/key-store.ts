@@ -1,12 +1,12 @@
-import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification, valueAnswer } from '#shared/state-store/answer.ts'
+import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification } from '#shared/state-store/answer.ts'
 import type { Command } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import {
+  type ClockTime,
   compareClocks,
   type HybridClock,
   isTooFarAhead,
   NO_CLOCK,
-  parseClock,
   type StoreClock,
   tick,
 } from '#shared/state-store/hybrid-clock.ts'
@@ -17,7 +17,16 @@ import type { RequestAnswered, StoreChange } from './changes.ts'
 import { Entries, type Entry, entryBytes } from './entries.ts'
 import type { Moment } from './moment.ts'
 import { Repeats } from './repeats.ts'
-import type { Effects, Executed, RequestOrigin, ShardScan, StoreCommand, StoreNotification, StoreRequest } from './store-request.ts'
+import {
+  type Effects,
+  Executed,
+  type Reply,
+  type RequestOrigin,
+  type ShardScan,
+  type StoreCommand,
+  type StoreNotification,
+  type StoreRequest,
+} from './store-request.ts'
 import { type WatcherLimits, Watchers } from './watchers.ts'
 
 /** Of one shard. Reached: the SET or KEYNOTIFY is answered with `the quota has been exceeded`. */
@@ -58,13 +67,8 @@ const SCAN_PAGE_BYTES = 65_536
 const MAKE_ROOM_MAX = 64
 
 interface Clocks {
-  readonly timestamp: HybridClock | null
+  readonly timestamp: ClockTime | null
   readonly token: HybridClock | null
-}
-
-interface Reply {
-  readonly answer: Buffer
-  readonly version: StoreClock | null
 }
 
 interface OpenEffects extends Effects {
@@ -128,7 +132,7 @@ export class KeyStore {
   /** The value of a key, null when it is not there. Nobody may know of it before the changes are stored. */
   read(key: string, now: Moment): Effects & { readonly value: StoredBytes | null } {
     const effects: OpenEffects = { changes: [], notifications: [] }
-    return { value: this.#find(key, now, effects)?.value ?? null, ...effects }
+    return { value: this.#present(this.#entries.get(key), now, effects)?.value ?? null, ...effects }
   }
 
   /** One request as a whole, at once. Faults are answers; it never throws for anything a client can send. */
@@ -137,14 +141,14 @@ export class KeyStore {
     const known = origin === null ? null : this.#repeats.find(origin)
     if (known !== null) return this.#repeated(known)
     const effects: OpenEffects = { changes: [], notifications: [] }
-    const { answer, version } = this.#run(request, now, effects)
+    const reply = this.#run(request, now, effects)
     // Executed again, what was in vain may come out otherwise, after its client was told; and a KEYNOTIFY would undo the STOP behind it.
     if (origin !== null && !isRead(request.command)) {
-      const answered: RequestAnswered = { is: 'answered', origin, answer, version }
+      const answered: RequestAnswered = { is: 'answered', origin, answer: reply.answer!, version: reply.version }
       this.#repeats.remember(answered)
       effects.changes.push(answered)
     }
-    return { is: 'executed', answer, version, changes: effects.changes, notifications: effects.notifications }
+    return new Executed('executed', reply, effects)
   }
 
   /** It was executed before: asked again, it takes no more memory. */
@@ -154,7 +158,7 @@ export class KeyStore {
 
   /** Counts a request that was refused before it came here. */
   countRefused(command: Command, now: Moment): void {
-    this.#count(command, command.key, now)
+    this.#count(command, this.#entries.get(command.key), now)
   }
 
   /**
@@ -260,30 +264,30 @@ export class KeyStore {
 
   #repeated(known: RequestAnswered | 'stale'): Executed {
     this.counters.repeats++
-    if (known === 'stale') return { is: 'stale', answer: NO_ANSWER, version: null, ...NO_EFFECTS }
-    return { is: 'repeated', answer: known.answer, version: known.version, ...NO_EFFECTS }
+    if (known === 'stale') return new Executed('stale', reply(NO_ANSWER, null), NO_EFFECTS)
+    return new Executed('repeated', reply(known.answer, known.version), NO_EFFECTS)
   }
 
   #run(request: StoreRequest, now: Moment, effects: OpenEffects): Reply {
     const { command } = request
     // The figures are of the protocol, which has neither.
     const isExtension = command.is === 'scan' || command.is === 'mget'
-    const key = isExtension ? '' : command.key
-    if (!isExtension) this.#count(command, key, now)
+    const found = isExtension ? undefined : this.#entries.get(command.key)
+    if (!isExtension) this.#count(command, found, now)
     const clocks = checkedClocks(request, now)
     if (typeof clocks === 'string') return refused(clocks)
     switch (command.is) {
       case 'set':
-        return this.#set(request, command, key, clocks, now, effects)
+        return this.#set(request, command, this.#present(found, now, effects), clocks, now, effects)
       case 'get': {
-        const entry = this.#find(key, now, effects)
-        return entry === undefined ? reply(Answer.NoValue, null) : reply(valueAnswer(entry.value), entry.version)
+        const entry = this.#present(found, now, effects)
+        return entry === undefined ? reply(Answer.NoValue, null) : { answer: null, value: entry.value, version: entry.version }
       }
       case 'del':
       case 'vdel':
-        return this.#delete(command, key, clocks.token, now, effects)
+        return this.#delete(command, this.#present(found, now, effects), clocks.token, now, effects)
       case 'keynotify':
-        return this.#watch(request, command, key, effects)
+        return this.#watch(request, command, effects)
       case 'scan':
         return this.#scan(command, now)
       case 'mget':
@@ -291,20 +295,19 @@ export class KeyStore {
     }
   }
 
-  #count(command: Command, key: string, now: Moment): void {
+  #count(command: Command, found: Entry | undefined, now: Moment): void {
     const { counters } = this
     if (command.is === 'set') {
-      if (this.#entries.get(key)?.hasExpired(now.monotonicMs) === false) counters.modifications++
+      if (found?.hasExpired(now.monotonicMs) === false) counters.modifications++
       else counters.insertions++
     } else if (command.is === 'get') counters.retrievals++
     else if (command.is === 'keynotify') counters.keynotifyRequests++
     else counters.deletions++
   }
 
-  #set(request: StoreRequest, command: SetCommand, key: string, clocks: Clocks, now: Moment, effects: OpenEffects): Reply {
-    const { condition, value, lifetimeMs } = command
+  #set(request: StoreRequest, command: SetCommand, before: Entry | undefined, clocks: Clocks, now: Moment, effects: OpenEffects): Reply {
+    const { key, condition, value, lifetimeMs } = command
     const { token } = clocks
-    const before = this.#find(key, now, effects)
     if (before !== undefined) {
       const fault = fencingFault(before.token, token)
       if (fault !== null) return refused(fault)
@@ -327,30 +330,31 @@ export class KeyStore {
         owner: this.#limits.keysPerClientMax === Infinity ? null : request.watcher.clientId,
       },
       now,
+      before,
     )
     effects.changes.push(entry.asChange(now))
     const watchers = this.#watchers.of(key)
     if (watchers.length > 0) this.#notify({ key, payload: setNotification(entry.value), clock: version, watchers }, effects)
-    return { answer: Answer.Done, version }
+    return reply(Answer.Done, version)
   }
 
-  #delete(command: DeleteCommand, key: string, token: HybridClock | null, now: Moment, effects: OpenEffects): Reply {
-    const entry = this.#find(key, now, effects)
+  #delete(command: DeleteCommand, entry: Entry | undefined, token: HybridClock | null, now: Moment, effects: OpenEffects): Reply {
     if (entry === undefined) return reply(Answer.Nothing, null)
     const fault = fencingFault(entry.token, token)
     if (fault !== null) return refused(fault)
     const { version } = entry
     if (command.is === 'vdel' && !sameBytes(entry.value, command.value)) return reply(Answer.Differs, version)
     this.#remove(entry, now, effects)
-    return { answer: Answer.Deleted, version }
+    return reply(Answer.Deleted, version)
   }
 
-  #watch({ watcher }: StoreRequest, command: WatchCommand, key: string, effects: OpenEffects): Reply {
+  #watch({ watcher }: StoreRequest, command: WatchCommand, effects: OpenEffects): Reply {
+    const { key } = command
     if (!isWatchable(watcher.clientId, key.length)) return refused(ErrorText.Syntax)
     if (command.isStop) {
       if (!this.#watchers.remove(key, watcher)) return reply(Answer.Nothing, null)
       effects.changes.push({ is: 'unwatched', key, watcher })
-      return { answer: Answer.Done, version: null }
+      return reply(Answer.Done, null)
     }
     const outcome = this.#watchers.add(key, watcher)
     if (outcome === 'full') return refused(ErrorText.QuotaExceeded)
@@ -381,8 +385,7 @@ export class KeyStore {
   }
 
   /** An entry that is not past its deadline; one that is, is removed now, before what is done next with its key. */
-  #find(key: string, now: Moment, effects: OpenEffects): Entry | undefined {
-    const entry = this.#entries.get(key)
+  #present(entry: Entry | undefined, now: Moment, effects: OpenEffects): Entry | undefined {
     if (entry?.hasExpired(now.monotonicMs) !== true) return entry
     this.#expire(entry, now, effects)
     return undefined
@@ -441,21 +444,19 @@ function refused(text: ErrorText): Reply {
 }
 
 function reply(answer: Buffer, version: StoreClock | null): Reply {
-  return { answer, version }
+  return { answer, value: null, version }
 }
 
 /** The clocks of a request, or the first fault of section 10 that they have. */
 function checkedClocks({ command, timestamp, fencingToken }: StoreRequest, now: Moment): Clocks | ErrorText {
   if (command.is === 'set' && timestamp === null) return ErrorText.MissingTimestamp
-  const clock = timestamp === null ? null : parseClock(timestamp)
-  if (clock === null && timestamp !== null) return ErrorText.MalformedTimestamp
-  if (clock !== null && isTooFarAhead(clock, now.wallMs)) return ErrorText.TimestampAhead
-  const token = fencingToken === null ? null : parseClock(fencingToken)
-  if (token === null && fencingToken !== null) return ErrorText.MalformedTimestamp
+  if (timestamp === 'malformed') return ErrorText.MalformedTimestamp
+  if (timestamp !== null && isTooFarAhead(timestamp, now.wallMs)) return ErrorText.TimestampAhead
+  if (fencingToken === 'malformed') return ErrorText.MalformedTimestamp
   // A token means nothing to a command that changes no entry.
   const isFenced = command.is === 'set' || command.is === 'del' || command.is === 'vdel'
-  if (isFenced && token !== null && isTooFarAhead(token, now.wallMs)) return ErrorText.TokenAhead
-  return { timestamp: clock, token }
+  if (isFenced && fencingToken !== null && isTooFarAhead(fencingToken, now.wallMs)) return ErrorText.TokenAhead
+  return { timestamp, token: fencingToken }
 }
 
 /** What an entry that is there says to a request that would change it (spec state-store.md 7). */

@@ -1,5 +1,7 @@
-import type { StoreClock } from '#shared/state-store/hybrid-clock.ts'
+import { valueAnswer } from '#shared/state-store/answer.ts'
+import type { ClockTime, Given, HybridClock, StoreClock } from '#shared/state-store/hybrid-clock.ts'
 import type { Command, ScanCommand } from '#shared/state-store/command.ts'
+import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import type { StoreChange } from './changes.ts'
 
 /** One network connection of a client. After a takeover or a reconnect the same client is another watcher. */
@@ -40,9 +42,10 @@ export type StoreCommand = Command | ShardScan | ReadKeys
 export interface StoreRequest {
   /** Keys and values may be views: what is kept of them is copied. */
   readonly command: StoreCommand
-  /** Values of `__ts` and `__ft`; null: there is none. */
-  readonly timestamp: string | null
-  readonly fencingToken: string | null
+  /** `__ts` */
+  readonly timestamp: Given<ClockTime>
+  /** `__ft` */
+  readonly fencingToken: Given<HybridClock>
   /** The persistence policy, or the request itself, chose the entry to outlive a stop of all processes. */
   readonly isPersistent: boolean
   /** Who asks, and who is to be told of changes after KEYNOTIFY. */
@@ -67,14 +70,38 @@ export interface Effects {
   readonly notifications: readonly StoreNotification[]
 }
 
-export interface Executed extends Effects {
+export class Executed implements Effects {
   /**
    * `repeated`: it was done before, `answer` is that of then.
    * `stale`: its frontend had its answer long ago; this is a late copy, was not executed, and `answer` is empty: nobody waits for it.
    */
   readonly is: 'executed' | 'repeated' | 'stale'
-  /** Payload of the response. Never to be written into. */
-  readonly answer: Buffer
   /** `__ts` of the response; null: it has none. */
+  readonly version: StoreClock | null
+  /** What GET has found. Whoever makes a response of it needs no `answer`, which is another copy. */
+  readonly value: StoredBytes | null
+  readonly changes: readonly StoreChange[]
+  readonly notifications: readonly StoreNotification[]
+  readonly #answer: Buffer | null
+
+  constructor(is: Executed['is'], reply: Reply, { changes, notifications }: Effects) {
+    this.is = is
+    this.version = reply.version
+    this.value = reply.value
+    this.changes = changes
+    this.notifications = notifications
+    this.#answer = reply.answer
+  }
+
+  /** Payload of the response. Never to be written into. */
+  get answer(): Buffer {
+    return this.#answer ?? valueAnswer(this.value!)
+  }
+}
+
+/** Either `answer` or `value`. */
+export interface Reply {
+  readonly answer: Buffer | null
+  readonly value: StoredBytes | null
   readonly version: StoreClock | null
 }

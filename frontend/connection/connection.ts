@@ -84,6 +84,10 @@ export class Connection implements TransportHandler, FrameTaker, AnswerSender {
   decoder: PublishDecoder | null = null
   /** The topic that `permit` allowed last: publishers repeat themselves. */
   permittedTopic: Topic | null = null
+  /** Where the state store was to answer last, which is a topic that it may answer to. */
+  responseTopic: Topic | null = null
+  /** The Response Topic that `permit` allowed last. */
+  permittedResponseTopic: Topic | null = null
   /** It has asked to be told of changes in the state store. */
   mayWatch = false
 

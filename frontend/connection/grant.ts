@@ -32,6 +32,7 @@ export function adopt(connection: Connection, grant: ConnectionGrant, permitByte
   connection.permit = permitBytes === null ? null : connection.frontend.permits.get(permitBytes)
   connection.grant = grant
   connection.permittedTopic = null
+  connection.permittedResponseTopic = null
   if (connection.permit !== permitBefore || grantBefore === null) return true
   // Who judges its Will by what.
   return !isSameIdentity(grantBefore.identity, grant.identity) || !isSamePolicy(grantBefore.policy, grant.policy)

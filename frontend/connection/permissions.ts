@@ -47,6 +47,18 @@ export function maySubscribe(connection: Connection, filter: string): Answer {
   return judge(connection, 'subscribe', filter, permit => permit.decideSubscribe(filter))
 }
 
+/** `maySubscribe` of a Response Topic of the state store: one that is allowed is remembered as by `mayPublish`. */
+export function mayHearOn(connection: Connection, topic: Topic): Answer {
+  if (connection.permit === null) return ReasonCode.Success
+  if (topic === connection.permittedResponseTopic) {
+    connection.category.authorizationAllowed++
+    return ReasonCode.Success
+  }
+  const answer = maySubscribe(connection, topic.name)
+  if (answer === ReasonCode.Success && connection.permit.parts.isCached) connection.permittedResponseTopic = topic
+  return answer
+}
+
 /** Of the Will in CONNECT (§3.1.2.5). */
 export function mayPublishWill(connection: Connection, topic: string): Answer {
   // A Will has nobody to answer to.

@@ -1,12 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { literalPart } from '#shared/authorization/glob.ts'
 import type { KeyRule } from '#shared/authorization/key-rules.ts'
+import { encodeAuth } from '#shared/mqtt/auth-codec.ts'
+import { encodeSubscribe } from '#shared/mqtt/client-codec.ts'
 import { generatePacket } from '#shared/mqtt/packet-library.ts'
 import type { ProtocolVersion } from '#shared/mqtt/protocol-version.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { notifyTopic, REQUEST_TOPIC } from '#shared/state-store/topics.ts'
-import { type FakeClient, permitOf, Surroundings } from '../surroundings.contract.ts'
+import { type FakeClient, permitOf, rulesOf, Surroundings } from '../surroundings.contract.ts'
 
 const STORE = 'statestore/v1/FA9AE35F-2F64-47CD-9BFF-08E2B32A0FE8'
 const ANSWERS = 'clients/c1/services/statestore/_any_/command/invoke/response'
@@ -155,6 +157,80 @@ describe('rights', () => {
     client.send(request(), request())
     expect(made.backend.asked.map(({ fault }) => fault)).toEqual([ErrorText.NotAuthorized, ErrorText.NotAuthorized])
     expect(made.backend.published).toEqual([])
+  })
+
+  describe('that the Response Topic is allowed is remembered', () => {
+    /** Whether the store was asked, for each of the topics. */
+    async function asked(world: Surroundings, client: FakeClient, ...topics: readonly string[]): Promise<boolean[]> {
+      const results: boolean[] = []
+      for (const responseTopic of topics) {
+        const before = world.backend.asked.length
+        client.send(request({ properties: { responseTopic } }))
+        results.push(world.backend.asked.length > before)
+      }
+      await world.settled()
+      return results
+    }
+
+    test('until there are other rules, after Reevaluate', async () => {
+      const made = world([REQUEST_TOPIC], ['a', 'b'], null)
+      const client = await connected(made)
+      expect(await asked(made, client, 'a', 'a')).toEqual([true, true])
+      made.authentication.authorization = () => Promise.resolve(made.authentication.allowed(permitOf([REQUEST_TOPIC], ['b'])))
+      made.frontend.changeRules(made.port, rulesOf('1', '2', { onUpdate: 'Reevaluate' }))
+      await made.settled()
+      const [, ticket] = made.backend.calls.findLast(([name]) => name === 'restrict')!
+      made.frontend.subscribed(client.connection.id, ticket as number, [])
+      await made.settled()
+      expect(await asked(made, client, 'a', 'b', 'a', 'b')).toEqual([false, true, false, true])
+    })
+
+    test('until the client has other rights, after AUTH 0x19', async () => {
+      const made = world([REQUEST_TOPIC], ['a', 'b'], null)
+      const client = (await made.connect(5, { properties: { authenticationMethod: 'm' } }, 'c1')).forget()
+      expect(await asked(made, client, 'a', 'a')).toEqual([true, true])
+      made.authentication.permit = permitOf([REQUEST_TOPIC], ['b'])
+      client.send(encodeAuth(ReasonCode.ReAuthenticate, { method: 'm', data: Buffer.from('new') }))
+      await made.settled()
+      const [, ticket] = made.backend.calls.findLast(([name]) => name === 'restrict')!
+      made.frontend.subscribed(client.connection.id, ticket as number, [])
+      await made.settled()
+      expect(await asked(made, client, 'a', 'b', 'a')).toEqual([false, true, false])
+    })
+
+    test('for this topic alone, and not for another client', async () => {
+      const made = world([REQUEST_TOPIC], ['a'], null)
+      const client = await connected(made)
+      expect(await asked(made, client, 'a', 'b', 'a', 'b', 'ab', '')).toEqual([true, false, true, false, false, false])
+      made.authentication.permit = permitOf([REQUEST_TOPIC], ['b'])
+      const other = (await made.connect(5, {}, 'c2')).forget()
+      expect(await asked(made, other, 'a', 'b', 'a')).toEqual([false, true, false])
+    })
+
+    test('unless its policy wants each message to be judged', async () => {
+      const made = new Surroundings()
+      made.authentication.permit = permitOf([REQUEST_TOPIC], ['a'], { isCached: false })
+      const client = await connected(made)
+      expect(await asked(made, client, 'a', 'a')).toEqual([true, true])
+      expect(client.connection.permittedResponseTopic).toBe(null)
+    })
+
+    test('a request that waits for SUBSCRIBE, while another client’s is read, is judged and answered by its own properties', async () => {
+      const made = new Surroundings({}, { holdsPublishesForSubscribe: true })
+      made.authentication.permit = permitOf([REQUEST_TOPIC], ['a'])
+      const client = await connected(made)
+      made.authentication.permit = permitOf([REQUEST_TOPIC], ['other'])
+      const other = (await made.connect(5, {}, 'c2')).forget()
+      client.send(encodeSubscribe(5, 1, [{ filter: 'a' }]), request({ properties: { responseTopic: 'a' } }))
+      expect(await asked(made, other, 'other')).toEqual([true])
+      const [, ticket] = made.backend.calls.findLast(([name]) => name === 'subscribe')!
+      made.frontend.subscribed(client.connection.id, ticket as number, [0])
+      await made.settled()
+      expect(made.backend.asked.map(({ clientId, responseTopic }) => [clientId, responseTopic!.name])).toEqual([
+        ['c2', 'other'],
+        ['c1', 'a'],
+      ])
+    })
   })
 
   test('topics of the store are nobody’s to publish to, nor its requests a Will', async () => {

@@ -1,5 +1,7 @@
 import type { Message } from '#shared/mqtt/message.ts'
+import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { CACHED_TOPIC_BYTES_MAX, sameBytes, TOO_MANY_LEVELS, type Topic } from '#shared/mqtt/topic.ts'
 import { type ExtendedCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { isSupportedVersion } from '#shared/state-store/properties.ts'
@@ -8,7 +10,7 @@ import { isForbiddenResponseTopic } from '#shared/state-store/topics.ts'
 import type { Permit } from '#shared/authorization/permit.ts'
 import { disconnect } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
-import { maySubscribe } from '../connection/permissions.ts'
+import { mayHearOn } from '../connection/permissions.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
 
 /** One for all requests: each use is over before the next begins. */
@@ -25,23 +27,23 @@ export function onStoreRequest(connection: Connection, message: Message): void {
   properties.read(message)
   const { topicStart, correlationStart, correlationEnd } = properties
   if (topicStart === -1) return refuse(connection, message, 'no Response Topic')
-  const responseTopic = responseTopicOf(message)
-  if (isForbiddenResponseTopic(responseTopic)) {
+  const topic = responseTopicOf(connection, message)
+  if (topic === 'forbidden')
     return disconnect(connection, ReasonCode.TopicNameInvalid, 'the state store does not answer to this Response Topic')
-  }
   if (correlationStart === correlationEnd) return refuse(connection, message, 'no Correlation Data')
-  if (levelsOf(responseTopic) > connection.frontend.settings.topicLevelsMax) {
-    return acknowledge(connection, message, ReasonCode.TopicNameInvalid)
-  }
+  if (topic === 'tooDeep') return acknowledge(connection, message, ReasonCode.TopicNameInvalid)
   connection.publish(connection.expectAnswer(AnswerKind.Puback, message.packetId), message, ask)
 }
 
 /** The rights that count are those of the moment it goes. */
 function ask(connection: Connection, ticket: number, message: Message): void {
   const { frontend, clientId, permit } = connection
+  // Another message when it was held: a copy, and others were read meanwhile.
+  if (properties.message !== message) properties.read(message)
+  const responseTopic = responseTopicOf(connection, message)
+  if (typeof responseTopic === 'string') return connection.settle(ticket, ReasonCode.TopicNameInvalid, null)
   // Its answer would carry the value to a place where its client may not read.
-  properties.read(message)
-  const mayRead = permit === null ? ReasonCode.Success : maySubscribe(connection, responseTopicOf(message))
+  const mayRead = mayHearOn(connection, responseTopic)
   if (mayRead !== ReasonCode.Success) return connection.settle(ticket, mayRead, null)
   const read = isSupportedVersion(properties.protocolVersion)
     ? parseExtendedCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
@@ -52,7 +54,8 @@ function ask(connection: Connection, ticket: number, message: Message): void {
   const shard = command?.is === 'scan' ? command.cursor.shard : null
   const isWatch = fault === null && command?.is === 'keynotify'
   connection.mayWatch ||= isWatch
-  frontend.backend.askStore(connection.session, connection.id, ticket, { clientId, shardKey, shard, isWatch, fault, command, message })
+  const call = { clientId, shardKey, shard, isWatch, fault, command, properties, responseTopic, message }
+  frontend.backend.askStore(connection.session, connection.id, ticket, call)
 }
 
 /** A character for each byte. */
@@ -61,9 +64,20 @@ function shardKeyOf(command: ExtendedCommand | null, clientId: string): string {
   return command.is === 'mget' ? command.keys[0]! : command.key
 }
 
-/** Of the message whose `properties` were read. */
-function responseTopicOf(message: Message): string {
-  return message.propertyBytes.toString('utf8', properties.topicStart, properties.topicEnd)
+/** Of the message whose `properties` were read. Clients repeat themselves, so the connection remembers the last one. */
+function responseTopicOf(connection: Connection, { propertyBytes }: Message): Topic | 'forbidden' | 'tooDeep' {
+  const { topicStart, topicEnd } = properties
+  const last = connection.responseTopic
+  if (last !== null && sameBytes(propertyBytes, topicStart, topicEnd, last.utf8)) return last
+  if (isForbiddenResponseTopic(propertyBytes.toString('utf8', topicStart, topicEnd))) return 'forbidden'
+  try {
+    const topic = connection.frontend.topics.get(propertyBytes, topicStart, topicEnd)
+    if (topic.utf8.length <= CACHED_TOPIC_BYTES_MAX) connection.responseTopic = topic
+    return topic
+  } catch (error) {
+    if (error instanceof ProtocolError && error.clause === TOO_MANY_LEVELS) return 'tooDeep'
+    throw error
+  }
 }
 
 /**
@@ -77,12 +91,6 @@ function keyFault(command: ExtendedCommand, permit: Permit | null): ErrorText | 
   if (command.is === 'scan') return permit.mayReadKeysUnder(command.prefix) ? null : ErrorText.NotAuthorized
   const access = command.is === 'get' || command.is === 'keynotify' ? 'read' : 'write'
   return permit.mayAccessKey(Buffer.from(command.key, 'latin1'), access) ? null : ErrorText.NotAuthorized
-}
-
-function levelsOf(topic: string): number {
-  let levels = 1
-  for (let at = topic.indexOf('/'); at >= 0; at = topic.indexOf('/', at + 1)) levels++
-  return levels
 }
 
 /** Nothing can be answered; the client is a stranger to the protocol. */

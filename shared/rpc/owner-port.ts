@@ -105,7 +105,7 @@ export const NO_CONNECTION = 0
 
 /** With `rights`, only to a peer of PROTOCOL_VERSION_RIGHTS. */
 /** The shard is named beside it. */
-export type RemoteStoreCall = Omit<StoreCall, 'shardKey' | 'shard' | 'isWatch' | 'command'> & {
+export type RemoteStoreCall = Omit<StoreCall, 'shardKey' | 'shard' | 'isWatch' | 'command' | 'properties' | 'responseTopic'> & {
   /** The payload of `message` is not the request any more, but what is to be answered. */
   readonly isAnswer: boolean
 }

@@ -3,8 +3,10 @@ import { storeShardOf } from '#shared/cluster/shard.ts'
 import { type Message, propertyValue } from '#shared/mqtt/message.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
+import type { Topic } from '#shared/mqtt/topic.ts'
 import type { ExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
+import type { RequestProperties } from '#shared/state-store/request-properties.ts'
 
 /** A request to the state store as a frontend passes it on (docs/state-store.md). */
 export interface StoreCall {
@@ -17,8 +19,12 @@ export interface StoreCall {
   readonly isWatch: boolean
   /** Found by the frontend: nothing is executed, and this is the answer. */
   readonly fault: ErrorText | null
-  /** The payload as it was read; null, also where frontend and backend are not one process: to be read. */
+  /** The payload as it was read; null, also where frontend and backend are not one process: to be read. So are the two below it. */
   readonly command?: ExtendedCommand | null
+  /** As they were read of `message`. */
+  readonly properties?: RequestProperties
+  /** Of the Response Topic. */
+  readonly responseTopic?: Topic
   /** QoS 1, with Response Topic and Correlation Data. */
   readonly message: Message
 }

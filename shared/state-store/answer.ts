@@ -18,6 +18,10 @@ export const Answer = {
 const ERRORS = new Map(Object.values(ErrorText).map(text => [text, Buffer.from(`-ERR ${text}\r\n`)]))
 
 const CRLF = '\r\n'
+const CR = 0x0d
+const LF = 0x0a
+const DOLLAR = 0x24
+const ZERO = 0x30
 
 export function errorAnswer(text: ErrorText): Buffer {
   return ERRORS.get(text)!
@@ -50,10 +54,38 @@ export function valuesAnswer(values: readonly (StoredBytes | null)[]): Buffer {
   ])
 }
 
+/** How many bytes `writeBlob` writes. */
+export function blobBytes(value: StoredBytes): number {
+  return 1 + digitsOf(value.length) + 2 * CRLF.length + value.length
+}
+
+/** A blob; answers the offset behind it. */
+export function writeBlob(into: Buffer, at: number, value: StoredBytes): number {
+  into[at] = DOLLAR
+  const digits = digitsOf(value.length)
+  let rest = value.length
+  for (let digit = at + digits; digit > at; digit--) {
+    into[digit] = ZERO + (rest % 10)
+    rest = Math.floor(rest / 10)
+  }
+  const end = copyBytes(value, into, putLineEnd(into, at + 1 + digits))
+  return putLineEnd(into, end)
+}
+
+function digitsOf(length: number): number {
+  let digits = 1
+  for (let power = 10; length >= power; power *= 10) digits++
+  return digits
+}
+
+function putLineEnd(into: Buffer, at: number): number {
+  into[at] = CR
+  into[at + 1] = LF
+  return at + 2
+}
+
 function blobBehind(text: string, value: StoredBytes): Buffer {
-  const head = `${text}$${value.length}${CRLF}`
-  const bytes = Buffer.allocUnsafe(head.length + value.length + CRLF.length)
-  bytes.write(head, 0, 'latin1')
-  bytes.write(CRLF, copyBytes(value, bytes, head.length), 'latin1')
+  const bytes = Buffer.allocUnsafe(text.length + blobBytes(value))
+  writeBlob(bytes, bytes.write(text, 0, 'latin1'), value)
   return bytes
 }

@@ -16,6 +16,12 @@ export interface HybridClock {
   readonly node: string
 }
 
+/** When it was by a clock, whoever's it is. */
+export type ClockTime = Pick<HybridClock, 'wall' | 'counter'>
+
+/** What a request gives as a clock; null: nothing. */
+export type Given<T extends ClockTime> = T | 'malformed' | null
+
 /** A clock that the store made: never beyond the present, so in exact numbers. */
 export interface StoreClock extends HybridClock {
   readonly wall: number
@@ -38,6 +44,7 @@ const NUMBER_DIGITS_MAX = 20
 /** So many digits are exact in a double, whichever they are. */
 const EXACT_DIGITS = 15
 const ZERO = 0x30
+const COLON = 0x3a
 
 export function storeClock(wall: number, counter: number): StoreClock {
   return { wall, counter, node: STORE_NODE }
@@ -61,9 +68,64 @@ export function parseClock(text: string): HybridClock | null {
   return { wall, counter, node: ownCopy(text.slice(second + 1), text) }
 }
 
+export function givenClock(text: string | null): Given<HybridClock> {
+  return text === null ? null : (parseClock(text) ?? 'malformed')
+}
+
+/** The time of the clock whose text is `bytes[start, end)`, as `parseClock` reads it; makes a string only of what few clients send. */
+export function givenTime(bytes: Buffer, start: number, end: number): ClockTime | 'malformed' {
+  let [wall, counter, colons, digits] = [0, 0, 0, 0]
+  let at = start
+  for (; at < end && colons < 2; at++) {
+    const byte = bytes[at]!
+    if (byte === COLON && digits > 0) {
+      colons++
+      digits = 0
+      continue
+    }
+    if (!isDigit(byte)) return 'malformed'
+    const digit = byte - ZERO
+    if (++digits > EXACT_DIGITS) return parseClock(bytes.toString('utf8', start, end)) ?? 'malformed'
+    if (colons === 0) wall = wall * 10 + digit
+    else counter = counter * 10 + digit
+  }
+  if (colons < 2 || at === end) return 'malformed'
+  for (; at < end; at++) if (bytes[at] === COLON) return 'malformed'
+  return { wall, counter }
+}
+
 /** Padded to 15 and 5 digits, as clients write them. */
 export function formatClock({ wall, counter, node }: HybridClock): string {
   return `${String(wall).padStart(WALL_DIGITS, '0')}:${String(counter).padStart(COUNTER_DIGITS, '0')}:${node}`
+}
+
+const STORE_TEXT = Buffer.from(formatClock(storeClock(0, 0)))
+const WALL_MAX = 10 ** WALL_DIGITS
+const COUNTER_TEXT_MAX = 10 ** COUNTER_DIGITS
+/** Of the clock whose milliseconds STORE_TEXT has. */
+let textWall = 0
+
+/** Bytes that a clock of the store takes as a text. */
+export function storeClockBytes({ wall, counter }: StoreClock): number {
+  const isUsual = wall < WALL_MAX && counter < COUNTER_TEXT_MAX
+  return isUsual ? STORE_TEXT.length : formatClock(storeClock(wall, counter)).length
+}
+
+/** Writes `formatClock` of a clock of the store; answers the offset behind it. Requests of one millisecond have all but the counter in common. */
+export function writeStoreClock(into: Buffer, at: number, clock: StoreClock): number {
+  const { wall, counter } = clock
+  if (wall >= WALL_MAX || counter >= COUNTER_TEXT_MAX) return at + into.write(formatClock(clock), at, 'latin1')
+  if (wall !== textWall) {
+    STORE_TEXT.write(String(wall).padStart(WALL_DIGITS, '0'), 0, 'latin1')
+    textWall = wall
+  }
+  let rest = counter
+  for (let digit = WALL_DIGITS + COUNTER_DIGITS; digit > WALL_DIGITS; digit--) {
+    STORE_TEXT[digit] = ZERO + (rest % 10)
+    rest = Math.floor(rest / 10)
+  }
+  for (let i = 0; i < STORE_TEXT.length; i++) into[at + i] = STORE_TEXT[i]!
+  return at + STORE_TEXT.length
 }
 
 /** Below 0: `a` is older than `b`; 0: equal. Wall, then counter, then node by code unit. */
@@ -71,7 +133,7 @@ export function compareClocks(a: HybridClock, b: HybridClock): number {
   return compare(a.wall, b.wall) || compare(a.counter, b.counter) || compare(a.node, b.node)
 }
 
-export function isTooFarAhead(clock: HybridClock, nowMs: number): boolean {
+export function isTooFarAhead(clock: ClockTime, nowMs: number): boolean {
   return clock.wall > nowMs + AHEAD_MAX_MS
 }
 
@@ -83,7 +145,7 @@ export function isTooFarAhead(clock: HybridClock, nowMs: number): boolean {
  * @param request a clock that is not too far ahead; null: the event has none (a deletion)
  * @param nowMs wall time in whole milliseconds
  */
-export function tick(store: StoreClock, request: HybridClock | null, nowMs: number): StoreClock {
+export function tick(store: StoreClock, request: ClockTime | null, nowMs: number): StoreClock {
   const { wall, counter } = store
   if (nowMs > wall && (request === null || nowMs > request.wall)) return storeClock(nowMs, 0)
   if (request === null || wall > request.wall) return after(wall, counter)

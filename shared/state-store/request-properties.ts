@@ -1,7 +1,8 @@
-import type { Message } from '#shared/mqtt/message.ts'
+import { EMPTY, type Message } from '#shared/mqtt/message.ts'
 import { PERSISTENCE_NAME, PERSISTENCE_VALUE } from '#shared/mqtt/persistence-request.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import { binaryDataEnd } from '#shared/mqtt/utf8.ts'
+import { type ClockTime, type Given, givenClock, givenTime, type HybridClock } from './hybrid-clock.ts'
 import { StoreProperty } from './properties.ts'
 
 const USER_PROPERTIES = [StoreProperty.Timestamp, StoreProperty.FencingToken, StoreProperty.ProtocolVersion, PERSISTENCE_NAME] as const
@@ -13,7 +14,9 @@ const NAMES = USER_PROPERTIES.map(name => Buffer.from(name))
  * counts (spec state-store.md 2.2). Good until the next `read`.
  */
 export class RequestProperties {
-  #bytes: Buffer = Buffer.alloc(0)
+  #bytes: Buffer = EMPTY
+  /** What was read last. */
+  message: Message | null = null
   /** Of the Response Topic; -1: there is none. */
   topicStart = -1
   topicEnd = -1
@@ -26,6 +29,7 @@ export class RequestProperties {
   /** @throws {ProtocolError} MalformedPacket: a property runs past the end, which no message that was decoded has */
   read(message: Message): void {
     const { propertyBytes: bytes, propertiesEnd } = message
+    this.message = message
     this.#bytes = bytes
     this.topicStart = this.topicEnd = this.correlationStart = this.correlationEnd = -1
     for (let name = 0; name < NAMES.length; name++) this.#starts[name] = -1
@@ -54,15 +58,16 @@ export class RequestProperties {
     }
   }
 
+  get timestamp(): Given<ClockTime> {
+    const start = this.#starts[TIMESTAMP!]!
+    return start === -1 ? null : givenTime(this.#bytes, start, this.#ends[TIMESTAMP!]!)
+  }
+
+  get fencingToken(): Given<HybridClock> {
+    return givenClock(this.#text(FENCING_TOKEN!))
+  }
+
   /** Null: there is none. */
-  get timestamp(): string | null {
-    return this.#text(TIMESTAMP!)
-  }
-
-  get fencingToken(): string | null {
-    return this.#text(FENCING_TOKEN!)
-  }
-
   get protocolVersion(): string | null {
     return this.#text(PROTOCOL_VERSION!)
   }

@@ -1,43 +1,48 @@
 import { Message } from '#shared/mqtt/message.ts'
 import { Property } from '#shared/mqtt/property.ts'
 import type { Topic } from '#shared/mqtt/topic.ts'
-import type { StoreClock } from './hybrid-clock.ts'
-import { formatClock } from './hybrid-clock.ts'
+import { blobBytes, writeBlob } from './answer.ts'
+import { type StoreClock, storeClockBytes, writeStoreClock } from './hybrid-clock.ts'
 import { STATUS_DONE, StoreProperty } from './properties.ts'
+import type { StoredBytes } from './stored-bytes.ts'
 
 const STATUS = Buffer.from([Property.UserProperty, ...field(StoreProperty.Status), ...field(STATUS_DONE)])
 const VERSION = Buffer.from([Property.UserProperty, ...field(StoreProperty.Timestamp)])
 /** Identifier and length of Correlation Data; the length of a version. */
 const HEAD_BYTES = 3
 const LENGTH_BYTES = 2
+/** Up to so many a loop is faster than `copy`. */
+const COPY_LOOP_BYTES_MAX = 32
+
+/** What a response says. */
+export interface ResponseContent {
+  readonly version: StoreClock | null
+  /** Of GET: the payload is this, as a blob; null: `answer`. */
+  readonly value: StoredBytes | null
+  readonly answer: Buffer
+}
 
 /**
  * The response to a request (spec state-store.md 3): QoS 1, with the Correlation Data at `correlation[start, end)`, the status that means
- * done, and `version` if there is one. Written into one buffer that it owns.
+ * done, and a version if there is one. Written into one buffer that it owns.
  */
-export function responseMessage(
-  topic: Topic,
-  correlation: Buffer,
-  start: number,
-  end: number,
-  version: StoreClock | null,
-  answer: Buffer,
-): Message {
-  const clock = version === null ? '' : formatClock(version)
-  const clockBytes = version === null ? 0 : VERSION.length + LENGTH_BYTES + clock.length
+export function responseMessage(topic: Topic, correlation: Buffer, start: number, end: number, content: ResponseContent): Message {
+  const { version, value } = content
+  const clockLength = version === null ? 0 : storeClockBytes(version)
+  const clockBytes = version === null ? 0 : VERSION.length + LENGTH_BYTES + clockLength
   const propertiesEnd = HEAD_BYTES + (end - start) + STATUS.length + clockBytes
-  const bytes = Buffer.allocUnsafe(propertiesEnd + answer.length)
+  const bytes = Buffer.allocUnsafe(propertiesEnd + (value === null ? content.answer.length : blobBytes(value)))
   bytes[0] = Property.CorrelationData
   putLength(bytes, 1, end - start)
-  let at = HEAD_BYTES + correlation.copy(bytes, HEAD_BYTES, start, end)
+  let at = putRange(bytes, HEAD_BYTES, correlation, start, end)
   at = put(bytes, at, STATUS)
   if (version !== null) {
     at = put(bytes, at, VERSION)
-    putLength(bytes, at, clock.length)
-    // Digits and a fixed name: one byte for each character.
-    bytes.write(clock, at + LENGTH_BYTES, 'latin1')
+    putLength(bytes, at, clockLength)
+    at = writeStoreClock(bytes, at + LENGTH_BYTES, version)
   }
-  answer.copy(bytes, propertiesEnd)
+  if (value === null) put(bytes, at, content.answer)
+  else writeBlob(bytes, at, value)
   return ownMessage(topic, bytes, propertiesEnd)
 }
 
@@ -65,6 +70,11 @@ function putLength(bytes: Buffer, at: number, length: number): void {
 }
 
 function put(bytes: Buffer, at: number, from: Buffer): number {
-  for (let i = 0; i < from.length; i++) bytes[at + i] = from[i]!
-  return at + from.length
+  return putRange(bytes, at, from, 0, from.length)
+}
+
+function putRange(bytes: Buffer, at: number, from: Buffer, start: number, end: number): number {
+  if (end - start > COPY_LOOP_BYTES_MAX) return at + from.copy(bytes, at, start, end)
+  for (let i = start; i < end; i++) bytes[at++] = from[i]!
+  return at
 }

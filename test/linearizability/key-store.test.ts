@@ -13,7 +13,7 @@ import { systemClock } from '#shared/base/clock.ts'
 import { errorAnswer } from '#shared/state-store/answer.ts'
 import { parseCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
-import { formatClock, type HybridClock } from '#shared/state-store/hybrid-clock.ts'
+import { formatClock, givenClock, type HybridClock } from '#shared/state-store/hybrid-clock.ts'
 import { check } from './checker.ts'
 import { Workload } from './workload.ts'
 
@@ -66,8 +66,8 @@ class KeyStoreEngine implements StoreEngine {
     const connection = this.#connections.get(clientId) ?? ++this.#connectionsMade
     this.#connections.set(clientId, connection)
     const watcher = { frontend: FRONTEND, connection, clientId }
-    const fencingToken = this.#fault === 'tokens-dropped' ? null : (ft ?? null)
-    const request = { command, timestamp: ts ?? null, fencingToken, isPersistent: false, watcher, origin: null }
+    const fencingToken = givenClock(this.#fault === 'tokens-dropped' ? null : (ft ?? null))
+    const request = { command, timestamp: givenClock(ts ?? null), fencingToken, isPersistent: false, watcher, origin: null }
     let done = this.#store.execute(request, momentOf(systemClock))
     if (this.#fault === 'tokens-ignored' && TOKEN_REFUSALS.includes(done.answer.toString())) {
       this.#store.apply({ is: 'deleted', key: command.key, clock: null }, momentOf(systemClock))

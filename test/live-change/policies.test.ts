@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { REQUEST_TOPIC } from '#shared/state-store/topics.ts'
 import { ScramExchange } from '../clients/scram.ts'
 import * as packets from '../conformance/packets.ts'
 import type { RawClient } from '../conformance/raw-client.ts'
@@ -103,6 +104,27 @@ describe('a policy that changes, mode Reevaluate', () => {
     for (const topic of ['lose/1', 'keep/1']) await alice.publish({ topic, payload: topic, qos: 1 })
     expect(await payloads(bob, 1)).toEqual(['keep/1'])
     expect((await bob.publish({ topic: 'bob/now', qos: 1 }))?.reason).not.toBe(NOT_AUTHORIZED)
+  })
+
+  test('where the state store may answer is asked again, for a Response Topic that was allowed before too', async () => {
+    const rules = (...subscribe: string[]) => ({ bob: { publish: [REQUEST_TOPIC], subscribe } })
+    const policed = await PolicedBroker.start(rules('there', 'here'), options)
+    const bob = await policed.connect('bob')
+    await bob.subscribe({ filter: 'there', qos: 1 })
+    const get = { topic: REQUEST_TOPIC, qos: 1, payload: '*2\r\n$3\r\nGET\r\n$1\r\nk\r\n' }
+    const asked = async (): Promise<number> => {
+      const properties = { responseTopic: 'there', correlationData: Buffer.from('1') }
+      return (await bob.publish({ ...get, properties }))!.reason
+    }
+    // Twice: the second time the verdict is remembered.
+    for (let time = 0; time < 2; time++) {
+      expect(await asked()).toBe(0)
+      expect((await bob.receive()).payload.toString()).toBe('$-1\r\n')
+    }
+    await policed.change('rules.yaml', policies(rules('here'), options))
+    for (let time = 0; time < 2; time++) expect(await asked()).toBe(NOT_AUTHORIZED)
+    await policed.change('rules.yaml', policies(rules('there'), options))
+    expect(await asked()).toBe(0)
   })
 
   test('while a re-authentication runs: it goes on, and the newest rules count at its end', async () => {
