@@ -1,3 +1,4 @@
+import type { ByteWriter } from '#shared/base/byte-writer.ts'
 import {
   writeAuthenticationRequest,
   writeAuthorizationRequest,
@@ -19,6 +20,14 @@ import { writeFlag } from './body-fields.ts'
 import type { Link } from './link.ts'
 import { AuthAskerMethod, AuthServiceMethod } from './methods.ts'
 
+/** A call and its number, by which the answer to it is known. */
+function send<T>(link: Link, method: number, request: number, write: (writer: ByteWriter, body: T) => void, body: T): void {
+  const writer = link.beginFrame(method)
+  writer.varint(request)
+  write(writer, body)
+  link.endFrame()
+}
+
 /** The authentication service at the other end of a link: each call is a frame. Read by AuthServiceDispatch. */
 export class AuthServiceCalls implements AuthServicePort {
   readonly #link: Link
@@ -28,24 +37,15 @@ export class AuthServiceCalls implements AuthServicePort {
   }
 
   authenticate(request: number, asked: AuthenticationRequest): void {
-    const writer = this.#link.beginFrame(AuthServiceMethod.Authenticate)
-    writer.varint(request)
-    writeAuthenticationRequest(writer, asked)
-    this.#link.endFrame()
+    send(this.#link, AuthServiceMethod.Authenticate, request, writeAuthenticationRequest, asked)
   }
 
   authorize(request: number, asked: AuthorizationRequest): void {
-    const writer = this.#link.beginFrame(AuthServiceMethod.Authorize)
-    writer.varint(request)
-    writeAuthorizationRequest(writer, asked)
-    this.#link.endFrame()
+    send(this.#link, AuthServiceMethod.Authorize, request, writeAuthorizationRequest, asked)
   }
 
   recheck(request: number, asked: RecheckRequest): void {
-    const writer = this.#link.beginFrame(AuthServiceMethod.Recheck)
-    writer.varint(request)
-    writeRecheckRequest(writer, asked)
-    this.#link.endFrame()
+    send(this.#link, AuthServiceMethod.Recheck, request, writeRecheckRequest, asked)
   }
 }
 
@@ -58,24 +58,15 @@ export class AuthAskerCalls implements AuthAskerPort {
   }
 
   verdict(request: number, verdict: Verdict): void {
-    const writer = this.#link.beginFrame(AuthAskerMethod.Verdict)
-    writer.varint(request)
-    writeVerdict(writer, verdict)
-    this.#link.endFrame()
+    send(this.#link, AuthAskerMethod.Verdict, request, writeVerdict, verdict)
   }
 
   authorized(request: number, verdict: AuthorizationVerdict): void {
-    const writer = this.#link.beginFrame(AuthAskerMethod.Authorized)
-    writer.varint(request)
-    writeAuthorizationVerdict(writer, verdict)
-    this.#link.endFrame()
+    send(this.#link, AuthAskerMethod.Authorized, request, writeAuthorizationVerdict, verdict)
   }
 
   rechecked(request: number, verdict: RecheckVerdict): void {
-    const writer = this.#link.beginFrame(AuthAskerMethod.Rechecked)
-    writer.varint(request)
-    writeRecheckVerdict(writer, verdict)
-    this.#link.endFrame()
+    send(this.#link, AuthAskerMethod.Rechecked, request, writeRecheckVerdict, verdict)
   }
 
   standing(authentication: string, digest: string, isChanged: boolean): void {

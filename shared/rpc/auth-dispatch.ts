@@ -12,6 +12,14 @@ import { readFlag, readText } from './body-fields.ts'
 import { expectEnd } from './dispatch.ts'
 import { AuthAskerMethod, AuthServiceMethod } from './methods.ts'
 
+/** Number and body of a call. */
+function received<T>(method: number, body: ByteReader, read: (body: ByteReader) => T): [request: number, body: T] {
+  const request = body.varint()
+  const value = read(body)
+  expectEnd(method, body)
+  return [request, value]
+}
+
 /** The service's end of a link: reads the frames that AuthServiceCalls writes and makes the calls. See OwnerDispatch. */
 export class AuthServiceDispatch {
   readonly #port: AuthServicePort
@@ -31,24 +39,12 @@ export class AuthServiceDispatch {
    */
   dispatch(method: number, body: ByteReader): void {
     switch (method) {
-      case AuthServiceMethod.Authenticate: {
-        const request = body.varint()
-        const asked = readAuthenticationRequest(body)
-        expectEnd(method, body)
-        return this.#port.authenticate(request, asked)
-      }
-      case AuthServiceMethod.Authorize: {
-        const request = body.varint()
-        const asked = readAuthorizationRequest(body)
-        expectEnd(method, body)
-        return this.#port.authorize(request, asked)
-      }
-      case AuthServiceMethod.Recheck: {
-        const request = body.varint()
-        const asked = readRecheckRequest(body)
-        expectEnd(method, body)
-        return this.#port.recheck(request, asked)
-      }
+      case AuthServiceMethod.Authenticate:
+        return this.#port.authenticate(...received(method, body, readAuthenticationRequest))
+      case AuthServiceMethod.Authorize:
+        return this.#port.authorize(...received(method, body, readAuthorizationRequest))
+      case AuthServiceMethod.Recheck:
+        return this.#port.recheck(...received(method, body, readRecheckRequest))
       default:
         if (!this.#isPeerNewer) throw new ByteReaderError(`unknown call ${method} to an authentication service`)
         this.framesSkipped++
@@ -74,24 +70,12 @@ export class AuthAskerDispatch {
    */
   dispatch(method: number, body: ByteReader): void {
     switch (method) {
-      case AuthAskerMethod.Verdict: {
-        const request = body.varint()
-        const verdict = readVerdict(body)
-        expectEnd(method, body)
-        return this.#port.verdict(request, verdict)
-      }
-      case AuthAskerMethod.Authorized: {
-        const request = body.varint()
-        const verdict = readAuthorizationVerdict(body)
-        expectEnd(method, body)
-        return this.#port.authorized(request, verdict)
-      }
-      case AuthAskerMethod.Rechecked: {
-        const request = body.varint()
-        const verdict = readRecheckVerdict(body)
-        expectEnd(method, body)
-        return this.#port.rechecked(request, verdict)
-      }
+      case AuthAskerMethod.Verdict:
+        return this.#port.verdict(...received(method, body, readVerdict))
+      case AuthAskerMethod.Authorized:
+        return this.#port.authorized(...received(method, body, readAuthorizationVerdict))
+      case AuthAskerMethod.Rechecked:
+        return this.#port.rechecked(...received(method, body, readRecheckVerdict))
       default:
         return this.#dispatchNews(method, body)
     }
