@@ -21,20 +21,22 @@ type Verb = 'SET' | 'GET'
 
 const DEFAULTS: Partial<LoadOptions> = { protocol: 5, publishers: 100, topics: 100, qos: 1, sizeBytes: 128, window: 20 }
 
-export const stateSet: Scenario = {
-  name: 'state-set',
-  help: 'clients (--pubs, 100) that set --topics (100) keys of the state store each in turn, values of --size (128)',
-  defaults: DEFAULTS,
-  join: generator => joinState(generator, 'SET'),
-  conduct: (fleet, options) => conductPublishing(fleet, options, 'state-set'),
-}
+export const stateSet = stateScenario(
+  'state-set',
+  'SET',
+  'clients (--pubs, 100) that set --topics (100) keys of the state store each in turn, values of --size (128)',
+)
 
-export const stateGet: Scenario = {
-  name: 'state-get',
-  help: 'the same, reading keys that were set before',
-  defaults: DEFAULTS,
-  join: generator => joinState(generator, 'GET'),
-  conduct: (fleet, options) => conductPublishing(fleet, options, 'state-get'),
+export const stateGet = stateScenario('state-get', 'GET', 'the same, reading keys that were set before')
+
+function stateScenario(name: string, verb: Verb, help: string): Scenario {
+  return {
+    name,
+    help,
+    defaults: DEFAULTS,
+    join: generator => joinState(generator, verb),
+    conduct: (fleet, options) => conductPublishing(fleet, options, name),
+  }
 }
 
 /** Answers of the state store, told from each other by their Correlation Data, which is what begins the payload of other messages. */
