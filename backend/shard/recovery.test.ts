@@ -7,6 +7,7 @@ import type { FrontendPort } from '#shared/rpc/frontend-port.ts'
 import { RECIPIENT_DUP, RECIPIENT_QOS, RECIPIENT_RETAIN } from '#shared/rpc/recipients.ts'
 import type { Log } from '#shared/telemetry/log.ts'
 import { Backend } from '../backend.ts'
+import { DEFAULT_SETTINGS } from '../backend-rig.contract.ts'
 import type { BackendSettings } from '../config.ts'
 import type { Session } from '../session/session.ts'
 import { openKeepingStore, type KeepingStore } from '../store/memory/memory-store.ts'
@@ -16,24 +17,14 @@ import { shardOf } from '#shared/cluster/shard.ts'
 const SHARDS = 2
 
 const settings: BackendSettings = {
+  ...DEFAULT_SETTINGS,
   sessionsMax: 100,
-  subscriptionsPerSessionMax: 100,
   queueMessagesMax: 1_000,
   queueBytesMax: 1_000_000,
-  queueStrategy: 'None',
   inflightMax: 100,
   retainedMessagesMax: 100,
   retainedBytesMax: 1_000_000,
-  stateStoreKeysPerShardMax: 10_000,
-  stateStoreKeysPerClientMax: 0,
-  stateStoreBytesPerShardMax: 100_000_000,
-  stateStoreWatchesPerClientMax: 1_000,
-  stateStoreWatchersPerKeyMax: 1_000,
-  stateStoreWatchBytesPerShardMax: 10_000_000,
-  maxMessageExpirySeconds: null,
   memoryBytesMax: 1_000_000_000,
-  memoryWatermarkPercent: 75,
-  highPriorityMessagesBackpressureHandling: 'Accept',
 }
 
 const silent: Log = { debugEnabled: false, debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }

@@ -241,37 +241,30 @@ describe('requests that MQTT itself has something to say about', () => {
   const correlationData = Buffer.from('c')
   const userProperty: [string, string][] = [['__ts', clockOf(1)]]
 
-  test.each<[string, Properties]>([
-    ['the request topic', { responseTopic: REQUEST_TOPIC }],
-    ['a topic of the store', { responseTopic: `${FORBIDDEN}/x` }],
-    ['one that begins like those', { responseTopic: `${FORBIDDEN}x` }],
-    ['one of the server', { responseTopic: '$SYS/x' }],
-  ])('Response Topic is %s: DISCONNECT 0x90', async (_, properties) => {
+  const setTo = (responseTopic: string): Buffer =>
+    packets.publish({
+      topic: REQUEST_TOPIC,
+      qos: 1,
+      packetId: 1,
+      payload: SET,
+      properties: { responseTopic, correlationData, userProperty },
+    })
+
+  test.each([
+    ['the request topic', REQUEST_TOPIC],
+    ['a topic of the store', `${FORBIDDEN}/x`],
+    ['one that begins like those', `${FORBIDDEN}x`],
+    ['one of the server', '$SYS/x'],
+  ])('Response Topic is %s: DISCONNECT 0x90', async (_, responseTopic) => {
     const { client } = await attacker('misled')
-    client.send(
-      packets.publish({
-        topic: REQUEST_TOPIC,
-        qos: 1,
-        packetId: 1,
-        payload: SET,
-        properties: { ...properties, correlationData, userProperty },
-      }),
-    )
+    client.send(setTo(responseTopic))
     await client.expectDisconnect(TOPIC_NAME_INVALID)
     expect(await honest.say('GET', 'x')).toBe('$-1\r\n')
   })
 
   test.each(['a/#', '+', ''])('Response Topic is %j: DISCONNECT 0x82', async responseTopic => {
     const { client } = await attacker('wild')
-    client.send(
-      packets.publish({
-        topic: REQUEST_TOPIC,
-        qos: 1,
-        packetId: 1,
-        payload: SET,
-        properties: { responseTopic, correlationData, userProperty },
-      }),
-    )
+    client.send(setTo(responseTopic))
     await client.expectDisconnect(PROTOCOL_ERROR)
     expect(await honest.say('GET', 'x')).toBe('$-1\r\n')
   })

@@ -1,22 +1,8 @@
-import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { FakeStore, textOf } from '../../client/fake-store.contract.ts'
 import { compareHybridTimes, formatHybridTime, type HybridTime, parseHybridTime } from '../../client/hybrid-clock.ts'
 import { hexOf, notificationPrefixOf } from '../../client/topics.ts'
-
-interface Step {
-  readonly id: string
-  readonly client?: string
-  readonly clockMs: number
-  readonly props?: Readonly<Record<string, string | { readonly tsOf: string }>>
-  readonly request?: string
-  readonly response?: string
-  readonly ts?: 'any' | null | { readonly is?: string; readonly gt?: string; readonly same?: string; readonly gtStep?: string }
-  readonly notify?: readonly { readonly to: string; readonly topic: string; readonly payload: string }[]
-}
-
-const FILE = new URL('../../shared/state-store/vectors.json', import.meta.url)
-const { scenarios } = JSON.parse(readFileSync(FILE, 'utf8')) as { scenarios: readonly { name: string; steps: readonly Step[] }[] }
+import { scenarios, type Step, USUAL_CLIENT } from '../state-store/vectors.contract.ts'
 
 // What the tests of the client run against by default must itself be what the specification says.
 describe('the fake store answers as the vectors say', () => {
@@ -28,7 +14,7 @@ describe('the fake store answers as the vectors say', () => {
       (to, key, payload) => told.push({ to, topic: notificationPrefixOf(to) + hexOf(key), payload: payload.toString('latin1') }),
     )
     const versions = new Map<string, HybridTime>()
-    for (const { id, client = 'Client1', clockMs, props = {}, request, response, ts, notify = [] } of steps) {
+    for (const { id, client = USUAL_CLIENT, clockMs, props = {}, request, response, ts, notify = [] } of steps) {
       now = clockMs
       told.length = 0
       store.expire()
