@@ -1,5 +1,5 @@
 import { lineOf, type Operation } from './history.ts'
-import { compareVersions, EMPTY, type KeyState, statesAfter } from './key-model.ts'
+import { CLOCK_SLACK_MS, compareVersions, EMPTY, type KeyState, statesAfter } from './key-model.ts'
 
 /** What a history of the store does not keep. */
 export interface Violation {
@@ -11,6 +11,12 @@ export interface Violation {
   readonly lines: readonly string[]
 }
 
+export interface CheckOptions {
+  /** So much may the clock that lifetimes are counted by be off. */
+  readonly slackMs?: number
+  readonly statesMax?: number
+}
+
 /** So many states of one key are looked at. Eight clients need some hundreds; what needs more has more operations without answer than a run makes. */
 const STATES_MAX = 1_000_000
 
@@ -19,8 +25,10 @@ const STATES_MAX = 1_000_000
  * answer (Wing and Gong, with the memory of Lowe). What has no answer may have been done at any time after its invocation, or never. Keys
  * are independent of each other: a history is right when it is right for each of them.
  */
-export function check(operations: readonly Operation[]): Violation[] {
-  return [...byKey(operations)].flatMap(([key, own]) => [...checkKey(key, own), ...versionViolations(key, own)])
+export function check(operations: readonly Operation[], options: CheckOptions = {}): Violation[] {
+  const { slackMs = CLOCK_SLACK_MS, statesMax = STATES_MAX } = options
+  const bounds = { slackMs, statesMax }
+  return [...byKey(operations)].flatMap(([key, own]) => [...checkKey(key, own, bounds), ...versionViolations(key, own)])
 }
 
 function byKey(operations: readonly Operation[]): Map<string, Operation[]> {
@@ -34,12 +42,14 @@ function byKey(operations: readonly Operation[]): Map<string, Operation[]> {
   return keys
 }
 
-function checkKey(key: string, operations: readonly Operation[]): Violation[] {
-  const verdict = searchFor(operations)
+function checkKey(key: string, operations: readonly Operation[], bounds: Required<CheckOptions>): Violation[] {
+  const verdict = searchFor(operations, bounds)
   if (verdict === 'right') return []
   if (verdict === 'undecided')
-    return [{ rule: 'undecided', key, text: `${key}: given up after ${STATES_MAX} states, ${operations.length} operations`, lines: [] }]
-  const prefix = shortestWrong(operations)
+    return [
+      { rule: 'undecided', key, text: `${key}: given up after ${bounds.statesMax} states, ${operations.length} operations`, lines: [] },
+    ]
+  const prefix = shortestWrong(operations, bounds)
   const last = prefix.findLast(({ result }) => result !== null)!
   return [
     {
@@ -52,13 +62,13 @@ function checkKey(key: string, operations: readonly Operation[]): Violation[] {
 }
 
 /** Up to the answer that cannot be: what is right up to a time was right at all times before. */
-function shortestWrong(operations: readonly Operation[]): readonly Operation[] {
+function shortestWrong(operations: readonly Operation[], bounds: Required<CheckOptions>): readonly Operation[] {
   const ends = operations.filter(({ result }) => result !== null).map(({ returnedMs }) => returnedMs)
   ends.sort((a, b) => a - b)
   let [low, high] = [0, ends.length - 1]
   while (low < high) {
     const middle = Math.floor((low + high) / 2)
-    if (searchFor(until(operations, ends[middle]!)) === 'wrong') high = middle
+    if (searchFor(until(operations, ends[middle]!), bounds) === 'wrong') high = middle
     else low = middle + 1
   }
   return until(operations, ends[low]!)
@@ -77,7 +87,7 @@ interface Step {
   readonly nowMs: number
 }
 
-function searchFor(all: readonly Operation[]): 'right' | 'wrong' | 'undecided' {
+function searchFor(all: readonly Operation[], { slackMs, statesMax }: Required<CheckOptions>): 'right' | 'wrong' | 'undecided' {
   // What was asked and never told changes nothing.
   const operations = all.filter(({ action, result }) => result !== null || action.is !== 'get')
   const owed = operations.reduce((mask, { result }, index) => (result === null ? mask : mask | (1n << BigInt(index))), 0n)
@@ -85,8 +95,8 @@ function searchFor(all: readonly Operation[]): 'right' | 'wrong' | 'undecided' {
   const stack: Step[] = [{ state: EMPTY, done: 0n, nowMs: -Infinity }]
   for (let step = stack.pop(); step !== undefined; step = stack.pop()) {
     if ((step.done & owed) === owed) return 'right'
-    if (seen.size > STATES_MAX) return 'undecided'
-    for (const next of nextSteps(operations, step)) {
+    if (seen.size > statesMax) return 'undecided'
+    for (const next of nextSteps(operations, step, slackMs)) {
       const { entry, floor } = next.state
       const name = `${next.done.toString(36)} ${entry === null ? '' : `${entry.writer} ${entry.version}`} ${floor}`
       if (seen.has(name)) continue
@@ -98,7 +108,7 @@ function searchFor(all: readonly Operation[]): 'right' | 'wrong' | 'undecided' {
 }
 
 /** The best last, as that is looked at first: what is answered first was probably done first, and what never was answered is a last resort. */
-function nextSteps(operations: readonly Operation[], { state, done, nowMs }: Step): Step[] {
+function nextSteps(operations: readonly Operation[], { state, done, nowMs }: Step, slackMs: number): Step[] {
   const candidates: number[] = []
   let earliestMs = Infinity
   for (let index = 0; index < operations.length; index++) {
@@ -115,7 +125,7 @@ function nextSteps(operations: readonly Operation[], { state, done, nowMs }: Ste
     .flatMap(index => {
       const operation = operations[index]!
       const at = Math.max(nowMs, operation.invokedMs)
-      const states = statesAfter(state, operation, index, at)
+      const states = statesAfter(state, operation, index, at, slackMs)
       return states.map(each => ({ state: each, done: done | (1n << BigInt(index)), nowMs: at }))
     })
 }

@@ -36,12 +36,19 @@ export function compareVersions(a: string, b: string): number {
  * for both.
  * @param index of the operation
  * @param nowMs no earlier than this it is done
+ * @param slackMs so much may the store's clock be off
  */
-export function statesAfter(state: KeyState, operation: Operation, index: number, nowMs: number): readonly KeyState[] {
+export function statesAfter(
+  state: KeyState,
+  operation: Operation,
+  index: number,
+  nowMs: number,
+  slackMs: number = CLOCK_SLACK_MS,
+): readonly KeyState[] {
   const { entry } = state
   if (entry === null) return after(state, operation, index)
-  const mayBeThere = nowMs <= entry.expiresToMs + CLOCK_SLACK_MS
-  const mayBeGone = entry.expiresFromMs !== Infinity && operation.returnedMs >= entry.expiresFromMs - CLOCK_SLACK_MS
+  const mayBeThere = nowMs <= entry.expiresToMs + slackMs
+  const mayBeGone = entry.expiresFromMs !== Infinity && operation.returnedMs >= entry.expiresFromMs - slackMs
   return [
     ...(mayBeThere ? after(state, operation, index) : []),
     ...(mayBeGone ? after({ entry: null, floor: state.floor }, operation, index) : []),

@@ -6,6 +6,7 @@ import { freshName } from '../../client/store-under-test.contract.ts'
 import { SeededRandom } from '#shared/testing/seeded-random.ts'
 import type { Action, Operation, Result, Version } from './history.ts'
 import { compareVersions } from './key-model.ts'
+import { randomAction } from './random-action.ts'
 
 export interface HistoryOrder {
   readonly seed: number
@@ -36,10 +37,6 @@ interface Making {
 }
 
 const REQUEST_TIMEOUT_MS = 15_000
-/** Key 0 is written with tokens at times, key 1 is a lock with holders' names, keys 1 and 2 end by themselves. */
-const FENCED_KEY = 0
-const LOCK_KEY = 1
-const EXPIRING_KEYS = [1, 2]
 const PX_MAX_MS = 60
 const RECONNECT_MS = 20
 const VERSIONS_KEPT = 12
@@ -113,20 +110,13 @@ export class Workload implements AsyncDisposable {
   }
 }
 
-function actionOf({ name }: Worker, index: number, making: Making): Action {
+function actionOf({ name }: Worker, key: number, making: Making): Action {
   const { random, versions } = making
-  const kind = random.int(0, 99)
-  const token = index === FENCED_KEY && versions.length > 0 && random.int(0, 9) < 7 ? random.pick(versions) : null
-  const value = index === LOCK_KEY ? name : `${name}-${making.values++}`
-  if (kind < 35) return { is: 'get' }
-  if (kind < 47) return { is: 'del', token }
-  if (kind < 57) return { is: 'vdel', value: index === LOCK_KEY ? name : lastValueOf(making), token }
-  const condition = index === LOCK_KEY ? 'NEX' : ([null, null, 'NX', 'NEX'] as const)[random.int(0, 3)]!
-  const pxMs = EXPIRING_KEYS.includes(index) && random.int(0, 1) === 1 ? random.int(1, PX_MAX_MS) : null
-  return { is: 'set', value, condition, pxMs, token }
+  const freshValue = (): string => `${name}-${making.values++}`
+  return randomAction({ random, key, name, versions, pxMsMax: PX_MAX_MS, freshValue, seenValue: () => lastValueOf(making) })
 }
 
-/** That some answer has told of: a VDEL that could never match would show nothing. */
+/** That some answer has told of. */
 function lastValueOf({ operations, random }: Making): string {
   const seen = operations
     .slice(-VERSIONS_KEPT)

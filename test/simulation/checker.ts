@@ -17,6 +17,11 @@ export type Rule =
   | 'group-duplicate'
   | 'retained'
   | 'two-owners'
+  | 'store'
+  | 'store-order'
+  | 'store-unasked'
+  | 'store-unknown'
+  | 'store-missed'
   | 'wrong'
   | 'stuck'
 
@@ -128,6 +133,11 @@ class Checker {
       case 'abandoned':
       case 'fault':
       case 'mayForget':
+      // What they say about the state store: store-checker.ts.
+      case 'storeAsked':
+      case 'storeAnswered':
+      case 'storeRefused':
+      case 'notified':
     }
   }
 

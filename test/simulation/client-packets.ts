@@ -18,15 +18,18 @@ const ack = new Ack()
 
 export interface OutgoingPublish {
   readonly topic: string
-  readonly payload: string
+  readonly payload: string | Buffer
   readonly qos: Qos
   readonly retain: boolean
   readonly dup: boolean
   readonly packetId: number
+  /** Encoded, without their length. */
+  readonly properties?: Buffer
 }
 
 export function encodeClientPublish(version: ProtocolVersion, publish: OutgoingPublish): Buffer {
-  const outgoing = newMessage(topics.fromName(publish.topic), Buffer.from(publish.payload), publish.qos, publish.retain)
+  const payload = typeof publish.payload === 'string' ? Buffer.from(publish.payload) : publish.payload
+  const outgoing = newMessage(topics.fromName(publish.topic), payload, publish.qos, publish.retain, publish.properties)
   shape.version = version
   shape.qos = publish.qos
   shape.retain = publish.retain

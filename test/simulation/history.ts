@@ -1,7 +1,11 @@
 import { hash32 } from '#shared/base/hash.ts'
+import type { Action, Result } from '../linearizability/history.ts'
 import type { World } from './world.ts'
 
 export type Qos = 0 | 1 | 2
+
+/** What a client asks the state store for. */
+export type StoreAction = Action | { readonly is: 'watch' } | { readonly is: 'unwatch' }
 
 /** What clients did and saw, and what happened to the cluster. `message` is the payload, which is unique to one publish. */
 export type Happening =
@@ -42,6 +46,14 @@ export type Happening =
       /** QoS 2: its Packet Identifier has been received and not released: the application does not get it again. */
       readonly isRepeat: boolean
     }
+  /** `request` is unique to one request. */
+  | { readonly is: 'storeAsked'; readonly client: string; readonly request: string; readonly key: string; readonly action: StoreAction }
+  /** On this connection or on a later one. */
+  | { readonly is: 'storeAnswered'; readonly client: string; readonly request: string; readonly result: Result }
+  /** PUBACK with a failure: no answer will come. */
+  | { readonly is: 'storeRefused'; readonly client: string; readonly request: string; readonly reason: number }
+  /** `value` null: the key was deleted, or its time was over. */
+  | { readonly is: 'notified'; readonly client: string; readonly key: string; readonly version: string; readonly value: string | null }
   /** What the broker holds for a topic when all is over. */
   | { readonly is: 'retained'; readonly topic: string; readonly message: string | null }
   /** A backend says that it owns a shard. */
@@ -85,7 +97,7 @@ export class History {
 
 function lineOf({ ms, is, ...rest }: HistoryEvent): string {
   const fields = Object.entries(rest).flatMap(([name, value]) =>
-    value === false ? [] : [value === true ? name : `${name}=${String(value)}`],
+    value === false ? [] : [value === true ? name : `${name}=${typeof value === 'object' ? JSON.stringify(value) : String(value)}`],
   )
   return `${ms.toFixed(1).padStart(9)} ${is.padEnd(12)} ${fields.join(' ')}`
 }

@@ -16,6 +16,8 @@ export interface Scenario {
   readonly publishersShare?: number
   /** Some only publish, by the first frontend, which loses sight of all backends but the one that the others lose sight of. */
   readonly isDivided?: boolean
+  /** Clients use the state store. */
+  readonly usesStore?: boolean
 }
 
 /** A way to break the cluster on purpose, from outside its code: the checker must notice. */
@@ -99,6 +101,12 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
         release: (session, connection, ticket, packetId) => calls.release(session, connection, ticket, packetId, false),
       }),
   },
+  /** A request to the state store that is asked again passes for a new one, and is done again. */
+  'store-requests-renumbered': {
+    scenario: { level: 'replicated', faults: ['cutLinks', 'redisSlow'], backends: 2, usesStore: true },
+    wrapOwner: (calls, process) => wrap(calls, renumbering(calls, process)),
+    wrapCaller: port => wrap(port, { storeAsked: (sequence, reason) => port.storeAsked(sequence % RENUMBERED, reason) }),
+  },
   /** Now and then a publish overtakes the one before it. */
   'publish-overtakes': {
     wrapOwner: calls =>
@@ -116,6 +124,24 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
         overtaking(calls, publisher => publisher !== '', 2),
       ),
   },
+}
+
+/** Above the numbers of all requests of a run. */
+const RENUMBERED = 1_000_000
+
+/** How often each frontend has asked each of its requests. */
+const timesAsked = new WeakMap<SimProcess, Map<number, number>>()
+
+function renumbering(calls: OwnerPort, process: SimProcess): Partial<OwnerPort> {
+  const times = timesAsked.get(process) ?? new Map<number, number>()
+  timesAsked.set(process, times)
+  return {
+    askStore: (shard, sequence, settledBefore, connection, call) => {
+      const before = times.get(sequence) ?? 0
+      times.set(sequence, before + 1)
+      calls.askStore(shard, sequence + before * RENUMBERED, settledBefore, connection, call)
+    },
+  }
 }
 
 /** `target` with some of its methods replaced. */

@@ -32,6 +32,9 @@ export interface SeedResult {
   readonly acknowledged: number
   /** Messages that clients got. */
   readonly delivered: number
+  /** Requests to the state store that were answered, and what watchers were told. */
+  readonly storeAnswered: number
+  readonly notified: number
   /** Kind of fault → how often. */
   readonly faults: ReadonlyMap<string, number>
   /** What the processes of the run counted, summed. */
@@ -39,7 +42,7 @@ export interface SeedResult {
   readonly lines: readonly string[]
 }
 
-const LOAD = { faultPauseMs: 1_000, clientsMin: 3, clientsMax: 7, pauseMs: 80, publishersShare: 0.2, isDivided: false }
+const LOAD = { faultPauseMs: 1_000, clientsMin: 3, clientsMax: 7, pauseMs: 80, publishersShare: 0.2, isDivided: false, storeShare: 0.7 }
 
 /** Runs one seed. */
 export async function runSeed(order: SeedOrder): Promise<SeedResult> {
@@ -52,6 +55,8 @@ export async function runSeed(order: SeedOrder): Promise<SeedResult> {
     ...LOAD,
     publishersShare: scenario.publishersShare ?? LOAD.publishersShare,
     isDivided: scenario.isDivided ?? LOAD.isDivided,
+    // What is broken on purpose is found by other rules, and more of it.
+    storeShare: name === null || scenario.usesStore === true ? LOAD.storeShare : 0,
     seed,
     busyMs: busyMs * (scenario.length ?? 1),
     system: (world, history) =>
@@ -64,13 +69,29 @@ export async function runSeed(order: SeedOrder): Promise<SeedResult> {
 
 function resultOf({ seed, violations, history, level, events, simulatedMs, figures }: Outcome, { words }: SeedOrder): SeedResult {
   const faults = new Map<string, number>()
-  let [acknowledged, delivered] = [0, 0]
+  let [acknowledged, delivered, storeAnswered, notified] = [0, 0, 0, 0]
   for (const event of history.events) {
     if (event.is === 'fault' && event.kind !== 'note') faults.set(event.kind, (faults.get(event.kind) ?? 0) + 1)
     else if (event.is === 'acknowledged' && event.reason < 0x80) acknowledged++
     else if (event.is === 'received') delivered++
+    else if (event.is === 'storeAnswered') storeAnswered++
+    else if (event.is === 'notified') notified++
   }
   const wanted = words === null || words.length > 0 ? words : [...(violations[0]?.words ?? []), 'fault']
   const lines = wanted === null ? [] : history.lines(wanted)
-  return { seed, violations, hash: history.hash, level, events, simulatedMs, acknowledged, delivered, faults, figures, lines }
+  return {
+    seed,
+    violations,
+    hash: history.hash,
+    level,
+    events,
+    simulatedMs,
+    acknowledged,
+    delivered,
+    storeAnswered,
+    notified,
+    faults,
+    figures,
+    lines,
+  }
 }

@@ -45,6 +45,8 @@ function failed({ seed }: SeedOrder, text: string): SeedResult {
     simulatedMs: 0,
     acknowledged: 0,
     delivered: 0,
+    storeAnswered: 0,
+    notified: 0,
     faults: nothing,
     figures: nothing,
     lines: [],

@@ -3,9 +3,11 @@ import { encodeClientDisconnect, encodeConnect, encodeSubscribe, encodeUnsubscri
 import type { Message } from '#shared/mqtt/message.ts'
 import { PacketType } from '#shared/mqtt/packet-type.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { REQUEST_TOPIC } from '#shared/state-store/topics.ts'
 import { encodeClientAck, encodeClientPublish, PacketReader, type PacketTaker } from './client-packets.ts'
 import type { History, Qos } from './history.ts'
 import { type ClientPort, SimSocket, type SocketListener } from './sim-transport.ts'
+import type { StoreUser } from './sim-store-user.ts'
 import type { World } from './world.ts'
 
 /** Without CONNACK for so long a client tries elsewhere. */
@@ -53,6 +55,8 @@ export class SimClient implements PacketTaker {
   #mustStartClean = false
   readonly #outgoing = new Map<number, Outgoing>()
   readonly #requests = new Map<number, Request>()
+  /** Of this connection: requests to the state store without PUBACK. They are never sent again. */
+  readonly #storeRequests = new Map<number, string>()
   /** QoS 2 messages received and not released (§4.3.3). */
   readonly #held = new Map<number, string>()
   /** Of this connection: delivered to us and not fully acknowledged by us. */
@@ -64,6 +68,8 @@ export class SimClient implements PacketTaker {
   /** No delays any more. */
   isPrompt = false
   onOffline: () => void = () => {}
+  /** Uses the state store; null: it does not. */
+  store: StoreUser | null = null
 
   constructor(world: World, history: History, kind: ClientKind, address: string) {
     this.#world = world
@@ -85,7 +91,7 @@ export class SimClient implements PacketTaker {
   }
 
   get unanswered(): number {
-    return this.#outgoing.size + this.#requests.size
+    return this.#outgoing.size + this.#requests.size + this.#storeRequests.size + (this.store?.waitingCount ?? 0)
   }
 
   /** A request for this filter waits for its answer. */
@@ -177,6 +183,8 @@ export class SimClient implements PacketTaker {
     this.#isOnline = false
     this.#requests.clear()
     this.#inFlight.clear()
+    this.#storeRequests.clear()
+    this.store?.onOffline()
     this.onOffline()
   }
 
@@ -203,6 +211,15 @@ export class SimClient implements PacketTaker {
     this.#sendPublish(outgoing, false, false)
   }
 
+  /** @param properties encoded, Correlation Data among them */
+  askStore(request: string, payload: Buffer, properties: Buffer): void {
+    const packetId = this.#takePacketId()
+    this.#storeRequests.set(packetId, request)
+    this.#send(
+      encodeClientPublish(this.kind.version, { topic: REQUEST_TOPIC, payload, qos: 1, retain: false, dup: false, packetId, properties }),
+    )
+  }
+
   #sendPublish({ message, topic, qos, retain, packetId }: Outgoing, isRepeat: boolean, dup: boolean): void {
     this.#history.add({ is: 'publish', client: this.clientId, message, topic, qos, retain, isRepeat })
     this.#send(encodeClientPublish(this.kind.version, { topic, payload: message, qos, retain, dup, packetId }))
@@ -210,7 +227,7 @@ export class SimClient implements PacketTaker {
 
   #takePacketId(): number {
     do this.#nextPacketId = (this.#nextPacketId % 500) + 1
-    while (this.#outgoing.has(this.#nextPacketId) || this.#requests.has(this.#nextPacketId))
+    while ([this.#outgoing, this.#requests, this.#storeRequests].some(used => used.has(this.#nextPacketId)))
     return this.#nextPacketId
   }
 
@@ -247,6 +264,7 @@ export class SimClient implements PacketTaker {
     this.#mustStartClean = false
     this.#history.add({ is: 'connack', client: this.clientId, isPresent })
     if (!isPresent) this.#onSessionLost()
+    this.store?.onOnline()
     // [MQTT-4.4.0-1]: in the order in which it went.
     for (const outgoing of this.#outgoing.values()) {
       if (outgoing.stage === 'publish') this.#sendPublish(outgoing, true, isPresent)
@@ -269,8 +287,10 @@ export class SimClient implements PacketTaker {
     if (request === undefined || request.kind !== kind) return this.#wrong(`an answer to ${kind} ${packetId}, which was not asked`)
     this.#requests.delete(packetId)
     const { filter } = request
-    if (kind === 'subscribe') this.#history.add({ is: 'suback', client: this.clientId, filter, granted })
-    else this.#history.add({ is: 'unsuback', client: this.clientId, filter })
+    if (kind === 'subscribe') {
+      this.#history.add({ is: 'suback', client: this.clientId, filter, granted })
+      this.store?.onSubscribed(filter)
+    } else this.#history.add({ is: 'unsuback', client: this.clientId, filter })
   }
 
   onAck(type: AckType, { packetId, reason }: Ack): void {
@@ -278,6 +298,8 @@ export class SimClient implements PacketTaker {
       this.#held.delete(packetId)
       return this.#answerLater(PacketType.PUBCOMP, packetId, true)
     }
+    const request = this.#storeRequests.get(packetId)
+    if (request !== undefined && type === PacketType.PUBACK) return this.#onStoreAck(packetId, request, reason)
     const outgoing = this.#outgoing.get(packetId)
     const isExpected =
       outgoing !== undefined &&
@@ -290,20 +312,27 @@ export class SimClient implements PacketTaker {
     this.#sendAck(PacketType.PUBREL, packetId)
   }
 
-  onPublish({ topic, payload, qos, retain, dup, packetId }: Message): void {
+  #onStoreAck(packetId: number, request: string, reason: number): void {
+    this.#storeRequests.delete(packetId)
+    if (reason >= ReasonCode.UnspecifiedError) this.store!.onRefused(request, reason)
+  }
+
+  onPublish(publish: Message): void {
+    const { topic, payload, qos, retain, dup, packetId } = publish
     const message = payload.toString()
     const held = qos === 2 ? this.#held.get(packetId) : undefined
     if (held !== undefined && held !== message) this.#wrong(`${message} under identifier ${packetId}, which ${held} holds`)
-    this.#history.add({
-      is: 'received',
-      client: this.clientId,
-      message,
-      topic: topic.name,
-      qos: qos as Qos,
-      retain,
-      dup,
-      isRepeat: held !== undefined,
-    })
+    if (this.store?.takes(publish) !== true)
+      this.#history.add({
+        is: 'received',
+        client: this.clientId,
+        message,
+        topic: topic.name,
+        qos: qos as Qos,
+        retain,
+        dup,
+        isRepeat: held !== undefined,
+      })
     if (qos === 0) return
     if (this.#inFlight.has(packetId)) this.#wrong(`${message} under identifier ${packetId}, which is in use on this connection`)
     this.#inFlight.add(packetId)
@@ -339,6 +368,8 @@ export class SimClient implements PacketTaker {
     return [
       ...[...this.#outgoing.values()].map(({ message, stage }) => `${stage} of ${message}`),
       ...[...this.#requests.values()].map(({ kind, filter }) => `${kind} ${filter}`),
+      ...[...this.#storeRequests.values()].map(request => `PUBACK of ${request}`),
+      ...(this.store?.waitsFor ?? []),
       ...(this.#isOnline ? [] : ['a connection']),
     ]
   }

@@ -1,4 +1,5 @@
 import { check, type Violation } from './checker.ts'
+import { checkStore } from './store-checker.ts'
 import { History } from './history.ts'
 import { SimClient } from './sim-client.ts'
 import type { ClientPort } from './sim-transport.ts'
@@ -72,6 +73,7 @@ export async function simulate(options: SimulationOptions): Promise<Outcome> {
   history.add({ is: 'fault', kind: 'note', what: 'no more work' })
   workload.settle()
   await untilQuiet(world, history, workload)
+  if (workload.readStore()) await world.run(world.nowMs + QUIET_MS_MAX, () => workload.isSettled)
   await probeRetained(world, history, system, workload)
   workload.reportStuck()
   const failures = world.failures.map(({ process, error }) => ({
@@ -81,7 +83,7 @@ export async function simulate(options: SimulationOptions): Promise<Outcome> {
   }))
   return {
     seed: options.seed,
-    violations: [...failures, ...check(history.events)],
+    violations: [...failures, ...check(history.events), ...checkStore(history.events)],
     history,
     simulatedMs: world.nowMs,
     events: world.events,

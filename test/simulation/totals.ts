@@ -7,6 +7,8 @@ export class Totals {
   simulatedMs = 0
   acknowledged = 0
   delivered = 0
+  storeAnswered = 0
+  notified = 0
   violations = 0
   readonly failed: number[] = []
   readonly levels = new Map<string, number>()
@@ -15,12 +17,26 @@ export class Totals {
   /** Rule → seeds that broke it. */
   readonly rules = new Map<string, number>()
 
-  add({ seed, violations, level, events, simulatedMs, acknowledged, delivered, faults, figures }: SeedResult): void {
+  add({
+    seed,
+    violations,
+    level,
+    events,
+    simulatedMs,
+    acknowledged,
+    delivered,
+    storeAnswered,
+    notified,
+    faults,
+    figures,
+  }: SeedResult): void {
     this.seeds++
     this.events += events
     this.simulatedMs += simulatedMs
     this.acknowledged += acknowledged
     this.delivered += delivered
+    this.storeAnswered += storeAnswered
+    this.notified += notified
     this.violations += violations.length
     if (violations.length > 0) this.failed.push(seed)
     count(this.levels, level, 1)
@@ -41,6 +57,7 @@ export class Totals {
       ['what they led to', listOf(this.figures)],
       ['QoS 1 and 2 publishes acknowledged', number(this.acknowledged)],
       ['messages delivered', number(this.delivered)],
+      ['answers of the state store', `${number(this.storeAnswered)}, ${number(this.notified)} notifications`],
       ['violations', `${this.violations} in ${this.failed.length} seeds${this.rules.size === 0 ? '' : ` (${listOf(this.rules)})`}`],
     ]
     return ['| | |', '|---|---|', ...rows.map(([name, value]) => `| ${name} | ${value} |`)].join('\n')

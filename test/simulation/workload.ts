@@ -1,5 +1,6 @@
 import type { History, Qos } from './history.ts'
 import { type ClientKind, SimClient } from './sim-client.ts'
+import { StoreKnowledge, StoreUser } from './sim-store-user.ts'
 import type { ClientPort } from './sim-transport.ts'
 import type { World } from './world.ts'
 
@@ -13,6 +14,8 @@ const WILL_TOPIC = 'w/1'
 const UNANSWERED_MAX = [10, 20, 100]
 /** Of the choices below, so many from the end: publishes alone. */
 const PUBLISHERS_CHOOSE = 0.75
+/** Who uses the state store does so every other time. */
+const STORE_CHOSEN = 0.5
 const RECONNECT_MS_MAX = 1_500
 const PROMPT_RECONNECT_MS = 100
 
@@ -25,6 +28,8 @@ export interface WorkloadOptions {
   readonly publishersShare: number
   /** These have the first port for themselves, and the others keep their connections and Subscriptions. */
   readonly isDivided: boolean
+  /** Share of clients of MQTT 5 that use the state store. */
+  readonly storeShare: number
 }
 
 /** Clients that do at random what clients do. */
@@ -36,6 +41,8 @@ export class Workload {
   readonly #pauseMs: number
   readonly #isDivided: boolean
   readonly #unansweredMax: number
+  readonly #storeShare: number
+  readonly #stored = new StoreKnowledge()
   readonly #publishers = new Set<SimClient>()
   /** Filters that a client has asked for and not given back. */
   readonly #filters = new Map<SimClient, Set<string>>()
@@ -48,6 +55,7 @@ export class Workload {
     this.#pauseMs = options.pauseMs
     this.#isDivided = options.isDivided
     this.#unansweredMax = world.random.pick(UNANSWERED_MAX)
+    this.#storeShare = options.storeShare
     const count = world.random.int(options.clientsMin, options.clientsMax)
     for (let number = 1; number <= count; number++) {
       this.#add(this.#kind(number), number)
@@ -71,6 +79,8 @@ export class Workload {
   #add(kind: ClientKind, number: number): void {
     const client = new SimClient(this.#world, this.#history, kind, `192.0.2.${number}`)
     this.clients.push(client)
+    if (kind.version === 5 && this.#storeShare > 0 && this.#world.random.chance(this.#storeShare))
+      client.store = new StoreUser(this.#world, this.#history, client, this.#stored)
     this.#filters.set(client, new Set())
     client.onOffline = () => this.#connectLater(client)
     this.#world.after(this.#world.between(0, 300), () => this.#connect(client))
@@ -110,6 +120,11 @@ export class Workload {
     return this.clients.every(client => client.isOnline && client.unanswered === 0)
   }
 
+  /** Somebody asks for every key of the state store. False: nobody can. */
+  readStore(): boolean {
+    return this.clients.some(({ store }) => store?.readAll() === true)
+  }
+
   reportStuck(): void {
     for (const client of this.clients) {
       const { waitsFor } = client
@@ -129,6 +144,7 @@ export class Workload {
 
   #act(client: SimClient): void {
     const { random } = this.#world
+    if (client.store !== null && random.chance(STORE_CHOSEN)) return client.store.act()
     const choice = this.#publishers.has(client) ? 1 - random.next() * PUBLISHERS_CHOOSE : random.next()
     if (this.#isDivided && choice < 0.25) return this.#subscribe(client)
     if (choice < 0.02) return client.disconnect()

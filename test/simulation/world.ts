@@ -8,7 +8,7 @@ import { EventQueue, type Scheduled } from './event-queue.ts'
 /** The civil time at which every simulation begins. */
 const WALL_START_MS = 1_700_000_000_000
 /** How far the civil clocks of two machines may lie apart. */
-const WALL_SKEW_MS_MAX = 40
+export const WALL_SKEW_MS_MAX = 40
 const TURN_MS_MAX = 0.3
 
 /** An exception that a core let out: in the real process it would have ended it. */
@@ -38,6 +38,11 @@ export class World {
   /** Simulated milliseconds since the beginning. */
   get nowMs(): number {
     return this.#nowMs
+  }
+
+  /** Civil time, as a clock that is right has it. */
+  get wallMs(): number {
+    return WALL_START_MS + this.#nowMs
   }
 
   /** Runs `run` after `delayMs`; for what belongs to no process: clients, the network, faults. */
