@@ -17,7 +17,7 @@ import {
 import type { Shards } from '#shared/rpc/shards.ts'
 import type { Engine } from '../engine.ts'
 import { onPuback, onPubcomp, onPubrec } from '../handlers/acknowledge.ts'
-import { askShard, isTooFull, readShard } from '../handlers/ask-store.ts'
+import { askShard, isTooFull, readShard, watchShard } from '../handlers/ask-store.ts'
 import { forgetFormer, onAttach, onDetach, onOpened } from '../handlers/attach.ts'
 import { onRestrict } from '../handlers/restrict.ts'
 import { onSubscribe, onUnsubscribe } from '../handlers/subscribe.ts'
@@ -266,10 +266,16 @@ export class Caller implements OwnerPort, RouteFollower {
     if (shard === undefined || !this.#isResumed(shard)) return
     const frontend = this.key
     const origin = { frontend, sequence, settledBefore }
+    const watcher = { frontend, connection, clientId: call.clientId }
+    if (call.as === 'part') {
+      const answer = watchShard(engine, shard, call, watcher, origin)
+      const isDone = typeof answer !== 'number'
+      return this.#whenStored(shard, () => (isDone ? this.calls.storeRead(sequence, [answer]) : this.calls.storeAsked(sequence, answer)))
+    }
     // What was done is not refused.
     const isRepeat = shard.store?.isRepeat(origin) === true
     if (!isRepeat && isTooFull(engine, call.message)) return this.calls.storeAsked(sequence, ReasonCode.QuotaExceeded)
-    const reason = askShard(engine, shard, call, { frontend, connection, clientId: call.clientId }, origin)
+    const reason = askShard(engine, shard, call, watcher, origin)
     this.#whenStored(shard, () => this.calls.storeAsked(sequence, reason))
   }
 

@@ -52,11 +52,13 @@ interface AskOptions {
   readonly shard?: number
   /** The frontend says what is to be answered. */
   readonly answer?: string
+  /** The frontend joins what is answered. */
+  readonly isPart?: boolean
 }
 
 /** Asks whoever owns the key's shard, as a frontend does: `SET key value …`. */
 function ask(sequence: number, request: string, from = client, options: AskOptions = {}): void {
-  const { settledBefore = 0, responseTopic = `answers/${from.clientId}`, shard = 0, answer } = options
+  const { settledBefore = 0, responseTopic = `answers/${from.clientId}`, shard = 0, answer, isPart = false } = options
   const parts = request.split(' ')
   const payload = answer ?? `*${parts.length}\r\n${parts.map(part => `$${part.length}\r\n${part}\r\n`).join('')}`
   const writer = new ByteWriter()
@@ -64,7 +66,12 @@ function ask(sequence: number, request: string, from = client, options: AskOptio
   writeFieldProperty(writer, Property.CorrelationData, Buffer.from(String(sequence)))
   writeUserProperty(writer, '__ts', `${rig.clock.wallMs()}:0:${from.clientId}`)
   const message = newMessage(rig.parts.topics.fromName(REQUEST_TOPIC), Buffer.from(payload), 1, false, writer.take())
-  const call = { clientId: from.clientId, fault: null, isAnswer: answer !== undefined, message }
+  const call = {
+    clientId: from.clientId,
+    fault: null,
+    as: isPart ? ('part' as const) : answer === undefined ? ('request' as const) : ('answer' as const),
+    message,
+  }
   from.frontend.ownerOf(shard)?.askStore(shard, sequence, settledBefore, from.connection, call)
 }
 
@@ -238,6 +245,86 @@ describe('values that a frontend joins', () => {
     expect([await payloads(), answers()]).toEqual([[joined], [`storeAsked 1 ${SUCCESS}`]])
     expect(await asked(2, `MGET ${key} ${key}`)).toEqual(['*2\r\n$-1\r\n$-1\r\n'])
     expect(await asked(3, `MGET ${key} ${keyIn(1)}`)).toEqual(['-ERR syntax error\r\n'])
+  })
+})
+
+describe('a watch of a prefix that a frontend joins', () => {
+  const part = { isPart: true }
+  const partAnswers = (): string[] =>
+    rig
+      .frontend('f')
+      .calls.splice(0)
+      .flatMap(call => /store(?:Asked|Read) .*/u.exec(call)?.[0] ?? [])
+
+  async function watch(sequence: number, request: string, shard = 0): Promise<string[]> {
+    partAnswers()
+    ask(sequence, request, client, { ...part, shard })
+    expect(await payloads(), 'nothing is published').toEqual([])
+    return partAnswers()
+  }
+
+  test('each shard says whether it was new there; keys of it are told, over failovers, until STOP', async () => {
+    expect([await watch(1, 'WATCH k'), await watch(2, 'WATCH k'), await watch(3, 'WATCH k STOP'), await watch(4, 'WATCH k STOP')]).toEqual([
+      ['storeRead 1 <+OK'],
+      ['storeRead 2 <:0'],
+      ['storeRead 3 <+OK'],
+      ['storeRead 4 <:0'],
+    ])
+    await watch(5, 'WATCH k')
+    await asked(6, `SET ${key} v`, await connect(3, 'other'))
+    expect(await payloads()).toEqual([set('v')])
+    await failOver()
+    await asked(7, `SET ${key} w`, await connect(3, 'another'))
+    expect([await payloads(), store().watches]).toEqual([[set('w')], 1])
+    expect(await watch(8, 'WATCH k STOP')).toEqual(['storeRead 8 <+OK'])
+    rig.start('c')
+    await rig.take(0, 'c')
+    await rig.settle()
+    expect(store().watches).toBe(0)
+  })
+
+  test('asked again after a failover, it is answered as before and does not undo the STOP behind it', async () => {
+    await watch(1, 'WATCH k')
+    await watch(2, 'WATCH k STOP')
+    await failOver()
+    expect([await watch(1, 'WATCH k'), store().watches]).toEqual([['storeRead 1 <+OK'], 0])
+  })
+
+  test('nobody knows of one that is not stored, nor of one of a backend that has lost the shard', async () => {
+    ask(1, 'WATCH k', client, part)
+    reach()
+    expect(partAnswers()).toEqual([])
+    await failOver()
+    expect(partAnswers()).toEqual([])
+    expect([await watch(1, 'WATCH k'), store().watches]).toEqual([['storeRead 1 <+OK'], 1])
+  })
+
+  test('memory is full: a new one is refused; a known one is not, nor STOP, nor a repeat', async () => {
+    await watch(1, 'WATCH k')
+    rig.backend('a').engine.isUnderPressure = true
+    expect([await watch(2, 'WATCH other'), await watch(3, 'WATCH k'), await watch(1, 'WATCH k')]).toEqual([
+      [`storeAsked 2 ${ReasonCode.QuotaExceeded}`],
+      ['storeRead 3 <:0'],
+      ['storeRead 1 <+OK'],
+    ])
+    expect([await watch(4, 'WATCH k STOP'), store().watches]).toEqual([['storeRead 4 <+OK'], 0])
+  })
+
+  test('what could not be answered, or is something else, does nothing; as a whole request it is none', async () => {
+    partAnswers()
+    await asked(1, 'WATCH k', client, { ...part, responseTopic: 'a/'.repeat(200) })
+    await asked(2, `SET ${key} v`, client, part)
+    expect(partAnswers()).toEqual([`storeAsked 1 ${ReasonCode.TopicNameInvalid}`, 'storeRead 2 <-ERR syntax error'])
+    expect(await asked(3, 'WATCH k')).toEqual(['-ERR syntax error\r\n'])
+    expect([await asked(4, `GET ${key}`), store().watches]).toEqual([['$-1\r\n'], 0])
+  })
+
+  test('unwatch ends it with the watches of keys', async () => {
+    await watch(1, 'WATCH k')
+    await asked(2, `KEYNOTIFY ${key}`)
+    rig.frontend().ownerOf(0)!.unwatch(0, client.connection)
+    await rig.settle()
+    expect(store().watches).toBe(0)
   })
 })
 

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
+import { storeShardOf } from '#shared/cluster/shard.ts'
 import { MGET_BYTES_MAX } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
-import { BackendRig, NEVER, type RigClient } from '../backend-rig.contract.ts'
+import { notifyTopic } from '#shared/state-store/topics.ts'
+import { BackendRig, NEVER, type RigClient, type Sent } from '../backend-rig.contract.ts'
 import { ask } from './ask-store.contract.ts'
 
 const ANSWERS = 'answers/c1'
@@ -107,6 +109,83 @@ describe('a request', () => {
     await rig.settle()
     expect((await answer('long')).length).toBeGreaterThan(MGET_BYTES_MAX)
     expect(await answer('long', 'a')).toBe('-ERR the quota has been exceeded\r\n')
+  })
+
+  describe('WATCH', () => {
+    const set = (value: string): string => `*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n$${value.length}\r\n${value}\r\n`
+    const watches = (rig: BackendRig): number => rig.engine.shards.reduce((sum, { store }) => sum + (store?.watches ?? 0), 0)
+    async function answer(rig: BackendRig, client: RigClient, ...parts: readonly string[]): Promise<string> {
+      rig.frontend.of(client.connection).length = 0
+      ask(rig, client, parts)
+      await rig.settle()
+      return answers(rig, client)[0]!
+    }
+
+    test('all shards: keys that begin so are told, once, with the topic and the properties that KEYNOTIFY has', async () => {
+      const { rig, client } = await open()
+      const [watcher, other] = [await rig.connect('watcher'), await rig.connect('other')]
+      for (const each of [watcher, other]) each.subscribe(`answers/${each.clientId}`)
+      expect([await answer(rig, watcher, 'WATCH', 'p/'), await answer(rig, watcher, 'KEYNOTIFY', 'p/a')]).toEqual(['+OK\r\n', '+OK\r\n'])
+      expect(await answer(rig, other, 'KEYNOTIFY', 'p/b')).toBe('+OK\r\n')
+      for (const each of [watcher, other]) rig.frontend.of(each.connection).length = 0
+      const keys = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']
+      for (const key of keys) ask(rig, client, ['SET', `p/${key}`, key])
+      ask(rig, client, ['SET', 'other', 'v'])
+      await rig.settle()
+      expect(answers(rig, watcher)).toEqual(keys.map(set))
+      const told = rig.frontend.of(other.connection)[0] as Sent
+      const same = rig.frontend.of(watcher.connection)[1] as Sent
+      const topicOf = (clientId: string): string => notifyTopic(clientId, Buffer.from('p/b'))!
+      expect([told.topic, same.topic]).toEqual([topicOf('other'), topicOf('watcher')])
+      expect({ ...same, topic: '', packetId: 0 }).toEqual({ ...told, topic: '', packetId: 0 })
+    })
+
+    test('STOP gives back in all shards; asked again it is +OK, and given back again :0', async () => {
+      const { rig, client } = await open()
+      const shards = rig.engine.shards.length
+      expect([await answer(rig, client, 'WATCH', ''), await answer(rig, client, 'WATCH', ''), watches(rig)]).toEqual([
+        '+OK\r\n',
+        '+OK\r\n',
+        shards,
+      ])
+      expect(await answer(rig, client, 'WATCH', 'x', 'STOP')).toBe(':0\r\n')
+      expect([await answer(rig, client, 'WATCH', '', 'STOP'), await answer(rig, client, 'WATCH', '', 'STOP'), watches(rig)]).toEqual([
+        '+OK\r\n',
+        ':0\r\n',
+        0,
+      ])
+    })
+
+    test('one shard is full: none has it, what was there stays', async () => {
+      const { rig, client } = await open({ settings: { stateStoreWatchesPerClientMax: 2 } })
+      await answer(rig, client, 'WATCH', 'before')
+      const last = rig.engine.shards.length - 1
+      const key = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k'].find(each => storeShardOf(each, last + 1) === last)!
+      await answer(rig, client, 'KEYNOTIFY', key)
+      expect([await answer(rig, client, 'WATCH', 'p'), watches(rig)]).toEqual(['-ERR the quota has been exceeded\r\n', last + 2])
+      expect(await answer(rig, client, 'WATCH', 'before')).toBe('+OK\r\n')
+      await answer(rig, client, 'KEYNOTIFY', key, 'STOP')
+      expect([await answer(rig, client, 'WATCH', 'p'), watches(rig)]).toEqual(['+OK\r\n', 2 * last + 2])
+    })
+
+    test('a malformed clock: nothing is watched', async () => {
+      const { rig, client } = await open()
+      ask(rig, client, ['WATCH', 'p'], 1, { more: [['__ts', 'x']] })
+      await rig.settle()
+      expect([answers(rig, client)[0], watches(rig)]).toEqual(['-ERR malformed timestamp\r\n', 0])
+    })
+
+    test('ends with the connection, and with the process', async () => {
+      const { rig, client } = await open()
+      const watcher = await rig.connect('watcher', { expirySeconds: NEVER })
+      await answer(rig, watcher, 'WATCH', 'p')
+      watcher.detach()
+      await rig.settle()
+      expect(watches(rig)).toBe(0)
+      await answer(rig, client, 'WATCH', 'p')
+      const next = await rig.restart()
+      expect(watches(next)).toBe(0)
+    })
   })
 
   test('an entry ends by the clock, and its watchers are told', async () => {

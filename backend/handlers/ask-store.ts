@@ -3,6 +3,7 @@ import { EMPTY, type Message } from '#shared/mqtt/message.ts'
 import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { Topic } from '#shared/mqtt/topic.ts'
+import type { StoreCallRole } from '#shared/rpc/owner-port.ts'
 import { type StoreCall, storeCallShard } from '#shared/rpc/store-call.ts'
 import { errorAnswer, valuesAnswer } from '#shared/state-store/answer.ts'
 import { type ExtendedCommand, MGET_BYTES_MAX, parseCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
@@ -22,6 +23,7 @@ import { record } from '../shard/store-upkeep.ts'
 import { momentOf } from '../statestore/moment.ts'
 import type { RequestOrigin, StoreCommand, StoreNotification, WatcherId } from '../statestore/store-request.ts'
 import { isHighPriority } from './publish.ts'
+import { watchAll, watchIn } from './watch-prefix.ts'
 
 /** BackendPort.askStore, from an attached connection. */
 export function onAskStore(engine: Engine, session: Session, ticket: number, call: StoreCall): void {
@@ -61,7 +63,7 @@ export function askShard(engine: Engine, shard: Shard, call: Request, watcher: W
   return ReasonCode.Success
 }
 
-type Request = Pick<StoreCall, 'fault' | 'message' | 'command' | 'properties' | 'responseTopic'> & { readonly isAnswer?: boolean }
+type Request = Pick<StoreCall, 'fault' | 'message' | 'command' | 'properties' | 'responseTopic'> & { readonly as?: StoreCallRole }
 
 /** What is to be published when the change is stored. */
 interface Owed {
@@ -87,7 +89,7 @@ function executeOn(engine: Engine, shard: Shard, call: Request, watcher: Watcher
   const requested = properties.protocolVersion
   if (!isSupportedVersion(requested)) return { response: unsupported(engine, message, topic, properties), notifications: NOTHING }
   if (call.fault === ErrorText.NotAuthorized) countRefused(engine, shard, call)
-  const command = commandOf(engine, shard, call)
+  const command = commandOf(engine, shard, call, properties, watcher)
   if (typeof command === 'string') return refused(engine, message, topic, properties, command)
   const { timestamp, fencingToken, isPersistent } = properties
   const done = engine.storeOf(shard).execute({ command, timestamp, fencingToken, isPersistent, watcher, origin }, momentOf(engine.clock))
@@ -118,19 +120,48 @@ function publishOwed(engine: Engine, { response, notifications }: Owed): void {
 }
 
 /** What the shard's store is to execute. */
-function commandOf(engine: Engine, shard: Shard, { fault, isAnswer, command, message }: Request): StoreCommand | ErrorText {
+function commandOf(
+  engine: Engine,
+  shard: Shard,
+  { fault, as, command, message }: Request,
+  properties: RequestProperties,
+  watcher: WatcherId,
+): StoreCommand | ErrorText {
   if (fault !== null) return fault
-  if (isAnswer === true) return { is: 'mget', answer: message.payload }
+  if (as === 'answer') return { is: 'joined', answer: message.payload }
   const parsed: ExtendedCommand | ErrorText =
     command ?? parseExtendedCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
   if (typeof parsed === 'string') return parsed
   if (parsed.is === 'scan') return { ...parsed, shard: shard.number, shardCount: engine.shards.length }
+  if (parsed.is === 'watch') {
+    // In a cluster its frontend asks all shards.
+    return engine.cluster === null ? { is: 'joined', answer: watchAll(engine, parsed, properties, watcher) } : ErrorText.Syntax
+  }
   if (parsed.is !== 'mget') return parsed
   const shards = parsed.keys.map(key => engine.shards[storeShardOf(key, engine.shards.length)]!)
   // In a cluster its frontend asks for those of other shards, which may be another backend's.
   if (engine.cluster !== null && shards.some(each => each !== shard)) return ErrorText.Syntax
   const values = readKeys(engine, parsed.keys, shards)
-  return values === null ? ErrorText.QuotaExceeded : { is: 'mget', answer: valuesAnswer(values) }
+  return values === null ? ErrorText.QuotaExceeded : { is: 'joined', answer: valuesAnswer(values) }
+}
+
+/** OwnerPort.askStore, as a `part`: what this shard answers to WATCH (watchIn); or, for PUBACK, why nothing was done. */
+export function watchShard(
+  engine: Engine,
+  shard: Shard,
+  { message }: Request,
+  watcher: WatcherId,
+  origin: RequestOrigin,
+): Buffer | ReasonCode {
+  const command = parseExtendedCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
+  if (typeof command === 'string' || command.is !== 'watch') return errorAnswer(ErrorText.Syntax)
+  const properties = readOf(message)
+  if (responseTopicOf(engine, message, properties) === null) return ReasonCode.TopicNameInvalid
+  const store = engine.storeOf(shard)
+  // What gives memory back, or takes none, is not refused.
+  const isFree = command.isStop || store.isRepeat(origin) || store.watchesUnder(command.prefix, watcher)
+  if (!isFree && isTooFull(engine, message)) return ReasonCode.QuotaExceeded
+  return watchIn(engine, shard, command, properties, watcher, origin)
 }
 
 /** OwnerPort.readStore: null for a key that is not there, and instead of all when the values are longer than MGET_BYTES_MAX. */
@@ -160,7 +191,7 @@ function readKeys(engine: Engine, keys: readonly string[], shards: readonly Shar
 /** It is an attempt all the same (spec state-store.md 15), of a command whose key decided the shard. */
 function countRefused(engine: Engine, shard: Shard, { command, message }: Request): void {
   const read = command ?? parseCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
-  if (typeof read === 'string' || read.is === 'scan' || read.is === 'mget') return
+  if (typeof read === 'string' || read.is === 'scan' || read.is === 'mget' || read.is === 'watch') return
   engine.storeOf(shard).countRefused(read, momentOf(engine.clock))
 }
 

@@ -28,6 +28,7 @@ const change: fc.Arbitrary<StoreChange> = fc.oneof(
   fc.record({ is: fc.constant('deleted'), key, clock: fc.option(clock) }),
   fc.record({ is: fc.constant('clock'), clock }),
   fc.record({ is: fc.constantFrom('watched', 'unwatched'), key, watcher }),
+  fc.record({ is: fc.constantFrom('watchedUnder', 'unwatchedUnder'), prefix: fc.oneof(key, fc.constant('')), watcher }),
   fc.record({ is: fc.constant('connectionGone'), frontend: name, connection: fc.maxSafeNat() }),
   fc.record({ is: fc.constant('frontendGone'), frontend: name }),
   fc.constant({ is: 'watchersGone' } as const),

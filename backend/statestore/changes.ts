@@ -41,6 +41,9 @@ export type StoreChange =
   | { readonly is: 'clock'; readonly clock: StoreClock }
   | { readonly is: 'watched'; readonly key: string; readonly watcher: WatcherId }
   | { readonly is: 'unwatched'; readonly key: string; readonly watcher: WatcherId }
+  /** The same of all keys that begin so. */
+  | { readonly is: 'watchedUnder'; readonly prefix: string; readonly watcher: WatcherId }
+  | { readonly is: 'unwatchedUnder'; readonly prefix: string; readonly watcher: WatcherId }
   /** All that a connection watched. */
   | { readonly is: 'connectionGone'; readonly frontend: string; readonly connection: number }
   /** All that connections of a frontend watched, and which requests of it were answered. */
@@ -64,6 +67,8 @@ const TAGS = {
   frontendGone: 7,
   watchersGone: 8,
   answered: 9,
+  watchedUnder: 10,
+  unwatchedUnder: 11,
 } as const satisfies Record<StoreChange['is'], number>
 
 const HAS_TOKEN = 1
@@ -85,9 +90,10 @@ export function writeStoreChange(writer: ByteWriter, change: StoreChange): void 
       return writeClock(writer, change.clock)
     case 'watched':
     case 'unwatched':
-      writeStored(writer, change.key)
-      writeConnection(writer, change.watcher)
-      return writer.text(change.watcher.clientId)
+      return writeWatch(writer, change.key, change.watcher)
+    case 'watchedUnder':
+    case 'unwatchedUnder':
+      return writeWatch(writer, change.prefix, change.watcher)
     case 'connectionGone':
       return writeConnection(writer, change)
     case 'frontendGone':
@@ -124,6 +130,10 @@ export function readStoreChange(reader: ByteReader): StoreChange {
       return { is: 'watched', key: readKey(reader), watcher: readWatcher(reader) }
     case TAGS.unwatched:
       return { is: 'unwatched', key: readKey(reader), watcher: readWatcher(reader) }
+    case TAGS.watchedUnder:
+      return { is: 'watchedUnder', prefix: readText(reader), watcher: readWatcher(reader) }
+    case TAGS.unwatchedUnder:
+      return { is: 'unwatchedUnder', prefix: readText(reader), watcher: readWatcher(reader) }
     case TAGS.connectionGone:
       return { is: 'connectionGone', frontend: reader.text(), connection: reader.varint() }
     case TAGS.frontendGone:
@@ -188,6 +198,12 @@ function readAnswered(reader: ByteReader): RequestAnswered {
   return { is: 'answered', origin, answer: reader.bytes(), version: readOptionalClock(reader) }
 }
 
+function writeWatch(writer: ByteWriter, key: string, watcher: WatcherId): void {
+  writeStored(writer, key)
+  writeConnection(writer, watcher)
+  writer.text(watcher.clientId)
+}
+
 function writeConnection(writer: ByteWriter, { frontend, connection }: { readonly frontend: string; readonly connection: number }): void {
   writer.text(frontend)
   writer.varint(connection)
@@ -204,9 +220,14 @@ function writeStored(writer: ByteWriter, bytes: StoredBytes): void {
 }
 
 function readKey(reader: ByteReader): string {
-  const key = reader.bytes()
-  if (key.length === 0) throw new ByteReaderError('an empty key')
-  return key.toString('latin1')
+  const key = readText(reader)
+  if (key === '') throw new ByteReaderError('an empty key')
+  return key
+}
+
+/** A character for each byte. */
+function readText(reader: ByteReader): string {
+  return reader.bytes().toString('latin1')
 }
 
 function writeClock(writer: ByteWriter, { wall, counter }: StoreClock): void {

@@ -16,7 +16,7 @@ const clock = fc.option(
   ),
 )
 const element = fc.oneof(fc.constantFrom('k', 'v', '', 'NX', 'NEX', 'PX', '1', '9007199254740991', 'STOP'), fc.string({ maxLength: 5 }))
-const verb = fc.constantFrom('SET', 'SET', 'GET', 'DEL', 'VDEL', 'KEYNOTIFY')
+const verb = fc.constantFrom('SET', 'SET', 'GET', 'DEL', 'VDEL', 'KEYNOTIFY', 'WATCH')
 const request = fc.record({
   elements: fc
     .tuple(verb, fc.array(element, { maxLength: 6 }))

@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import { ByteReader } from '#shared/base/byte-reader.ts'
-import { parseCommand } from '#shared/state-store/command.ts'
+import { parseExtendedCommand } from '#shared/state-store/command.ts'
 import { givenClock } from '#shared/state-store/hybrid-clock.ts'
 import { SeededRandom } from '#shared/testing/seeded-random.ts'
 import { readStoreChange } from './changes.ts'
@@ -11,6 +11,7 @@ import { type Asked, type ModelNotification, NaiveStore } from './naive-store.co
 import type { Effects, RequestOrigin } from './store-request.ts'
 
 const KEYS = ['a', 'b', 'c', 'long'.repeat(300), '\x00\xff\r\n', 'é']
+const PREFIXES = ['', 'a', 'l', 'long', 'longlong', '\x00', '\xff']
 const VALUES = ['', '1', '2', '$1\r\n', 'v'.repeat(1_024), 'w'.repeat(1_025)]
 const CLIENTS = ['one', 'two', 'three']
 const FRONTENDS = ['f', 'g']
@@ -157,6 +158,7 @@ export class KeyStoreModel {
       ['VDEL', key, value],
       ['KEYNOTIFY', key],
       ['KEYNOTIFY', key, ...(random.chance(0.5) ? ['STOP'] : [])],
+      ['WATCH', random.pick(PREFIXES), ...(random.chance(0.3) ? ['STOP'] : [])],
     ])
     const frontend = random.pick(FRONTENDS)
     const connection = random.int(1, 4)
@@ -184,8 +186,8 @@ export class KeyStoreModel {
   }
 
   #ask(asked: Asked): void {
-    const command = parseCommand(payloadOf(asked.elements))
-    if (typeof command === 'string') throw new Error(command)
+    const command = parseExtendedCommand(payloadOf(asked.elements))
+    if (typeof command === 'string' || command.is === 'scan' || command.is === 'mget') throw new Error(asked.elements.join(' '))
     const { ts, ft, isPersistent, watcher, origin } = asked
     const done = this.#store.execute(
       { command, timestamp: givenClock(ts), fencingToken: givenClock(ft), isPersistent, watcher, origin },

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { ErrorText } from '#shared/state-store/errors.ts'
+import { notifyTopic } from '#shared/state-store/topics.ts'
 import { KeyStoreRig, payloadOf } from './key-store-rig.contract.ts'
 
 const OK = '+OK\r\n'
@@ -112,6 +113,151 @@ describe('watching', () => {
     expect(rig.store.watches).toBe(4)
     rig.answer('KEYNOTIFY y STOP', { client: 'c4', connection: 4 })
     expect(watch('z', 5)).toBe(OK)
+  })
+})
+
+describe('watching by prefix', () => {
+  /** Keys that were told, and to whom. */
+  const toldOf = (rig: KeyStoreRig): readonly string[] =>
+    rig.takeTold().map(({ to, topic }) => `${to} ${Buffer.from(topic.slice(topic.lastIndexOf('/') + 1), 'hex').toString('latin1')}`)
+
+  test('all keys that begin so, byte for byte, there or not; an empty prefix is all; what is told is what a watcher of the key is told', () => {
+    const rig = new KeyStoreRig()
+    const of = (connection: number) => ({ client: `c${connection}`, connection })
+    const prefixes = ['plant/', '', 'plant/press-7', 'p\xff', 'plant/press-7x']
+    for (const [index, prefix] of prefixes.entries()) expect(rig.askBytes(payloadOf(['WATCH', prefix]), of(index)).answer).toBe(OK)
+    rig.askBytes(payloadOf(['KEYNOTIFY', 'plant/press-7']), of(9))
+    const expected: readonly (readonly [key: string, to: readonly string[]])[] = [
+      ['plant/press-7', ['c9', 'c0', 'c1', 'c2']],
+      ['plant/', ['c0', 'c1']],
+      ['plant', ['c1']],
+      ['Plant/', ['c1']],
+      ['p\xff\0', ['c1', 'c3']],
+    ]
+    for (const [key, to] of expected) {
+      expect(rig.askBytes(payloadOf(['SET', key, 'v'])).answer).toBe(OK)
+      const told = rig.takeTold()
+      expect(
+        told.map(each => each.to),
+        key,
+      ).toEqual(to)
+      const [first] = told
+      const topics = to.map(client => notifyTopic(client, Buffer.from(key, 'latin1')))
+      expect(told).toEqual(to.map((client, index) => ({ ...first, to: client, topic: topics[index] })))
+      rig.askBytes(payloadOf(['DEL', key]))
+      expect(toldOf(rig)).toEqual(to.map(client => `${client} ${key}`))
+    }
+  })
+
+  test('a connection that watches the key and several prefixes of it is told once, and goes on being told until the last is given back', () => {
+    const rig = new KeyStoreRig()
+    const watches = ['KEYNOTIFY plant/a', 'WATCH plant/', 'WATCH p', 'WATCH plant/a']
+    for (const watch of watches) expect(rig.answer(watch)).toBe(OK)
+    for (const [index, watch] of watches.entries()) {
+      rig.ask(`SET plant/a ${index}`)
+      expect(toldOf(rig)).toEqual(['Client1 plant/a'])
+      expect([rig.answer(`${watch} STOP`), rig.answer(`${watch} STOP`)]).toEqual([OK, NOTHING])
+    }
+    rig.ask('SET plant/a v')
+    expect([toldOf(rig), rig.store.watches]).toEqual([[], 0])
+  })
+
+  test('asked again it says that it was known; the key of the same name and other prefixes are others', () => {
+    const rig = new KeyStoreRig()
+    expect([rig.answer('WATCH a'), rig.answer('WATCH a'), rig.answer('KEYNOTIFY a'), rig.answer('WATCH ab')]).toEqual([OK, NOTHING, OK, OK])
+    expect([rig.store.watches, rig.answer('WATCH a STOP'), rig.answer('KEYNOTIFY ab STOP')]).toEqual([3, OK, NOTHING])
+    rig.ask('SET ab v')
+    expect(toldOf(rig)).toEqual(['Client1 ab'])
+  })
+
+  test('what its time ends is told, too', () => {
+    const rig = new KeyStoreRig()
+    rig.ask('WATCH p')
+    rig.ask('SET p1 v PX 10')
+    rig.takeTold()
+    rig.clock.advance(11)
+    rig.due()
+    expect(toldOf(rig)).toEqual(['Client1 p1'])
+  })
+
+  test('another owner tells the same watchers; a connection and a frontend that are gone take them along', () => {
+    const rig = new KeyStoreRig()
+    for (const connection of [1, 2, 3]) rig.ask('WATCH p', { client: `c${connection}`, connection, frontend: connection === 3 ? 'g' : 'f' })
+    rig.askBytes(payloadOf(['WATCH', '']))
+    rig.ask('WATCH q')
+    rig.ask('WATCH q STOP')
+    for (const isCompacted of [false, true]) {
+      if (isCompacted) rig.compact()
+      const before = rig.state()
+      rig.replay()
+      expect(rig.state()).toEqual(before)
+      rig.ask('SET p1 v')
+      expect(toldOf(rig)).toEqual(['c1 p1', 'c2 p1', 'c3 p1'])
+    }
+    rig.record(rig.store.forget('f', 2))
+    rig.record(rig.store.forgetFrontend('g'))
+    rig.replay()
+    rig.ask('SET p1 v')
+    expect(toldOf(rig)).toEqual(['c1 p1'])
+    rig.record(rig.store.forgetWatchers())
+    rig.replay()
+    rig.ask('SET p1 v')
+    expect([toldOf(rig), rig.store.watches]).toEqual([[], 0])
+  })
+
+  test('limits: keys and prefixes of a connection, connections with prefixes, prefixes of one, bytes of all', () => {
+    const rig = new KeyStoreRig({ keysPerConnectionMax: 3, watchersPerKeyMax: 2, watchedBytesMax: 2_000 })
+    const ask = (request: string, connection: number): string => rig.answer(request, { client: `c${connection}`, connection })
+    expect([ask('KEYNOTIFY a', 1), ask('WATCH a', 1), ask('WATCH b', 1), ask('WATCH c', 1)]).toEqual([OK, OK, OK, FULL])
+    expect([ask('WATCH a', 2), ask('WATCH x', 3), ask('KEYNOTIFY a', 3), ask('KEYNOTIFY a', 4)]).toEqual([OK, FULL, OK, FULL])
+    expect([ask('WATCH a STOP', 2), ask('WATCH x', 3), ask(`WATCH ${'y'.repeat(250)}`, 3), ask(`WATCH ${'z'.repeat(250)}`, 1)]).toEqual([
+      OK,
+      OK,
+      OK,
+      FULL,
+    ])
+    const many = new KeyStoreRig()
+    const answers = Array.from({ length: 65 }, (_, index) => many.answer(`WATCH p${index}`))
+    expect([answers.slice(0, 64).every(answer => answer === OK), answers[64]]).toEqual([true, FULL])
+    expect([many.answer('WATCH p0 STOP'), many.answer('WATCH more')]).toEqual([OK, OK])
+  })
+
+  test('a change looks up the lengths that are in use, and none when nobody watches a prefix', () => {
+    const rig = new KeyStoreRig()
+    for (let connection = 0; connection < 500; connection++) rig.ask(`WATCH other${connection}`, { client: `c${connection}`, connection })
+    const { prototype } = Map
+    const get = Object.getOwnPropertyDescriptor(prototype, 'get')!
+    let lookups = 0
+    const counted = new Proxy(get.value as () => unknown, {
+      apply(target, map, args: [unknown]) {
+        if (String(args[0]).startsWith('\u0100')) lookups++
+        return Reflect.apply(target, map, args)
+      },
+    })
+    Object.defineProperty(prototype, 'get', { ...get, value: counted })
+    try {
+      rig.ask('SET a-key-of-some-length v')
+      expect(lookups).toBe(3)
+      for (let connection = 0; connection < 500; connection++) rig.store.forget('f', connection)
+      lookups = 0
+      rig.ask('SET a-key-of-some-length v')
+      expect(lookups).toBe(0)
+    } finally {
+      Object.defineProperty(prototype, 'get', get)
+    }
+  })
+
+  test('a client whose name leaves no room for a notification watches nothing', () => {
+    const rig = new KeyStoreRig()
+    expect(rig.answer('WATCH p', { client: 'c'.repeat(32_740) })).toBe(`-ERR ${ErrorText.Syntax}\r\n`)
+  })
+
+  test('asked again after a STOP that came behind it, it does not undo that', () => {
+    const rig = new KeyStoreRig()
+    const origin = (sequence: number) => ({ origin: { frontend: 'f', sequence, settledBefore: 0 } })
+    expect([rig.answer('WATCH p', origin(1)), rig.answer('WATCH p STOP', origin(2))]).toEqual([OK, OK])
+    rig.replay()
+    expect([rig.ask('WATCH p', origin(1)).is, rig.store.watches]).toEqual(['repeated', 0])
   })
 })
 

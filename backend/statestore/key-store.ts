@@ -1,5 +1,5 @@
 import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification } from '#shared/state-store/answer.ts'
-import type { Command } from '#shared/state-store/command.ts'
+import type { Command, WatchCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import {
   type ClockTime,
@@ -26,10 +26,11 @@ import {
   type StoreCommand,
   type StoreNotification,
   type StoreRequest,
+  type WatcherId,
 } from './store-request.ts'
-import { type WatcherLimits, Watchers } from './watchers.ts'
+import { keysUnder, prefixOf, type WatcherLimits, Watchers } from './watchers.ts'
 
-/** Of one shard. Reached: the SET or KEYNOTIFY is answered with `the quota has been exceeded`. */
+/** Of one shard. Reached: the SET, KEYNOTIFY or WATCH is answered with `the quota has been exceeded`. */
 export interface KeyStoreLimits extends WatcherLimits {
   /** A SET that would create one more fails; overwriting and deleting always work. */
   readonly keysMax: number
@@ -78,7 +79,7 @@ interface OpenEffects extends Effects {
 
 type SetCommand = Extract<Command, { is: 'set' }>
 type DeleteCommand = Extract<Command, { is: 'del' | 'vdel' }>
-type WatchCommand = Extract<Command, { is: 'keynotify' }>
+type KeyNotifyCommand = Extract<Command, { is: 'keynotify' }>
 
 /**
  * The state store's entries of one shard (spec state-store.md 5 to 9, 13): what a request does, whom it is told, and what has to be
@@ -156,6 +157,11 @@ export class KeyStore {
     return this.#repeats.find(origin) !== null
   }
 
+  /** This connection watches all keys that begin so. */
+  watchesUnder(prefix: string, watcher: WatcherId): boolean {
+    return this.#watchers.has(keysUnder(prefix), watcher)
+  }
+
   /** Counts a request that was refused before it came here. */
   countRefused(command: Command, now: Moment): void {
     this.#count(command, this.#entries.get(command.key), now)
@@ -216,7 +222,7 @@ export class KeyStore {
   *snapshot(now: () => Moment): Iterable<StoreChange> {
     yield { is: 'clock', clock: this.#clock }
     for (const answered of this.#repeats.all()) yield answered
-    for (const { key, watcher } of this.#watchers.all()) yield { is: 'watched', key, watcher }
+    for (const { key, watcher } of this.#watchers.all()) yield watched(key, watcher)
     // Keys that come meanwhile stand behind all others: so many steps reach all of those that are there now.
     let left = this.#entries.size
     for (const entry of this.#entries.values()) {
@@ -239,6 +245,10 @@ export class KeyStore {
         return this.#watchers.put(change.key, change.watcher)
       case 'unwatched':
         return void this.#watchers.remove(change.key, change.watcher)
+      case 'watchedUnder':
+        return this.#watchers.put(keysUnder(change.prefix), change.watcher)
+      case 'unwatchedUnder':
+        return void this.#watchers.remove(keysUnder(change.prefix), change.watcher)
       case 'connectionGone':
         return void this.#watchers.forget(change.frontend, change.connection)
       case 'frontendGone':
@@ -270,8 +280,8 @@ export class KeyStore {
 
   #run(request: StoreRequest, now: Moment, effects: OpenEffects): Reply {
     const { command } = request
-    // The figures are of the protocol, which has neither.
-    const isExtension = command.is === 'scan' || command.is === 'mget'
+    // The figures are of the protocol, which has none of these.
+    const isExtension = command.is === 'scan' || command.is === 'watch' || command.is === 'joined'
     const found = isExtension ? undefined : this.#entries.get(command.key)
     if (!isExtension) this.#count(command, found, now)
     const clocks = checkedClocks(request, now)
@@ -287,10 +297,12 @@ export class KeyStore {
       case 'vdel':
         return this.#delete(command, this.#present(found, now, effects), clocks.token, now, effects)
       case 'keynotify':
-        return this.#watch(request, command, effects)
+        return this.#watch(request, command, command.key, effects)
+      case 'watch':
+        return this.#watch(request, command, keysUnder(command.prefix), effects)
       case 'scan':
         return this.#scan(command, now)
-      case 'mget':
+      case 'joined':
         return reply(command.answer, null)
     }
   }
@@ -348,18 +360,18 @@ export class KeyStore {
     return reply(Answer.Deleted, version)
   }
 
-  #watch({ watcher }: StoreRequest, command: WatchCommand, effects: OpenEffects): Reply {
-    const { key } = command
+  /** WATCH of what was watched before: `Nothing`, so that whoever joins the answers of all shards knows where there is nothing to give back. */
+  #watch({ watcher }: StoreRequest, command: KeyNotifyCommand | WatchCommand, key: string, effects: OpenEffects): Reply {
     if (!isWatchable(watcher.clientId, key.length)) return refused(ErrorText.Syntax)
     if (command.isStop) {
       if (!this.#watchers.remove(key, watcher)) return reply(Answer.Nothing, null)
-      effects.changes.push({ is: 'unwatched', key, watcher })
+      effects.changes.push(unwatched(key, watcher))
       return reply(Answer.Done, null)
     }
     const outcome = this.#watchers.add(key, watcher)
     if (outcome === 'full') return refused(ErrorText.QuotaExceeded)
-    if (outcome === 'added') effects.changes.push({ is: 'watched', key, watcher })
-    return reply(Answer.Done, null)
+    if (outcome === 'added') effects.changes.push(watched(key, watcher))
+    return reply(outcome === 'known' && command.is === 'watch' ? Answer.Nothing : Answer.Done, null)
   }
 
   /** Work is bounded by the page, wherever in the shard it begins and however many keys begin otherwise. */
@@ -434,9 +446,19 @@ export class KeyStore {
 const NO_ANSWER = Buffer.alloc(0)
 const NO_EFFECTS: Effects = { changes: [], notifications: [] }
 
+function watched(key: string, watcher: WatcherId): StoreChange {
+  const prefix = prefixOf(key)
+  return prefix === null ? { is: 'watched', key, watcher } : { is: 'watchedUnder', prefix, watcher }
+}
+
+function unwatched(key: string, watcher: WatcherId): StoreChange {
+  const prefix = prefixOf(key)
+  return prefix === null ? { is: 'unwatched', key, watcher } : { is: 'unwatchedUnder', prefix, watcher }
+}
+
 /** It may be executed again. */
 function isRead({ is }: StoreCommand): boolean {
-  return is === 'get' || is === 'scan' || is === 'mget'
+  return is === 'get' || is === 'scan' || is === 'joined'
 }
 
 function refused(text: ErrorText): Reply {

@@ -47,7 +47,8 @@ export class NaiveStore {
   clock: NaiveClock = { wall: 0, counter: 0, node: 'StateStore' }
   readonly #limits: KeyStoreLimits
   readonly #entries = new Map<string, NaiveEntry>()
-  #watches: { readonly key: string; readonly watcher: WatcherId }[] = []
+  /** `isUnder`: of all keys that begin so. */
+  #watches: { readonly key: string; readonly isUnder: boolean; readonly watcher: WatcherId }[] = []
   readonly #answered = new Map<string, NaiveReply>()
 
   constructor(limits: KeyStoreLimits) {
@@ -112,7 +113,7 @@ export class NaiveStore {
     if (ts !== null && clockOf(ts).wall > nowMs + 60_000) return ahead('timestamp')
     if (ft === 'malformed') return error('malformed timestamp')
     if (ft !== null && changes && clockOf(ft).wall > nowMs + 60_000) return ahead('fencing token timestamp')
-    if (verb === 'KEYNOTIFY') return this.#watch(key, third === 'STOP', asked.watcher)
+    if (verb === 'KEYNOTIFY' || verb === 'WATCH') return this.#watch(key, verb === 'WATCH', third === 'STOP', asked.watcher)
 
     const entry = this.isPast(key, nowMs) ? undefined : this.#entries.get(key)
     if (verb === 'GET') return entry === undefined ? reply('$-1\r\n') : reply(blob(entry.value), entry.version)
@@ -152,33 +153,41 @@ export class NaiveStore {
     return live.length >= this.#limits.keysMax || live.filter(({ owner }) => owner === clientId).length >= this.#limits.keysPerClientMax
   }
 
-  #watch(key: string, isStop: boolean, watcher: WatcherId) {
+  #watch(key: string, isUnder: boolean, isStop: boolean, watcher: WatcherId) {
     const reply = (answer: string) => ({ answer, version: null, notifications: [] })
     const isOfWatcher = (id: WatcherId): boolean => id.frontend === watcher.frontend && id.connection === watcher.connection
-    const known = this.#watches.find(watch => watch.key === key && isOfWatcher(watch.watcher))
+    const known = this.#watches.find(watch => watch.key === key && watch.isUnder === isUnder && isOfWatcher(watch.watcher))
     if (isStop) {
       this.#watches = this.#watches.filter(watch => watch !== known)
       return known === undefined ? reply(':0\r\n') : reply('+OK\r\n')
     }
-    if (known !== undefined) return reply('+OK\r\n')
-    const ofConnection = this.#watches.filter(watch => isOfWatcher(watch.watcher)).length
-    const ofKey = this.#watches.filter(watch => watch.key === key).length
-    if (ofConnection >= this.#limits.keysPerConnectionMax || ofKey >= this.#limits.watchersPerKeyMax)
+    // A part of WATCH says where it was known.
+    if (known !== undefined) return reply(isUnder ? ':0\r\n' : '+OK\r\n')
+    const ofConnection = this.#watches.filter(watch => isOfWatcher(watch.watcher))
+    const nameOf = (id: WatcherId): string => `${id.frontend} ${id.connection}`
+    const under = new Set(this.#watches.filter(watch => watch.isUnder).map(watch => nameOf(watch.watcher)))
+    const ofKey = this.#watches.filter(watch => !watch.isUnder && watch.key === key).length
+    const others = isUnder ? (under.has(nameOf(watcher)) ? 0 : under.size) : ofKey
+    if (ofConnection.length >= this.#limits.keysPerConnectionMax || others >= this.#limits.watchersPerKeyMax)
       return reply('-ERR the quota has been exceeded\r\n')
-    this.#watches.push({ key, watcher })
+    this.#watches.push({ key, isUnder, watcher })
     return reply('+OK\r\n')
   }
 
   #tellDeleted(key: string, nowMs: number): readonly ModelNotification[] {
-    if (!this.#watches.some(watch => watch.key === key)) return []
+    if (this.#watchersOf(key).size === 0) return []
     return this.#tell(key, DELETE, this.#tick(null, nowMs))
   }
 
   #tell(key: string, payload: string, clock: NaiveClock): readonly ModelNotification[] {
-    const to = this.#watches
-      .filter(watch => watch.key === key)
-      .map(({ watcher }) => `${watcher.frontend} ${watcher.connection} ${watcher.clientId}`)
-    return to.length === 0 ? [] : [{ key, payload, clock, to: to.sort() }]
+    const to = this.#watchersOf(key)
+    return to.size === 0 ? [] : [{ key, payload, clock, to: [...to].sort() }]
+  }
+
+  /** Each once. */
+  #watchersOf(key: string): ReadonlySet<string> {
+    const watches = this.#watches.filter(watch => (watch.isUnder ? key.startsWith(watch.key) : watch.key === key))
+    return new Set(watches.map(({ watcher }) => `${watcher.frontend} ${watcher.connection} ${watcher.clientId}`))
   }
 
   #tick(r: NaiveClock | null, now: number): NaiveClock {

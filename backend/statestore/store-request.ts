@@ -1,6 +1,6 @@
 import { valueAnswer } from '#shared/state-store/answer.ts'
 import type { ClockTime, Given, HybridClock, StoreClock } from '#shared/state-store/hybrid-clock.ts'
-import type { Command, ScanCommand } from '#shared/state-store/command.ts'
+import type { Command, ScanCommand, WatchCommand } from '#shared/state-store/command.ts'
 import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import type { StoreChange } from './changes.ts'
 
@@ -29,14 +29,14 @@ export interface ShardScan extends ScanCommand {
   readonly shardCount: number
 }
 
-/** MGET, whose keys were read (KeyStore.read), in this shard and in others. */
-export interface ReadKeys {
-  readonly is: 'mget'
+/** What was done in this shard and in others, MGET or WATCH, and is to be answered. */
+export interface JoinedAnswer {
+  readonly is: 'joined'
   readonly answer: Buffer
 }
 
 /** What a store executes. */
-export type StoreCommand = Command | ShardScan | ReadKeys
+export type StoreCommand = Command | ShardScan | WatchCommand | JoinedAnswer
 
 /** A request that its frontend has found well-formed and allowed (spec state-store.md 2 to 5, 11). */
 export interface StoreRequest {

@@ -3,7 +3,7 @@ import type { WatcherId } from './store-request.ts'
 export interface WatcherLimits {
   /** Keys that one connection watches in one shard. */
   readonly keysPerConnectionMax: number
-  /** Connections that watch one key: so many notifications each change of it makes. */
+  /** Connections that watch one key, and those that watch any prefix: so many notifications of each kind a change makes. */
   readonly watchersPerKeyMax: number
   /** All registrations of the shard, their keys counted each time. */
   readonly watchedBytesMax: number
@@ -12,21 +12,43 @@ export interface WatcherLimits {
 /** Heap of one registration beside its key, about. */
 const REGISTRATION_BYTES = 250
 
+/** Prefixes that one connection watches: each that is a beginning of a key costs a look at the connection when that changes. */
+const PREFIXES_PER_CONNECTION_MAX = 64
+
+/** Stands before the prefix of a registration of all keys that begin so. No key has it: their characters are bytes. */
+const UNDER = '\u0100'
+
+/** As the key of a registration of all keys that begin so. */
+export function keysUnder(prefix: string): string {
+  return UNDER + prefix
+}
+
+/** Null: it is the registration of one key. */
+export function prefixOf(key: string): string | null {
+  return key.startsWith(UNDER) ? key.slice(UNDER.length) : null
+}
+
 /** One connection and what it watches. */
 interface Watching {
   readonly id: WatcherId
+  /** Those of `keysUnder` among them. */
   readonly keys: Set<string>
+  prefixes: number
 }
 
 /**
- * Who is to be told of changes, by key and by connection. A client that came back on another connection watches nothing before it asks
+ * Who is to be told of changes, by key or prefix and by connection. A client that came back on another connection watches nothing before it asks
  * again, even while nobody has told us that the former one is gone.
  */
 export class Watchers {
   readonly #limits: WatcherLimits
   readonly #byKey = new Map<string, Set<Watching>>()
   readonly #frontends = new Map<string, Map<number, Watching>>()
-  /** Registrations: a connection and a key each. */
+  /** How many registrations are of prefixes of this length: only lengths that somebody has asked for are looked up. */
+  readonly #lengths = new Map<number, number>()
+  /** Connections that watch a prefix. */
+  #withPrefixes = 0
+  /** Registrations: a connection and a key or prefix each. */
   size = 0
   bytes = 0
 
@@ -34,11 +56,14 @@ export class Watchers {
     this.#limits = limits
   }
 
+  has(key: string, id: WatcherId): boolean {
+    return this.#watching(id)?.keys.has(key) === true
+  }
+
   /** `known`: it watches the key already. `full`: a limit is reached, nothing was registered. */
   add(key: string, id: WatcherId): 'added' | 'known' | 'full' {
-    const watching = this.#watching(id)
-    if (watching?.keys.has(key) === true) return 'known'
-    if (this.#isFull(key, watching)) return 'full'
+    if (this.has(key, id)) return 'known'
+    if (this.#isFull(key, this.#watching(id))) return 'full'
     this.put(key, id)
     return 'added'
   }
@@ -51,6 +76,7 @@ export class Watchers {
     const watchers = this.#byKey.get(key)
     if (watchers === undefined) this.#byKey.set(key, new Set([watching]))
     else watchers.add(watching)
+    this.#countPrefix(key, watching, 1)
     this.size++
     this.bytes += REGISTRATION_BYTES + key.length
   }
@@ -95,9 +121,30 @@ export class Watchers {
     return [...(this.#frontends.get(frontend)?.keys() ?? [])]
   }
 
+  /** Each connection once, whether it watches the key, or one or several prefixes of it. */
   of(key: string): readonly WatcherId[] {
-    const watchers = this.#byKey.get(key)
+    const watchers = this.#lengths.size === 0 ? this.#byKey.get(key) : this.#ofPrefixes(key)
     return watchers === undefined ? NOBODY : Array.from(watchers, ({ id }) => id)
+  }
+
+  #ofPrefixes(key: string): ReadonlySet<Watching> {
+    const all = new Set(this.#byKey.get(key))
+    for (const length of this.#lengths.keys()) {
+      if (length > key.length) continue
+      for (const watching of this.#byKey.get(keysUnder(key.slice(0, length))) ?? []) all.add(watching)
+    }
+    return all
+  }
+
+  #countPrefix(key: string, watching: Watching, change: 1 | -1): void {
+    const length = prefixOf(key)?.length
+    if (length === undefined) return
+    const before = watching.prefixes
+    watching.prefixes += change
+    this.#withPrefixes += Number(watching.prefixes > 0) - Number(before > 0)
+    const count = (this.#lengths.get(length) ?? 0) + change
+    if (count === 0) this.#lengths.delete(length)
+    else this.#lengths.set(length, count)
   }
 
   /** All registrations; what changes while somebody takes his time over them may be among them or not. */
@@ -116,8 +163,13 @@ export class Watchers {
   #isFull(key: string, watching: Watching | undefined): boolean {
     const { keysPerConnectionMax, watchersPerKeyMax, watchedBytesMax } = this.#limits
     if ((watching?.keys.size ?? 0) >= keysPerConnectionMax) return true
-    if ((this.#byKey.get(key)?.size ?? 0) >= watchersPerKeyMax) return true
-    return this.bytes + REGISTRATION_BYTES + key.length > watchedBytesMax
+    const isOver = prefixOf(key) === null ? (this.#byKey.get(key)?.size ?? 0) >= watchersPerKeyMax : this.#isFullOfPrefixes(watching)
+    return isOver || this.bytes + REGISTRATION_BYTES + key.length > watchedBytesMax
+  }
+
+  #isFullOfPrefixes(watching: Watching | undefined): boolean {
+    const prefixes = watching?.prefixes ?? 0
+    return prefixes === 0 ? this.#withPrefixes >= this.#limits.watchersPerKeyMax : prefixes >= PREFIXES_PER_CONNECTION_MAX
   }
 
   #watching({ frontend, connection }: WatcherId): Watching | undefined {
@@ -125,7 +177,7 @@ export class Watchers {
   }
 
   #begin(id: WatcherId): Watching {
-    const watching: Watching = { id, keys: new Set() }
+    const watching: Watching = { id, keys: new Set(), prefixes: 0 }
     let connections = this.#frontends.get(id.frontend)
     if (connections === undefined) this.#frontends.set(id.frontend, (connections = new Map()))
     connections.set(id.connection, watching)
@@ -137,6 +189,7 @@ export class Watchers {
     const watchers = this.#byKey.get(key)!
     watchers.delete(watching)
     if (watchers.size === 0) this.#byKey.delete(key)
+    this.#countPrefix(key, watching, -1)
     this.size--
     this.bytes -= REGISTRATION_BYTES + key.length
   }

@@ -477,31 +477,42 @@ describe('a client of the state store', () => {
   const watch = (key: string): string => `*2\r\n$9\r\nKEYNOTIFY\r\n$1\r\n${key}\r\n`
   const about = (client: FakeClient, key: string): string => notifyTopic(client.connection.clientId, Buffer.from(key))!
 
-  test('hears no more of keys that it may not read any more: also of what was on its way; of the others it does', async () => {
-    const world = new Surroundings()
-    world.authentication.permit = reading('a', 'b')
-    const client = await connected(world)
-    client.send(request(1, watch('a')), request(2, watch('b')))
-    deliver(world, client, about(client, 'a'), 1)
-    expect(client.packets).toMatchObject([{ topic: about(client, 'a') }])
-    client.forget()
-    const decide = byHand(world)
-    world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
-    for (const [index, key] of ['a', 'b'].entries()) deliver(world, client, about(client, key), 2 + index)
-    await decide(world.authentication.allowed(reading('b')))
-    await restricted(world, client)
-    for (const [index, key] of ['a', 'b'].entries()) deliver(world, client, about(client, key), 4 + index)
-    deliver(world, client, 'other', 6)
-    expect(client.packets).toMatchObject([
-      { topic: about(client, 'b'), messageId: 3 },
-      { topic: about(client, 'b'), messageId: 5 },
-      { topic: 'other', messageId: 6 },
-    ])
-    expect(world.backend.calls.filter(([name]) => name === 'puback')).toEqual([
-      ['puback', 2],
-      ['puback', 4],
-    ])
+  const readingAll = permitOf([REQUEST_TOPIC], ['answers', 'other'], {
+    keys: [{ access: 'read', pattern: [{ is: 'any' }], isDenied: false, rule: 0 }],
   })
+
+  test.each([
+    ['each by itself', reading('a', 'b'), [watch('a'), watch('b')]],
+    ['all by their prefix', readingAll, ['*2\r\n$5\r\nWATCH\r\n$0\r\n\r\n']],
+  ])(
+    'hears no more of keys that it watched, %s, and may not read any more: also of what was on its way; of the others it does',
+    async (_, permit, watches) => {
+      const world = new Surroundings()
+      world.authentication.permit = permit
+      const client = await connected(world)
+      client.send(...watches.map((payload, index) => request(1 + index, payload)))
+      expect(world.backend.asked.map(({ fault }) => fault)).toEqual(watches.map(() => null))
+      deliver(world, client, about(client, 'a'), 1)
+      expect(client.packets).toMatchObject([{ topic: about(client, 'a') }])
+      client.forget()
+      const decide = byHand(world)
+      world.frontend.changeRules(world.port, rulesOf('1', '2', reevaluate))
+      for (const [index, key] of ['a', 'b'].entries()) deliver(world, client, about(client, key), 2 + index)
+      await decide(world.authentication.allowed(reading('b')))
+      await restricted(world, client)
+      for (const [index, key] of ['a', 'b'].entries()) deliver(world, client, about(client, key), 4 + index)
+      deliver(world, client, 'other', 6)
+      expect(client.packets).toMatchObject([
+        { topic: about(client, 'b'), messageId: 3 },
+        { topic: about(client, 'b'), messageId: 5 },
+        { topic: 'other', messageId: 6 },
+      ])
+      expect(world.backend.calls.filter(([name]) => name === 'puback')).toEqual([
+        ['puback', 2],
+        ['puback', 4],
+      ])
+    },
+  )
 
   test('whose request waits for a SUBACK: it is judged by the new rights, and the next one is no ordinary publish either', async () => {
     const world = new Surroundings({}, { holdsPublishesForSubscribe: true })

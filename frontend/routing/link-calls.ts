@@ -79,7 +79,7 @@ export class LinkCalls implements CallerPort {
   }
 
   storeAsked(sequence: number, reason: ReasonCode): void {
-    this.#parts.store.answered(this.#owner, sequence, reason)
+    this.#parts.store.answered(this.#owner, sequence, reason, this.#parts.publishing.nowMs)
   }
 
   storeRead(sequence: number, values: readonly (Uint8Array | null)[] | null): void {

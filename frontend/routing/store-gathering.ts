@@ -1,91 +1,52 @@
-import { storeShardOf } from '#shared/cluster/shard.ts'
 import { newMessage } from '#shared/mqtt/message.ts'
+import type { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { RemoteStoreCall } from '#shared/rpc/owner-port.ts'
-import { valuesAnswer } from '#shared/state-store/answer.ts'
-import { MGET_BYTES_MAX, type MgetCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
-import { ErrorText } from '#shared/state-store/errors.ts'
 
-/** What one shard is asked for an MGET. */
-export interface GatheredPart {
+/** What one shard is asked of a request that concerns several. */
+export interface StorePart {
   readonly gathering: StoreGathering
   readonly shard: number
-  readonly keys: readonly string[]
-  /** Their places among all keys. */
-  readonly places: readonly number[]
+  /** The values of these are asked for; null: the request itself is carried out. */
+  readonly keys: readonly string[] | null
+  /** Counted for it while it has no answer, beside the request itself. */
+  readonly bytes: number
 }
 
-/**
- * Values of an MGET whose keys are in several shards: each owner is asked for its own, and the answer, when it is whole, goes to one of them,
- * who publishes it as it would its own. Each value is the newest at some moment in between; there is no moment for all.
- */
-export class StoreGathering {
-  /** Its message is kept. */
+/** What comes when the parts are answered, or no more of them is needed. */
+export type AfterParts =
+  /** The answer, of one shard; the message is kept. */
+  | { readonly is: 'answer'; readonly call: RemoteStoreCall }
+  /** What has to be done first. */
+  | { readonly is: 'gather'; readonly gathering: StoreGathering }
+  | { readonly is: 'refused'; readonly reason: ReasonCode }
+
+/** A request that shards are asked for in parts, whose answers are joined; the answer of all goes to one owner, who publishes it as it would its own. */
+export interface StoreGathering {
+  /** What parts without keys are asked; its message is kept. */
   readonly call: RemoteStoreCall
-  /** Whoever publishes the answer. */
+  /** Whose owner publishes the answer. */
   readonly shard: number
-  readonly parts: readonly GatheredPart[]
-  /** Requests to shards that have not answered. */
-  readonly open = new Set<number>()
-  readonly #values: (Buffer | null)[]
+  readonly parts: readonly StorePart[]
+  /** Parts that are not answered, by their numbers. */
+  readonly open: Set<number>
+  /** Of what has come and is kept. */
+  readonly bytes: number
   /** Of `bytes`: counted as unanswered. */
-  counted = 0
-  #bytes = 0
-
-  constructor(call: RemoteStoreCall, shardCount: number) {
-    this.call = call
-    // Again: what its frontend has read lies in a buffer that is used for the next packet.
-    const { keys } = parseExtendedCommand(call.message.payload) as MgetCommand
-    this.#values = keys.map(() => null)
-    this.parts = partsOf(this, keys, shardCount)
-    this.shard = this.parts[0]!.shard
-  }
-
-  /** Of values that have come. */
-  get bytes(): number {
-    return this.#bytes
-  }
-
-  /** Values are copied. Too many of them, or null for that: what is to be answered is that. */
-  take({ places }: GatheredPart, values: readonly (Uint8Array | null)[] | null): void {
-    if (values === null) this.#bytes = Infinity
-    for (const [index, value] of (values ?? []).entries()) {
-      const place = places[index]
-      if (place === undefined || value === null) continue
-      this.#values[place] = Buffer.from(value)
-      this.#bytes += value.length
-    }
-  }
-
-  get isTooLong(): boolean {
-    return this.#bytes > MGET_BYTES_MAX
-  }
-
-  /** What to ask for, with the same properties, when all values are there, or they are too long. */
-  answer(): RemoteStoreCall {
-    const { call } = this
-    if (this.isTooLong) return { ...call, fault: ErrorText.QuotaExceeded }
-    const { topic, properties, expirySeconds } = call.message
-    const message = newMessage(topic, valuesAnswer(this.#values), 1, false, properties)
-    message.expirySeconds = expirySeconds
-    return { ...call, isAnswer: true, message }
-  }
+  counted: number
+  /** No other part is needed. */
+  readonly isOver: boolean
+  /** Values are copied. */
+  take(part: StorePart, values: readonly (Uint8Array | null)[] | null): void
+  /** False: then the whole request is refused, at once. */
+  refuse(reason: ReasonCode): boolean
+  /** @param others what else is under way for the same connection */
+  next(others: Iterable<StoreGathering>): AfterParts
 }
 
-/** Keys in more than one shard. */
-export function isScattered({ keys }: MgetCommand, shardCount: number): boolean {
-  const first = storeShardOf(keys[0]!, shardCount)
-  return keys.some(key => storeShardOf(key, shardCount) !== first)
-}
-
-/** In the order of their first keys. */
-function partsOf(gathering: StoreGathering, keys: readonly string[], shardCount: number): readonly GatheredPart[] {
-  const parts = new Map<number, { keys: string[]; places: number[] }>()
-  for (const [place, key] of keys.entries()) {
-    const shard = storeShardOf(key, shardCount)
-    const part = parts.get(shard) ?? { keys: [], places: [] }
-    part.keys.push(key)
-    part.places.push(place)
-    parts.set(shard, part)
-  }
-  return Array.from(parts, ([shard, part]) => ({ gathering, shard, ...part }))
+/** What to ask an owner to publish, with the properties of the request. */
+export function joinedAnswer(call: RemoteStoreCall, payload: Buffer): RemoteStoreCall {
+  const { topic, properties, expirySeconds } = call.message
+  const message = newMessage(topic, payload, 1, false, properties)
+  message.expirySeconds = expirySeconds
+  return { ...call, as: 'answer', message }
 }

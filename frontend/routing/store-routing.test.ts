@@ -382,7 +382,7 @@ describe('values of keys in several shards', () => {
     expect(core).toEqual([])
     a.caller.storeRead(3, values('z'))
     expect([a.take(), b.take()]).toEqual([[], [`ask 1 4 4 ${CONNECTION} *4\r\n$-1\r\n$1\r\nx\r\n$3\r\ntwo\r\n$1\r\nz\r\n`]])
-    expect(b.asked).toMatchObject([{ clientId: 'c', fault: null, isAnswer: true }])
+    expect(b.asked).toMatchObject([{ clientId: 'c', fault: null, as: 'answer' }])
     b.caller.storeAsked(4, ReasonCode.Success)
     expect([core, router.pendingBytes]).toEqual([[`${CONNECTION} 5 ${ReasonCode.Success}`], 0])
   })
@@ -390,7 +390,7 @@ describe('values of keys in several shards', () => {
   test('in one shard: its owner answers by itself', () => {
     mget(1, [k0, k0])
     expect(a.take()).toEqual([expect.stringMatching(/^ask 0 1 1 7 \*3\r\n\$4\r\nMGET/u)])
-    expect(a.asked).toMatchObject([{ isAnswer: false }])
+    expect(a.asked).toMatchObject([{ as: 'request' }])
   })
 
   test('an owner dies: the next one is asked for what has not come, and for the answer', () => {
@@ -416,7 +416,7 @@ describe('values of keys in several shards', () => {
       const sequence = 1 + ticket * 4
       a.caller.storeRead(sequence, tooLong)
       a.caller.storeRead(sequence + 1, values('y'))
-      expect(a.asked.pop()).toMatchObject({ fault: ErrorText.QuotaExceeded, isAnswer: false })
+      expect(a.asked.pop()).toMatchObject({ fault: ErrorText.QuotaExceeded, as: 'request' })
       a.caller.storeAsked(sequence + 3, ReasonCode.Success)
     }
     expect([core.length, router.pendingBytes]).toEqual([2, 0])
@@ -454,5 +454,172 @@ describe('values of keys in several shards', () => {
     detach()
     a.caller.storeRead(2, values('y'))
     expect([core, router.pendingBytes]).toEqual([[], 0])
+  })
+})
+
+describe('a watch of a prefix', () => {
+  const [OK, NOTHING, FULL] = ['+OK\r\n', ':0\r\n', '-ERR the quota has been exceeded\r\n']
+  const W = '*2\r\n$5\r\nWATCH\r\n$1\r\np\r\n'
+  const STOP = '*3\r\n$5\r\nWATCH\r\n$1\r\np\r\n$4\r\nSTOP\r\n'
+  /** The Client Identifier decides who publishes the answer. */
+  const own = storeShardOf('c', SHARDS)
+
+  function watchUnder(ticket: number, text = W, expirySeconds = -1): void {
+    const payload = Buffer.from(text)
+    const message = newMessage(TOPIC, payload, 1)
+    message.expirySeconds = expirySeconds
+    const command = parseExtendedCommand(payload) as ExtendedCommand
+    router.askStore(CONNECTION, CONNECTION, ticket, {
+      clientId: 'c',
+      shard: null,
+      shardKey: 'c',
+      isWatch: true,
+      fault: null,
+      command,
+      message,
+    })
+    payload.fill(0)
+  }
+
+  /** The owner answers what it was asked under these numbers. */
+  function answer(owner: TestOwner, answers: Readonly<Record<number, string | null>>): void {
+    for (const [sequence, text] of Object.entries(answers))
+      owner.caller.storeRead(Number(sequence), [text === null ? null : Buffer.from(text)])
+  }
+
+  const all = (first: number, text: string): Record<number, string> => Object.fromEntries(ALL.map(shard => [first + shard, text]))
+  const asks = (first: number, payload: string, shards: readonly number[] = ALL, settled = first): string[] =>
+    shards.map((shard, index) => `ask ${shard} ${first + index} ${settled} ${CONNECTION} ${payload}`)
+
+  test('is asked of all shards, and answered by one when all have it', () => {
+    watchUnder(5)
+    expect(a.take()).toEqual(asks(1, W))
+    expect(a.asked.map(({ as, clientId, fault }) => [as, clientId, fault])).toEqual(ALL.map(() => ['part', 'c', null]))
+    answer(a, { 1: OK, 2: NOTHING, 4: OK })
+    expect([a.take(), core]).toEqual([[], []])
+    answer(a, { 3: OK })
+    expect(a.take()).toEqual(asks(5, OK, [own]))
+    expect(a.asked.at(-1)).toMatchObject({ as: 'answer', fault: null })
+    a.caller.storeAsked(5, ReasonCode.Success)
+    expect([core, router.pendingBytes]).toEqual([[`${CONNECTION} 5 ${ReasonCode.Success}`], 0])
+  })
+
+  test.each([
+    ['known everywhere', W, all(1, NOTHING), OK],
+    ['given back', STOP, { ...all(1, NOTHING), 3: OK }, OK],
+    ['given back, and nobody knew it', STOP, all(1, NOTHING), NOTHING],
+    ['given back, and refused', STOP, { ...all(1, OK), 2: FULL }, FULL],
+    ['refused everywhere', W, all(1, FULL), FULL],
+  ])('%s', (_, request, answers, expected) => {
+    watchUnder(1, request)
+    a.take()
+    answer(a, answers)
+    expect(a.take()).toEqual(asks(5, expected, [own]))
+  })
+
+  test('one shard refuses: those that had not watched before give it back, then the refusal is answered', () => {
+    watchUnder(1)
+    a.take()
+    answer(a, { 1: OK, 2: FULL, 3: NOTHING, 4: OK })
+    expect(a.take()).toEqual(asks(5, STOP, [0, 3]))
+    expect(a.asked.slice(-2).map(({ as }) => as)).toEqual(['part', 'part'])
+    answer(a, { 5: OK, 6: FULL })
+    expect(a.take()).toEqual(asks(7, FULL, [own]))
+    a.caller.storeAsked(7, ReasonCode.Success)
+    expect([core, router.pendingBytes]).toEqual([[`${CONNECTION} 1 ${ReasonCode.Success}`], 0])
+  })
+
+  test('an owner has no memory: the same, and PUBACK says it', () => {
+    watchUnder(1)
+    a.take()
+    answer(a, { 1: OK, 3: OK, 4: OK })
+    a.caller.storeAsked(2, ReasonCode.QuotaExceeded)
+    expect([a.take(), core]).toEqual([asks(5, STOP, [0, 2, 3]), []])
+    a.caller.storeAsked(5, ReasonCode.QuotaExceeded)
+    answer(a, { 6: OK, 7: OK })
+    expect([core, router.pendingBytes, a.take()]).toEqual([[`${CONNECTION} 1 ${ReasonCode.QuotaExceeded}`], 0, []])
+  })
+
+  test.each([
+    ['what that has found is not taken away', OK, asks(10, OK, [own], 9)],
+    ['refused as well, it gives back both', FULL, asks(10, STOP, [0, 2], 9)],
+  ])('the same connection asks for the same again meanwhile: %s', (_, second, expected) => {
+    watchUnder(1)
+    watchUnder(2)
+    a.take()
+    answer(a, { 1: OK, 2: FULL, 3: OK, 4: NOTHING })
+    expect(a.take()).toEqual(asks(9, FULL, [own], 5))
+    answer(a, { 5: NOTHING, 6: second, 7: NOTHING, 8: NOTHING })
+    expect(a.take()).toEqual(expected)
+  })
+
+  test('an owner dies: the next one is asked for what has not come, under the same numbers', () => {
+    watchUnder(1)
+    answer(a, { 1: OK, 3: OK })
+    const b = failOver()
+    expect(b.take()).toEqual([`ask 1 2 2 ${CONNECTION} ${W}`, `ask 3 4 2 ${CONNECTION} ${W}`])
+    answer(a, { 2: FULL })
+    answer(b, { 2: FULL, 4: OK })
+    expect(b.take()).toEqual(asks(5, STOP, [0, 2, 3]))
+    router.onLinkClosed(b.link)
+    const c = new TestOwner().owns(3, ...ALL)
+    expect(c.take()).toEqual(asks(5, STOP, [0, 2, 3]))
+    answer(c, { 5: OK, 6: OK, 7: OK })
+    expect(c.take()).toEqual(asks(8, FULL, [own]))
+  })
+
+  test('waits for a shard without owner; for too long: refused once, and nothing is left', () => {
+    a.caller.lost(2)
+    watchUnder(1)
+    expect(a.take()).toEqual([...asks(1, W, [0, 1]), `ask 3 4 1 ${CONNECTION} ${W}`])
+    answer(a, { 1: OK, 2: OK, 4: OK })
+    expect(core).toEqual([])
+    pass(LIMITS.publishWaitMs, a)
+    expect([core, router.pendingBytes]).toEqual([[`${CONNECTION} 1 ${ReasonCode.QuotaExceeded}`], 0])
+    a.owns(2, 2)
+    expect(a.take()).toEqual([])
+  })
+
+  test('its Message Expiry Interval has passed: it is done all the same, as other shards have done it, and not answered', () => {
+    a.caller.lost(1)
+    watchUnder(1, W, 3)
+    answer(a, { 1: OK, 3: OK, 4: OK })
+    pass(4_000, a)
+    a.take()
+    a.owns(2, 1)
+    expect(a.take()).toEqual([`ask 1 2 2 ${CONNECTION} ${W}`])
+    answer(a, { 2: OK })
+    expect([a.take(), core, router.pendingBytes]).toEqual([[], [`${CONNECTION} 1 ${ReasonCode.Success}`], 0])
+  })
+
+  test('a new owner knows no store: refused once', () => {
+    watchUnder(1)
+    failOver(2, PROTOCOL_VERSION_STORE - 1)
+    expect([core, router.pendingBytes]).toEqual([[`${CONNECTION} 1 ${ReasonCode.ImplementationSpecificError}`], 0])
+  })
+
+  test('a backend that answers nothing that is an answer: refused', () => {
+    watchUnder(1)
+    answer(a, { 1: null, 2: NOTHING, 3: NOTHING, 4: NOTHING })
+    expect(core).toEqual([`${CONNECTION} 1 ${ReasonCode.ImplementationSpecificError}`])
+  })
+
+  test('a connection that is gone watches nothing in any shard that was asked', () => {
+    a.caller.lost(3)
+    watchUnder(1)
+    a.take()
+    detach()
+    answer(a, all(1, OK))
+    expect([a.take(), core, router.pendingBytes]).toEqual([[0, 1, 2].map(shard => `unwatch ${shard} ${CONNECTION}`), [], 0])
+  })
+
+  test('each part counts as unanswered, so that many requests for many shards are refused', () => {
+    watchUnder(1)
+    expect(router.pendingBytes).toBeGreaterThan(SHARDS * 100)
+    while (router.pendingBytes < LIMITS.pendingBytesMax) watchUnder(2)
+    watchUnder(3)
+    expect(core).toEqual([`${CONNECTION} 3 ${ReasonCode.QuotaExceeded}`])
+    pass(LIMITS.publishWaitMs, a)
+    expect(router.pendingBytes).toBe(0)
   })
 })

@@ -8,7 +8,9 @@ import type { RouterLimits } from './limits.ts'
 import type { OwnerLink } from './owner-link.ts'
 import type { Pressure } from './pressure.ts'
 import type { RouterCounters } from './router-counters.ts'
-import { type GatheredPart, isScattered, StoreGathering } from './store-gathering.ts'
+import type { StoreGathering, StorePart } from './store-gathering.ts'
+import { isScattered, ValueGathering } from './value-gathering.ts'
+import { WatchGathering } from './watch-gathering.ts'
 
 interface StoreRoutingParts {
   readonly shardCount: number
@@ -29,8 +31,8 @@ interface Asked {
   /** By its Message Expiry Interval; Infinity: never. */
   readonly expiresAtMs: number
   readonly isWatch: boolean
-  /** The values of these keys alone are asked for; null: the request as a whole. */
-  readonly part: GatheredPart | null
+  /** What of it this shard does; null: the request as a whole. */
+  readonly part: StorePart | null
   /** Whose answer counts; null while nobody owns the shard. */
   owner: OwnerLink | null
 }
@@ -76,18 +78,19 @@ export class StoreRouting {
     }
     const kept = message.keep()
     const expiresAtMs = message.expirySeconds < 0 ? Infinity : nowMs + message.expirySeconds * 1_000
-    const call = { clientId, fault, isAnswer: false, message: kept }
+    const call: RemoteStoreCall = { clientId, fault, as: 'request', message: kept }
     const bytes = kept.storedBytes
     const asked: Asked = { shard, connection, ticket, call, bytes, sinceMs: nowMs, expiresAtMs, isWatch, part: null, owner: null }
-    if (fault === null && command?.is === 'mget' && isScattered(command, shardCount)) this.#gather(asked)
-    else this.#sendToOwner(this.#keep(asked))
+    if (fault === null && command?.is === 'watch') this.#gather(asked, WatchGathering.of(call, shard, command, shardCount))
+    else if (fault === null && command?.is === 'mget' && isScattered(command, shardCount)) {
+      this.#gather(asked, new ValueGathering(call, shardCount))
+    } else this.#sendToOwner(this.#keep(asked))
   }
 
-  #gather(whole: Asked): void {
-    const { parts, open } = new StoreGathering(whole.call, this.#parts.shardCount)
+  #gather(whole: Asked, { call, parts, open }: StoreGathering): void {
     let { bytes } = whole
     for (const part of parts) {
-      open.add(this.#keep({ ...whole, shard: part.shard, part, bytes }))
+      open.add(this.#keep({ ...whole, shard: part.shard, call, part, bytes: bytes + part.bytes }))
       bytes = 0
     }
     for (const sequence of open) this.#sendToOwner(sequence)
@@ -97,28 +100,43 @@ export class StoreRouting {
   read(owner: OwnerLink, sequence: number, values: readonly (Uint8Array | null)[] | null, nowMs: number): void {
     const asked = this.#asked.get(sequence)
     if (asked === undefined || asked.owner !== owner || asked.part === null) return
-    const { part } = asked
+    asked.part.gathering.take(asked.part, values)
+    this.#came(sequence, asked, asked.part, nowMs)
+  }
+
+  /** A part has its answer. */
+  #came(sequence: number, asked: Asked, part: StorePart, nowMs: number): void {
     const { gathering } = part
-    gathering.take(part, values)
-    if (gathering.open.size > 1 && !gathering.isTooLong) return this.#waitForOthers(sequence, asked, gathering)
+    if (gathering.open.size > 1 && !gathering.isOver) return this.#waitForOthers(sequence, asked, part)
     this.#forgetWhole(sequence, asked)
-    const call = gathering.answer()
+    const next = gathering.next(this.#gatheringsOf(asked.connection))
+    if (next.is === 'refused') return this.#frontend!.acknowledged(asked.connection, asked.ticket, next.reason)
+    const { call } = next.is === 'gather' ? next.gathering : next
     // In the order of their times, which `tick` relies on.
     const whole = { ...asked, shard: gathering.shard, call, bytes: call.message.storedBytes, sinceMs: nowMs, part: null, owner: null }
-    this.#sendToOwner(this.#keep(whole))
+    if (next.is === 'gather') return this.#gather(whole, next.gathering)
+    const answer = this.#keep(whole)
+    if (!this.#isExpired(answer, whole, nowMs)) this.#sendToOwner(answer)
+  }
+
+  *#gatheringsOf(connection: ConnectionId): Iterable<StoreGathering> {
+    for (const sequence of this.#askers.get(connection)?.sequences ?? []) {
+      const gathering = this.#asked.get(sequence)?.part?.gathering
+      if (gathering !== undefined) yield gathering
+    }
   }
 
   /** What has come counts with what has not. Where it has no room the request is refused, as it would have been if that had been known. */
-  #waitForOthers(sequence: number, asked: Asked, gathering: StoreGathering): void {
+  #waitForOthers(sequence: number, asked: Asked, { gathering, bytes }: StorePart): void {
     const { pressure, counters } = this.#parts
-    if (pressure.refuses(true)) {
+    if (gathering.bytes > gathering.counted && pressure.refuses(true)) {
       counters.publishesRefusedFull++
       return this.#settle(sequence, asked, ReasonCode.QuotaExceeded)
     }
     this.#forget(sequence, asked)
     const [next] = gathering.open
     const other = this.#asked.get(next!)!
-    const more = asked.bytes + gathering.bytes - gathering.counted
+    const more = asked.bytes - bytes + gathering.bytes - gathering.counted
     gathering.counted = gathering.bytes
     other.bytes += more
     pressure.add(more)
@@ -140,10 +158,12 @@ export class StoreRouting {
   }
 
   /** CallerPort.storeAsked. */
-  answered(owner: OwnerLink, sequence: number, reason: ReasonCode): void {
+  answered(owner: OwnerLink, sequence: number, reason: ReasonCode, nowMs: number): void {
     const asked = this.#asked.get(sequence)
     if (asked === undefined || asked.owner !== owner) return
-    this.#settle(sequence, asked, reason)
+    const { part } = asked
+    if (part?.gathering.refuse(reason) === true) this.#came(sequence, asked, part, nowMs)
+    else this.#settle(sequence, asked, reason)
   }
 
   /** CallerPort.unwatched. */
@@ -201,9 +221,10 @@ export class StoreRouting {
 
   /** A Message Expiry Interval goes on while the request waits (§3.3.2.3.3). Nobody is answered; it counts as done, as other publishes do. */
   #isExpired(sequence: number, asked: Asked, nowMs: number): boolean {
-    const { expiresAtMs, call } = asked
-    if (expiresAtMs > nowMs) {
-      if (expiresAtMs !== Infinity) call.message.expirySeconds = Math.ceil((expiresAtMs - nowMs) / 1_000)
+    const { expiresAtMs, call, part } = asked
+    // What other shards have done already is done in all.
+    if (expiresAtMs > nowMs || part?.keys === null) {
+      if (expiresAtMs > nowMs && expiresAtMs !== Infinity) call.message.expirySeconds = Math.ceil((expiresAtMs - nowMs) / 1_000)
       return false
     }
     this.#parts.counters.heldMessagesExpired++
@@ -214,9 +235,11 @@ export class StoreRouting {
   #send(owner: OwnerLink, sequence: number, asked: Asked): void {
     if (!owner.knowsStore) return this.#settle(sequence, asked, ReasonCode.ImplementationSpecificError)
     asked.owner = owner
-    if (asked.part !== null) return owner.calls.readStore(asked.shard, sequence, asked.part.keys)
-    if (asked.isWatch) (this.#askerOf(asked.connection).watched ??= new Set()).add(asked.shard)
-    owner.calls.askStore(asked.shard, sequence, this.#settledBefore(), asked.connection, asked.call)
+    const { shard, connection, call, isWatch } = asked
+    const keys = asked.part?.keys ?? null
+    if (keys !== null) return owner.calls.readStore(shard, sequence, keys)
+    if (isWatch) (this.#askerOf(connection).watched ??= new Set()).add(shard)
+    owner.calls.askStore(shard, sequence, this.#settledBefore(), connection, call)
   }
 
   #unwatch(owner: OwnerLink, shard: number, connection: ConnectionId): void {

@@ -263,6 +263,26 @@ describe('rights', () => {
     expect(await asked(scan('key/', 'x'), [under('read')])).toMatchObject({ fault: ErrorText.Syntax, shard: null })
   })
 
+  test('WATCH needs rules for all keys that begin so, also to stop', async () => {
+    const under = (access: KeyRule['access'], isDenied = false): KeyRule => ({
+      access,
+      pattern: [literalPart('key/'), { is: 'any' }],
+      isDenied,
+      rule: 0,
+    })
+    const asked = async (prefix: string, rules: readonly KeyRule[] | null, stop = '') => {
+      const payload = `*${stop === '' ? 2 : 3}\r\n$5\r\nWATCH\r\n$${prefix.length}\r\n${prefix}\r\n${stop}`
+      return (await sent({ payload }, world([REQUEST_TOPIC], ['#'], rules))).asked[0]!
+    }
+    expect(await asked('', null)).toMatchObject({ fault: null, shard: null, isWatch: true })
+    for (const stop of ['', '$4\r\nSTOP\r\n']) {
+      expect(await asked('key/1', [under('read')], stop)).toMatchObject({ fault: null, isWatch: true })
+      for (const rules of [[], [under('write')], [under('read', true)], [under('read'), under('read', true)], keys('read', 'key/')])
+        expect(await asked('key/', rules, stop)).toMatchObject({ fault: ErrorText.NotAuthorized, isWatch: false })
+      expect(await asked('key', [under('read')], stop)).toMatchObject({ fault: ErrorText.NotAuthorized })
+    }
+  })
+
   test('MGET needs the right to read every one of its keys', async () => {
     const asked = async (...names: readonly string[]) => {
       const payload = `*${names.length + 1}\r\n$4\r\nMGET\r\n${names.map(name => `$${name.length}\r\n${name}\r\n`).join('')}`

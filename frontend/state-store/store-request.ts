@@ -52,7 +52,7 @@ function ask(connection: Connection, ticket: number, message: Message): void {
   const fault = typeof read === 'string' ? read : command === null ? null : keyFault(command, permit)
   const shardKey = shardKeyOf(command, clientId)
   const shard = command?.is === 'scan' ? command.cursor.shard : null
-  const isWatch = fault === null && command?.is === 'keynotify'
+  const isWatch = fault === null && (command?.is === 'keynotify' || command?.is === 'watch')
   connection.mayWatch ||= isWatch
   const call = { clientId, shardKey, shard, isWatch, fault, command, properties, responseTopic, message }
   frontend.backend.askStore(connection.session, connection.id, ticket, call)
@@ -60,7 +60,7 @@ function ask(connection: Connection, ticket: number, message: Message): void {
 
 /** A character for each byte. */
 function shardKeyOf(command: ExtendedCommand | null, clientId: string): string {
-  if (command === null || command.is === 'scan') return Buffer.from(clientId, 'utf8').toString('latin1')
+  if (command === null || command.is === 'scan' || command.is === 'watch') return Buffer.from(clientId, 'utf8').toString('latin1')
   return command.is === 'mget' ? command.keys[0]! : command.key
 }
 
@@ -81,14 +81,15 @@ function responseTopicOf(connection: Connection, { propertyBytes }: Message): To
 }
 
 /**
- * Read for GET, KEYNOTIFY and every key of MGET, Write for what changes (spec state-store.md 11). SCAN needs Read for whatever may begin with
- * its prefix: the owner of the shard, who answers it, does not know the permit.
+ * Read for GET, KEYNOTIFY and every key of MGET, Write for what changes (spec state-store.md 11). SCAN and WATCH need Read for whatever may
+ * begin with their prefix: the owner of the shard, who answers, does not know the permit.
  */
 function keyFault(command: ExtendedCommand, permit: Permit | null): ErrorText | null {
   if (permit === null) return null
   if (command.is === 'mget')
     return command.keys.every(key => permit.mayAccessKey(Buffer.from(key, 'latin1'), 'read')) ? null : ErrorText.NotAuthorized
   if (command.is === 'scan') return permit.mayReadKeysUnder(command.prefix) ? null : ErrorText.NotAuthorized
+  if (command.is === 'watch') return permit.mayReadKeysUnder(Buffer.from(command.prefix, 'latin1')) ? null : ErrorText.NotAuthorized
   const access = command.is === 'get' || command.is === 'keynotify' ? 'read' : 'write'
   return permit.mayAccessKey(Buffer.from(command.key, 'latin1'), access) ? null : ErrorText.NotAuthorized
 }

@@ -209,20 +209,20 @@ export const limitSettings = {
     min: 0,
     max: 10_000_000,
     unit: 'keys',
-    help: 'Keys of one shard that one connection may watch; a further KEYNOTIFY fails with "the quota has been exceeded".',
+    help: 'Keys of one shard that one connection may watch, prefixes included; a further KEYNOTIFY or WATCH fails with "the quota has been exceeded".',
   }),
   stateStoreWatchersPerKeyMax: int({
     default: 10_000,
     min: 0,
     max: 10_000_000,
     unit: 'connections',
-    help: 'Connections that may watch one key: each change of it makes so many messages. Beyond, as stateStoreWatchesPerClientMax.',
+    help: 'Connections that may watch one key, and those that may watch prefixes: each change makes so many messages. Beyond, as stateStoreWatchesPerClientMax.',
   }),
   stateStoreWatchBytesPerShardMax: bytes({
     default: 64 * MIB,
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
-    help: 'Memory of all watches of one shard, keys and 250 bytes for each. Beyond, as stateStoreWatchesPerClientMax.',
+    help: 'Memory of all watches of one shard, keys or prefixes and 250 bytes for each. Beyond, as stateStoreWatchesPerClientMax.',
   }),
 
   memoryBytesMax: bytes({

@@ -7,7 +7,7 @@ import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { parseTopicFilter, Topic } from '#shared/mqtt/topic.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import type { CallerPort } from './caller-port.ts'
-import type { OwnerPort } from './owner-port.ts'
+import { type OwnerPort, STORE_CALL_ROLES } from './owner-port.ts'
 import { Recipients } from './recipients.ts'
 import { Shards } from './shards.ts'
 
@@ -130,7 +130,7 @@ const attach = fc.record({
 const storeCall = fc.record({
   clientId,
   fault: fc.constantFrom(null, ErrorText.Syntax, ErrorText.NotAuthorized),
-  isAnswer: fc.boolean(),
+  as: fc.constantFrom(...STORE_CALL_ROLES),
   message: anyMessage(1, 1).map(message => {
     const properties = new ByteWriter()
     writeFieldProperty(properties, Property.ResponseTopic, Buffer.from('answers/c1'))

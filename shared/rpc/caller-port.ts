@@ -50,7 +50,10 @@ export interface CallerPort extends FrontendPort {
 
   /** Answer to `askStore`: all is stored, or nothing was done. */
   storeAsked(sequence: number, reason: ReasonCode): void
-  /** Answer to `readStore`, in the order of its keys: null for one that is not there, and instead of all when they are longer than MGET_BYTES_MAX. */
+  /**
+   * Answer to `readStore`, in the order of its keys: null for one that is not there, and instead of all when they are longer than MGET_BYTES_MAX. To
+   * `askStore` as a `part`: the one answer. They are valid during the call.
+   */
   storeRead(sequence: number, values: readonly (Uint8Array | null)[] | null): void
   unwatched(shard: number, connection: ConnectionId): void
 

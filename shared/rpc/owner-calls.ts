@@ -9,14 +9,15 @@ import type { Link } from './link.ts'
 import { writeMemberChanges, writeMemberStates } from './member-body.ts'
 import { writeMessage } from './message-body.ts'
 import { OwnerMethod } from './methods.ts'
-import type {
-  HandOverTarget,
-  MemberChange,
-  MemberStanding,
-  OwnerPort,
-  RemoteAttach,
-  RemoteStoreCall,
-  ResumedSession,
+import {
+  type HandOverTarget,
+  type MemberChange,
+  type MemberStanding,
+  type OwnerPort,
+  type RemoteAttach,
+  type RemoteStoreCall,
+  type ResumedSession,
+  STORE_CALL_ROLES,
 } from './owner-port.ts'
 import { PUBLISH_HAS_PUBLISHER, PUBLISH_IS_REFUSABLE } from './publish-flags.ts'
 import { writeResumedSessions } from './resume-body.ts'
@@ -225,7 +226,7 @@ export class OwnerCalls implements OwnerPort {
     writeId(writer, connection)
     writer.text(call.clientId)
     writer.text(call.fault ?? '')
-    writeFlag(writer, call.isAnswer)
+    writer.u8(STORE_CALL_ROLES.indexOf(call.as))
     writeMessage(writer, call.message)
     this.#link.endFrame()
   }

@@ -3,6 +3,7 @@ import { Message } from '#shared/mqtt/message.ts'
 import { MGET_KEYS_MAX } from '#shared/state-store/command.ts'
 import { readAttach, readConnectionEnd, readRights } from './attach-body.ts'
 import {
+  readBelow,
   readClientId,
   readCount,
   readFlag,
@@ -18,7 +19,7 @@ import { readHandOverTarget } from './hand-over-body.ts'
 import { readMemberChanges, readMemberStates } from './member-body.ts'
 import { readMessage } from './message-body.ts'
 import { OwnerMethod } from './methods.ts'
-import type { OwnerPort } from './owner-port.ts'
+import { type OwnerPort, STORE_CALL_ROLES } from './owner-port.ts'
 import { PUBLISH_HAS_PUBLISHER, PUBLISH_IS_REFUSABLE } from './publish-flags.ts'
 import { readResumedSessions } from './resume-body.ts'
 import { Shards } from './shards.ts'
@@ -146,11 +147,11 @@ export class OwnerDispatch {
     const connection = readId(body)
     const clientId = readClientId(body)
     const fault = readFault(body)
-    const isAnswer = readFlag(body)
+    const as = STORE_CALL_ROLES[readBelow(body, STORE_CALL_ROLES.length, 'a role of a request')]!
     readMessage(body, this.#parts.topics, message)
     expectEnd(OwnerMethod.AskStore, body)
     checkStoreRequest(message)
-    this.#port.askStore(shard, sequence, settledBefore, connection, { clientId, fault, isAnswer, message })
+    this.#port.askStore(shard, sequence, settledBefore, connection, { clientId, fault, as, message })
   }
 
   #readStore(body: ByteReader): void {

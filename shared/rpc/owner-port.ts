@@ -84,12 +84,12 @@ export interface OwnerPort {
   memberStates(groupShard: number, memberShard: number, states: readonly MemberStanding[]): void
 
   /**
-   * BackendPort.askStore, to the owner of the key's shard. Answered by `storeAsked`. `sequence` grows over all requests of this caller, and a
+   * BackendPort.askStore, to the owner of the key's shard. Answered by `storeAsked`, or as a `part` by `storeRead`. `sequence` grows over all requests of this caller, and a
    * repeat keeps its own; those below `settledBefore` are not repeated any more.
    */
   askStore(shard: number, sequence: number, settledBefore: number, connection: ConnectionId, call: RemoteStoreCall): void
   /**
-   * Values of keys of that shard (MGET, 1 to MGET_KEYS_MAX of them), which the caller joins with those of others: `askStore` with `isAnswer`.
+   * Values of keys of that shard (MGET, 1 to MGET_KEYS_MAX of them), which the caller joins with those of others: `askStore` as `answer`.
    * Answered by `storeRead`, or by `storeAsked` when it is refused. The keys have a character for each byte.
    */
   readStore(shard: number, sequence: number, keys: readonly string[]): void
@@ -103,13 +103,20 @@ export interface OwnerPort {
 /** A message that comes from no connection. */
 export const NO_CONNECTION = 0
 
-/** With `rights`, only to a peer of PROTOCOL_VERSION_RIGHTS. */
+/** In the order of their numbers on the wire. */
+export const STORE_CALL_ROLES = ['request', 'answer', 'part'] as const
+export type StoreCallRole = (typeof STORE_CALL_ROLES)[number]
+
 /** The shard is named beside it. */
 export type RemoteStoreCall = Omit<StoreCall, 'shardKey' | 'shard' | 'isWatch' | 'command' | 'properties' | 'responseTopic'> & {
-  /** The payload of `message` is not the request any more, but what is to be answered. */
-  readonly isAnswer: boolean
+  /**
+   * `request`: to be executed and answered. `part`: WATCH, to be executed and not answered; what the answer would be comes back by `storeRead`, and the
+   * caller joins it with those of other shards. `answer`: the payload of `message` is not the request any more, but that joined answer.
+   */
+  readonly as: StoreCallRole
 }
 
+/** With `rights`, only to a peer of PROTOCOL_VERSION_RIGHTS. */
 export interface RemoteAttach extends Omit<AttachRequest, 'frontend' | 'isPersistenceRequested'> {}
 
 /** What a frontend knows of a connected session; see `OwnerPort.resume`. */

@@ -1,7 +1,14 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification, valueAnswer, valuesAnswer } from './answer.ts'
-import { type ExtendedCommand, MGET_KEYS_MAX, parseCommand, parseExtendedCommand } from './command.ts'
+import {
+  type ExtendedCommand,
+  MGET_KEYS_MAX,
+  parseCommand,
+  parseExtendedCommand,
+  WATCH_PREFIX_BYTES_MAX,
+  watchStopRequest,
+} from './command.ts'
 import { ErrorText } from './errors.ts'
 import { readScanCursor, scanCursor } from './scan-cursor.ts'
 import { keepBytes, sameBytes, SHORT_MAX } from './stored-bytes.ts'
@@ -60,6 +67,7 @@ describe('commands', () => {
     [['KEYNOTIFYX', 'k'], ErrorText.UnknownCommand],
     [['constructor'], ErrorText.UnknownCommand],
     [['MGET', 'k'], ErrorText.UnknownCommand],
+    [['WATCH', 'k'], ErrorText.UnknownCommand],
     [['SCAN', 'k', ''], ErrorText.UnknownCommand],
     [['WATCH', 'k'], ErrorText.UnknownCommand],
     [['GET'], ErrorText.ArgumentCount],
@@ -273,10 +281,25 @@ describe('extensions', () => {
     [['MGET'], ErrorText.ArgumentCount],
     [['MGET', 'k', ''], ErrorText.EmptyKey],
     [['mget', 'k'], ErrorText.UnknownCommand],
+    [['WATCH', ''], { is: 'watch', prefix: '', isStop: false }],
+    [['WATCH', 'p\xff\0'], { is: 'watch', prefix: 'p\xff\0', isStop: false }],
+    [['WATCH', 'STOP', 'STOP'], { is: 'watch', prefix: 'STOP', isStop: true }],
+    [['WATCH', 'p'.repeat(WATCH_PREFIX_BYTES_MAX)], { is: 'watch', prefix: 'p'.repeat(WATCH_PREFIX_BYTES_MAX), isStop: false }],
+    [['WATCH', 'p'.repeat(WATCH_PREFIX_BYTES_MAX + 1)], ErrorText.Syntax],
+    [['WATCH', 'p', 'stop'], ErrorText.Syntax],
+    [['WATCH'], ErrorText.ArgumentCount],
+    [['WATCH', 'p', 'STOP', 'STOP'], ErrorText.ArgumentCount],
+    [['watch', 'p'], ErrorText.UnknownCommand],
     [['INCR', 'k'], ErrorText.UnknownCommand],
     [['SET', 'k', 'v', 'NX', 'PX', '1', 'x'], ErrorText.Syntax],
   ])('%j', (elements, expected) => {
     expect(shown(parseExtendedCommand(request(...elements)))).toEqual(expected)
+  })
+
+  test('what gives back a WATCH, whatever bytes its prefix has', () => {
+    for (const prefix of ['', 'p', '\xff\0\r\n$1\r\n']) {
+      expect(parseExtendedCommand(watchStopRequest(prefix))).toEqual({ is: 'watch', prefix, isStop: true })
+    }
   })
 
   test('a cursor that we gave is read as it was', () => {

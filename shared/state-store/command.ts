@@ -36,8 +36,19 @@ export interface MgetCommand {
   readonly keys: readonly string[]
 }
 
+/** And `WATCH prefix [STOP]`: KEYNOTIFY for all keys that begin so; an empty prefix: for all. */
+export interface WatchCommand {
+  readonly is: 'watch'
+  /** A character for each byte. */
+  readonly prefix: string
+  readonly isStop: boolean
+}
+
 /** What a request to this broker may ask for. */
-export type ExtendedCommand = Command | ScanCommand | MgetCommand
+export type ExtendedCommand = Command | ScanCommand | MgetCommand | WatchCommand
+
+/** Bytes of a prefix of WATCH; more are a syntax error. So many beginnings of its key, and one, a change is looked up by at most. */
+export const WATCH_PREFIX_BYTES_MAX = 256
 
 /** Keys of one MGET; more are a syntax error. */
 export const MGET_KEYS_MAX = 256
@@ -69,6 +80,7 @@ export function parseCommand(bytes: Buffer, start = 0, end = bytes.length): Comm
 export function parseExtendedCommand(bytes: Buffer, start = 0, end = bytes.length): ExtendedCommand | ErrorText {
   if (!elements.read(bytes, start, end)) return ErrorText.Syntax
   if (elements.is(VERB, 'SCAN')) return scanCommand()
+  if (elements.is(VERB, 'WATCH')) return watchCommand()
   return elements.is(VERB, 'MGET') ? mgetCommand() : standardCommand()
 }
 
@@ -211,6 +223,18 @@ function mgetCommand(): MgetCommand | ErrorText {
     keys.push(elements.text(index))
   }
   return { is: 'mget', keys }
+}
+
+function watchCommand(): WatchCommand | ErrorText {
+  const { count } = elements
+  if (count !== 2 && count !== 3) return ErrorText.ArgumentCount
+  if (elements.length(KEY) > WATCH_PREFIX_BYTES_MAX) return ErrorText.Syntax
+  return stopFault() ?? { is: 'watch', prefix: elements.text(KEY), isStop: count === 3 }
+}
+
+/** What gives back a WATCH of this prefix. */
+export function watchStopRequest(prefix: string): Buffer {
+  return Buffer.from(`*3\r\n$5\r\nWATCH\r\n$${prefix.length}\r\n${prefix}\r\n$4\r\nSTOP\r\n`, 'latin1')
 }
 
 /** What is wrong with a command whose second element is a key, before its options. */

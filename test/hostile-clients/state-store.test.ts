@@ -97,6 +97,9 @@ describe('payloads that are no request', () => {
     ['an option in small letters', payloadOf('SET', 'x', 'v', 'nx').toString()],
     ['ten thousand options', payloadOf('SET', 'x', 'v', ...Array.from({ length: 10_000 }, () => 'NX')).toString()],
     ['KEYNOTIFY with something else', payloadOf('KEYNOTIFY', 'x', 'STOPS').toString()],
+    ['WATCH with something else', payloadOf('WATCH', 'x', 'stop').toString()],
+    ['WATCH of 257 bytes', payloadOf('WATCH', repeat('p', 257)).toString()],
+    ['WATCH of half a million bytes', payloadOf('WATCH', repeat('p', 500_000), 'STOP').toString()],
   ])('%s: syntax error', async (_, payload) => {
     expect((await honest.ask(Buffer.from(payload))).text).toBe(error(ErrorText.Syntax))
     expect(await honest.say('GET', 'x')).toBe('$-1\r\n')
@@ -111,7 +114,9 @@ describe('payloads that are no request', () => {
     ['MGET of nothing', ErrorText.ArgumentCount, payloadOf('MGET')],
     ['MGET of 257 keys', ErrorText.Syntax, payloadOf('MGET', ...Array<string>(257).fill('k'))],
     ['MGET ""', ErrorText.EmptyKey, payloadOf('MGET', 'k', '')],
-    ...['WATCH', 'FLUSHALL'].map((verb): [string, ErrorText, Buffer] => [verb, ErrorText.UnknownCommand, payloadOf(verb, 'k')]),
+    ['WATCH of nothing', ErrorText.ArgumentCount, payloadOf('WATCH')],
+    ['WATCH of four', ErrorText.ArgumentCount, payloadOf('WATCH', 'k', 'STOP', 'STOP')],
+    ['FLUSHALL', ErrorText.UnknownCommand, payloadOf('FLUSHALL', 'k')],
     ['a hundred thousand blobs of nothing', ErrorText.UnknownCommand, Buffer.from(`*100000\r\n${repeat('$0\r\n\r\n', 100_000)}`)],
     ['a hundred thousand keys', ErrorText.ArgumentCount, payloadOf('GET', ...Array.from({ length: 100_000 }, () => 'k'))],
     ['GET alone', ErrorText.ArgumentCount, payloadOf('GET')],
@@ -338,10 +343,37 @@ describe('many', () => {
     other.client.drop()
   })
 
+  test('prefixes of one client: 64; a key that all of them begin is told once; the next is over the quota, until one is given back', async () => {
+    const { broker } = stage.configured
+    const prefixes = Array.from({ length: 64 }, (_, length) => repeat('n', length))
+    const [many, other] = [await attacker('many'), await attacker('other')]
+    for (const prefix of prefixes) expect(await many.say('WATCH', prefix)).toBe(OK)
+    expect(await many.say('WATCH', 'o')).toBe(error(ErrorText.QuotaExceeded))
+    expect([await many.say('WATCH', 'nnn'), await other.say('WATCH', 'o')]).toEqual([OK, OK])
+    expect(await honest.say('SET', repeat('n', 300), 'v')).toBe(OK)
+    expect((await many.client.receive()).topic).toBe(notifyTopic('many', Buffer.from(repeat('n', 300))))
+    expect(await many.say('WATCH', 'nnn', 'STOP')).toBe(OK)
+    expect([await many.say('WATCH', 'o'), await many.say('WATCH', 'nnn', 'STOP')]).toEqual([OK, ':0\r\n'])
+    expect(await broker.metric('millrace_state_store_watches')).toBe(65)
+    await many.client.expectNothing()
+    for (const each of [many, other]) each.client.drop()
+    await expect.poll(async () => broker.metric('millrace_state_store_watches')).toBe(0)
+  })
+
+  test('a flood of WATCH and STOP leaves nothing', async () => {
+    const { broker } = stage.configured
+    const flooder = await deaf('flooder of watches')
+    expect(await flood(flooder, 10_000, at => payloadOf('WATCH', String(at >> 1), ...(at % 2 === 1 ? ['STOP'] : [])))).toBe(10_000)
+    expect(await broker.metric('millrace_state_store_watches')).toBe(0)
+    expect(await honest.say('GET', 'honest')).toBe('$5\r\nvalue\r\n')
+    flooder.client.drop()
+  })
+
   test('a watcher that does not read, and a key that changes 100 000 times: its queue is full, and nobody else notices', async () => {
     const { broker } = stage.configured
     const sleeper = await attacker('sleeper')
     expect(await sleeper.say('KEYNOTIFY', 'busy')).toBe(OK)
+    expect(await sleeper.say('WATCH', 'bus')).toBe(OK)
     sleeper.client.pause()
     const witness = await attacker('witness')
     expect(await witness.say('KEYNOTIFY', 'quiet')).toBe(OK)

@@ -82,8 +82,14 @@ describe('quotas: the text is exact; what is there can be overwritten and delete
     expect(await one.say('KEYNOTIFY', 'a', 'STOP')).toBe(OK)
     expect(await three.say('KEYNOTIFY', 'a')).toBe(OK)
     expect(await one.say('KEYNOTIFY', 'd')).toBe(OK)
+    // Prefixes are watches, too; so many connections may have some.
+    expect([await one.say('WATCH', 'p'), await two.say('WATCH', 'p'), await two.say('WATCH', 'q')]).toEqual([QUOTA, OK, OK])
+    expect([await two.say('WATCH', 'r'), await three.say('WATCH', 'p')]).toEqual([QUOTA, OK])
+    expect([await one.say('KEYNOTIFY', 'd', 'STOP'), await one.say('WATCH', 'p')]).toEqual([OK, QUOTA])
+    expect([await three.say('WATCH', 'p', 'STOP'), await one.say('WATCH', 'p')]).toEqual([OK, OK])
+    expect(await broker.metric('millrace_state_store_watches')).toBe(7)
     one.client.drop()
-    await expect.poll(async () => broker.metric('millrace_state_store_watches')).toBe(2)
+    await expect.poll(async () => broker.metric('millrace_state_store_watches')).toBe(4)
   })
 })
 
