@@ -1,4 +1,5 @@
-import { connectAsync, type MqttClient } from 'mqtt'
+import { EventEmitter } from 'node:events'
+import { connectAsync, MqttClient } from 'mqtt'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import {
   ClockAheadError,
@@ -194,6 +195,17 @@ describe('the MQTT client', () => {
     expect(count()).toEqual(before)
     expect(mqtt.connected).toBe(true)
     await mqtt.endAsync()
+  })
+
+  test('may be of another copy of mqtt.js', async () => {
+    const mqtt = await connectAsync(subject.url, { protocolVersion: 5, clientId: freshName('store-test') }, false)
+    const foreign = new Proxy(mqtt, { getPrototypeOf: () => EventEmitter.prototype })
+    expect(foreign).not.toBeInstanceOf(MqttClient)
+    const store = await StateStore.connect(foreign)
+    opened.push({ mqtt, store })
+    await expect(StateStore.connect(foreign), 'it is this very client that is used').rejects.toThrow('has a state store already')
+    await store.close()
+    expect(mqtt.connected).toBe(true)
   })
 
   test('must speak MQTT 5 and have a name', async () => {

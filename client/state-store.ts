@@ -1,4 +1,4 @@
-import { connectAsync, type IClientOptions, type IPublishPacket, MqttClient } from 'mqtt'
+import { connectAsync, type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt'
 import { Channel, type Reply, userPropertyOf } from './channel.ts'
 import { ClosedError, refusalOf, StateStoreError, UnexpectedAnswerError } from './errors.ts'
 import { formatHybridTime, HybridClock, type HybridTime, parseHybridTime } from './hybrid-clock.ts'
@@ -124,7 +124,8 @@ export class StateStore implements AsyncDisposable {
    * @throws {StateStoreError} the client cannot be used, or the broker refuses; errors of mqtt.js when it cannot connect
    */
   static async connect(target: string | MqttClient, options: StateStoreOptions = {}): Promise<StateStore> {
-    const isOwn = !(target instanceof MqttClient)
+    // Not by its class: a caller may have another copy of mqtt.js.
+    const isOwn = typeof target === 'string'
     const mqtt = isOwn ? await connectAsync(target, { ...options.mqtt, protocolVersion: 5 }, false) : target
     const fault = faultOf(mqtt)
     if (fault !== null) {
