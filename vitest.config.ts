@@ -12,8 +12,8 @@ export default defineConfig({
     // Processes, not threads: a test may hold a native store, take a signal or crash without ending the others.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
     teardownTimeout: 10_000,
     coverage: {
       provider: 'v8',

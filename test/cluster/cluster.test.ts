@@ -5,10 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { RawClient } from '../conformance/raw-client.ts'
 import { type ClusterProcess, type Endpoint, isRunning } from './cluster-process.ts'
-import { startCluster } from './start-cluster.ts'
+import { CLUSTER_TEST_MS, startCluster } from './start-cluster.ts'
 
 const LAUNCHER = join(import.meta.dirname, '../../bin/millrace.js')
-const START_MS = 90_000
 const POLL_MS = 20
 
 /** Subscribes with mosquitto_sub; `received` is its output once it has got one message. */
@@ -50,7 +49,7 @@ describe('millrace cluster that cannot start', () => {
     ])
   })
 
-  test('says which process ended, and leaves none', { timeout: START_MS }, async () => {
+  test('says which process ended, and leaves none', { timeout: CLUSTER_TEST_MS }, async () => {
     const certificate = ['--rpc-tls-cert', 'none', '--rpc-tls-key', 'none', '--rpc-tls-ca', 'none']
     const { code, err } = await finish(['--base-port', '0', ...certificate])
     const last = err.trim().split('\n').at(-1)
@@ -63,7 +62,7 @@ describe('millrace cluster that cannot start', () => {
 })
 
 describe('millrace cluster', () => {
-  test('serves through every frontend, says so, and leaves nothing behind on SIGTERM', { timeout: START_MS }, async () => {
+  test('serves through every frontend, says so, and leaves nothing behind on SIGTERM', { timeout: CLUSTER_TEST_MS }, async () => {
     const cluster = await startCluster('--frontends', '2', '--backends', '2')
     expect([cluster.frontends.length, cluster.backends.length, cluster.authsvcs.length, cluster.redis.length]).toEqual([2, 2, 1, 1])
     for (const { metrics } of [...cluster.frontends, ...cluster.backends, ...cluster.authsvcs]) {
@@ -82,7 +81,7 @@ describe('millrace cluster', () => {
     for (const pid of cluster.pids) expect(await isRunning(pid)).toBe(false)
   })
 
-  test('a killed backend and a killed Redis come back, with what was retained', { timeout: START_MS }, async () => {
+  test('a killed backend and a killed Redis come back, with what was retained', { timeout: CLUSTER_TEST_MS }, async () => {
     const cluster = await startCluster('--frontends', '1', '--backends', '2', '--authsvcs', '0')
     const { mqtt } = cluster.frontends[0]!
     const client = await (await RawClient.open(mqtt.host, mqtt.port)).connect({ clientId: 'writer' })
@@ -102,14 +101,14 @@ describe('millrace cluster', () => {
     await cluster.stop()
   })
 
-  test('killed, it takes everything with it', { timeout: START_MS }, async () => {
+  test('killed, it takes everything with it', { timeout: CLUSTER_TEST_MS }, async () => {
     const cluster = await startCluster('--frontends', '1', '--backends', '1', '--workers', '2', '--redundancy-factor', '2')
     expect(cluster.redis.map(({ role }) => role)).toEqual(['primary', 'replica'])
     await cluster.abandon()
     await allGone(cluster)
   })
 
-  test('workers of a frontend share its ports, and one that dies is replaced', { timeout: START_MS }, async () => {
+  test('workers of a frontend share its ports, and one that dies is replaced', { timeout: CLUSTER_TEST_MS }, async () => {
     const cluster = await startCluster('--frontends', '1', '--backends', '1', '--authsvcs', '0', '--workers', '2')
     const { mqtt, metrics } = cluster.frontends[0]!
     const workersServing = (): readonly number[] =>

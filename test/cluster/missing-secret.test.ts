@@ -4,12 +4,14 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { freePorts } from '#shared/testing/free-ports.ts'
 import { RawClient } from '../conformance/raw-client.ts'
-import { startCluster } from './start-cluster.ts'
+import { CLUSTER_TEST_MS, startCluster } from './start-cluster.ts'
 
 const API = 'apiVersion: mqttbroker.iotoperations.azure.com/v1'
 const soon = { timeout: 15_000 }
 
-test('a port whose users are not there stays closed in a cluster too, /readyz says why, and it opens when they are', async () => {
+test('a port whose users are not there stays closed in a cluster too, /readyz says why, and it opens when they are', {
+  timeout: CLUSTER_TEST_MS,
+}, async () => {
   const config = await mkdtemp(join(tmpdir(), 'millrace-test-'))
   const [port] = (await freePorts(1)) as [number]
   await writeFile(

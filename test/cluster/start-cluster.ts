@@ -4,6 +4,9 @@ import { join } from 'node:path'
 import { afterAll, afterEach } from 'vitest'
 import { ClusterProcess, Command } from './cluster-process.ts'
 
+/** For a test that starts a cluster of its own: up to a dozen processes, each of which needs a core for a second or two before it serves. */
+export const CLUSTER_TEST_MS = 90_000
+
 /** Clusters and directories that are gone when it ends. */
 class Scope {
   readonly #commands: Command[] = []
