@@ -68,12 +68,29 @@ describe('millrace state', () => {
     await store.close()
   })
 
+  test('watches keys by their beginning, and says which key it was', async () => {
+    const child = spawn(process.execPath, argsOf(['watch', 'list/', '--prefix', '--client-id', 'lister', '--count', '2']), { env })
+    const store = await StateStore.connect(broker.url, { mqtt: { username: 'operator', password: 'secret' } })
+    const lines: string[] = []
+    child.stdout.setEncoding('utf8')
+    const ended = new Promise(resolve => child.once('exit', resolve))
+    createInterface({ input: child.stdout }).on('line', line => lines.push(line.replace(/^\d+:\d+:/, '')))
+    while (!broker.executed.includes('WATCH lister')) await store.get('anything')
+    await store.set('list', 'not this')
+    await store.set('list/a', 'now')
+    await store.delete('list/a')
+    expect(await ended).toBe(0)
+    expect(lines).toEqual(['StateStore list/a set now', 'StateStore list/a deleted'])
+    await store.close()
+  })
+
   test('says what is wrong', async () => {
     const wrong = { ...env, MILLRACE_STATE_PASSWORD: 'wrong' }
     const [code, , err] = await run(['get', 'k'], { variables: wrong })
     expect([code, err]).toEqual([1, 'millrace state: Connection refused: Bad User Name or Password\n'])
     expect((await run(['put', 'k']))[0]).toBe(2)
     expect((await run(['set', 'k']))[2]).toContain('set: expected 2 words')
+    expect((await run(['watch']))[2]).toContain('watch: expected a key, or --prefix')
     expect((await run(['get', 'xy', '--hex']))[2]).toContain('expected bytes in hexadecimal')
     expect((await run(['get', 'k', '--state-password', 'x']))[2]).toContain('MILLRACE_STATE_PASSWORD in the environment')
     expect((await run(['set', 'k', 'v', '--nx', '--nex']))[2]).toContain('one of them')

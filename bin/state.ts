@@ -33,6 +33,7 @@ const stateSettings = {
   px: optionalInt({ min: 1, max: Number.MAX_SAFE_INTEGER, unit: 'ms', help: 'set: it lives so long.' }),
   persist: toggle({ help: 'set: ask that it be kept on disk.' }),
   token: text({ default: '', placeholder: 'VERSION', maxLength: TEXT_MAX, help: 'set, del: fencing token, as a version is printed.' }),
+  prefix: toggle({ help: 'watch: all keys that begin so.' }),
   count: optionalInt({ min: 1, max: Number.MAX_SAFE_INTEGER, help: 'watch: end after so many changes.' }),
   timeout: optionalInt({ min: 1, max: 3_600_000, unit: 'ms', help: 'How long to wait for an answer; 10 000 when it is not given.' }),
 } as const
@@ -58,7 +59,7 @@ const VERBS = new Map<string, Verb>([
   ['get', { words: [1, 1], run: get }],
   ['set', { words: [2, 2], run: set }],
   ['del', { words: [1, 2], run: del }],
-  ['watch', { words: [1, 1], run: watch }],
+  ['watch', { words: [0, 1], run: watch }],
   ['ls', { words: [0, 1], run: ls }],
 ])
 
@@ -68,6 +69,7 @@ export const state: Command = {
        millrace state set KEY VALUE [--nx | --nex] [--px MS] [FLAGS]     VALUE - reads standard input
        millrace state del KEY [VALUE] [FLAGS]      with VALUE: only if it has that
        millrace state watch KEY [--count N] [FLAGS]
+       millrace state watch [PREFIX] --prefix [--count N] [FLAGS]   all keys that begin so; an extension, as ls
        millrace state ls [PREFIX] [FLAGS]          the broker must have the extensions of the store
 
 Reads and changes the state store of a broker, as an MQTT client like any other: what its policies do not allow is refused. Exit code 0: done.
@@ -84,6 +86,7 @@ ${flagsHelp([{ title: 'Flags', settings: stateSettings }])}`,
     const [min, max] = verb.words
     if (words.length < min || words.length > max)
       throw new SettingsError([`${name}: expected ${min === max ? min : `${min} to ${max}`} words; see --help`])
+    if (name === 'watch' && words.length === 0 && !given.prefix) throw new SettingsError(['watch: expected a key, or --prefix'])
     if (given.nx && given.nex) throw new SettingsError(['flags --nx, --nex: one of them'])
     return await call(verb, words, given)
   },
@@ -159,13 +162,16 @@ async function watch({ store, key, given }: Call): Promise<number> {
   const onSignal = (): void => stop.abort()
   process.once('SIGINT', onSignal)
   process.once('SIGTERM', onSignal)
-  const changes = await store.watch(key)
+  const changes = await (given.prefix ? store.watchPrefix(key) : store.watch(key))
   try {
     for (let told = 0; told < (given.count ?? Infinity); told++) {
       const event = await changes.next(stop.signal)
       if (event === null) break
       if (event.is === 'gap') print('gap: changes may have been missed')
-      else print(`${versionText(event.version)} ${event.is === 'set' ? `set ${shown(event.value, given)}` : 'deleted'}`)
+      else {
+        const name = given.prefix ? `${shown(event.key, given)} ` : ''
+        print(`${versionText(event.version)} ${name}${event.is === 'set' ? `set ${shown(event.value, given)}` : 'deleted'}`)
+      }
     }
     return ExitCode.Success
   } finally {

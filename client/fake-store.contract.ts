@@ -35,6 +35,9 @@ export interface StoreEngine {
 
 export type Notify = (clientId: string, key: Buffer, payload: Buffer, version: HybridTime) => void
 
+/** Before a watched prefix; no key has it. */
+const UNDER = '\u0100'
+
 const SKEW_MAX_MS = 60_000
 const CONDITIONS = ['NX', 'NEX']
 const AHEAD = 'is too far in the future; ensure that the client and broker system clocks are synchronized'
@@ -85,6 +88,7 @@ export class FakeStore implements StoreEngine {
   #run([verb, key, ...rest]: readonly Buffer[], { clientId, ts, ft }: StoreRequest): StoreResponse {
     const name = verb?.toString('latin1') ?? ''
     if (name === 'SCAN') return this.#scan(key, rest)
+    if (name === 'WATCH') return this.#watchUnder(key, clientId, rest)
     const [min, max] = { SET: [1, 9], GET: [0, 0], DEL: [0, 0], VDEL: [1, 1], KEYNOTIFY: [0, 1] }[name] ?? [-1, -1]
     if (min! < 0) throw new Refusal('unknown command')
     if (key === undefined || rest.length < min! || rest.length > max!) throw new Refusal('wrong number of arguments')
@@ -152,6 +156,12 @@ export class FakeStore implements StoreEngine {
     return { payload: Buffer.from(isDone ? '+OK\r\n' : ':0\r\n'), version: null }
   }
 
+  #watchUnder(prefix: Buffer | undefined, clientId: string, [word, ...rest]: readonly Buffer[]): StoreResponse {
+    if (prefix === undefined || rest.length > 0) throw new Refusal('wrong number of arguments')
+    if (prefix.length > 256) throw new Refusal('syntax error')
+    return this.#watch(UNDER + prefix.toString('latin1'), clientId, word?.toString('latin1'))
+  }
+
   /** `SCAN prefix cursor [COUNT n]`: the cursor is the last key of the page before. */
   #scan(prefix: Buffer | undefined, [cursor, ...rest]: readonly Buffer[]): StoreResponse {
     this.expire()
@@ -173,7 +183,11 @@ export class FakeStore implements StoreEngine {
   }
 
   #tell(id: string, payload: Buffer, version: HybridTime): void {
-    for (const clientId of this.#watchers.get(id) ?? []) this.#notify(clientId, Buffer.from(id, 'latin1'), payload, version)
+    const watching = [...this.#watchers].filter(
+      ([watched]) => watched === id || (watched.startsWith(UNDER) && id.startsWith(watched.slice(1))),
+    )
+    for (const clientId of new Set(watching.flatMap(([, clients]) => [...clients])))
+      this.#notify(clientId, Buffer.from(id, 'latin1'), payload, version)
   }
 
   #clockOf(text: string | undefined, what: string): HybridTime | null {

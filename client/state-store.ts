@@ -5,7 +5,7 @@ import { formatHybridTime, HybridClock, type HybridTime, parseHybridTime } from 
 import { type Answer, encodeParts, parseAnswer } from './resp.ts'
 import { notificationPrefixOf, responseTopicOf } from './topics.ts'
 import type { Watch } from './watch.ts'
-import { Watches } from './watches.ts'
+import { type Watched, Watches } from './watches.ts'
 
 /** A text stands for its bytes in UTF-8. */
 export type Bytes = Uint8Array | string
@@ -106,8 +106,8 @@ export class StateStore implements AsyncDisposable {
     this.#notificationPrefix = notificationPrefixOf(this.clientId)
     this.#clock = new HybridClock(this.clientId, options.now ?? Date.now)
     this.#watches = new Watches(
-      (key, isRepeated) => this.#keyNotify([encode('KEYNOTIFY'), key], isRepeated),
-      key => this.#stopNotify(key),
+      (watched, isRepeated) => this.#register(watched, isRepeated),
+      watched => this.#unregister(watched),
     )
     this.#channel = new Channel(mqtt, {
       responseTopic: this.#responseTopic,
@@ -207,7 +207,16 @@ export class StateStore implements AsyncDisposable {
   /** Resolves when the store has it: every change from then on comes, or a `gap` says that some may have been missed. */
   async watch(key: Bytes): Promise<Watch> {
     if (this.#isClosed) throw closed()
-    return this.#watches.add(keyOf(key))
+    return this.#watches.add({ is: 'key', bytes: keyOf(key) })
+  }
+
+  /**
+   * Extension of Millrace: `watch` of all keys that begin so. Events of one key come in order; which keys there are, `scan` says.
+   * @throws {RefusedError} `unknown command`: the broker has no extensions; `not authorized`: not all keys that begin so may be read
+   */
+  async watchPrefix(prefix: Bytes = ''): Promise<Watch> {
+    if (this.#isClosed) throw closed()
+    return this.#watches.add({ is: 'prefix', bytes: bytesOf(prefix) })
   }
 
   /**
@@ -236,8 +245,8 @@ export class StateStore implements AsyncDisposable {
     this.#isClosed = true
     this.#mqtt.off('message', this.#onMessage)
     const watched = this.#watches.close()
-    // The connection lives on, and would get the notifications of these keys for ever.
-    if (!this.#ownsMqtt && this.#mqtt.connected) await Promise.allSettled(watched.map(key => this.#stopNotify(key)))
+    // The connection lives on, and would get their notifications for ever.
+    if (!this.#ownsMqtt && this.#mqtt.connected) await Promise.allSettled(watched.map(each => this.#unregister(each)))
     this.#channel.close(closed())
     taken.delete(this.#mqtt)
     if (this.#ownsMqtt) await this.#mqtt.endAsync()
@@ -265,13 +274,14 @@ export class StateStore implements AsyncDisposable {
     return promise
   }
 
-  async #keyNotify(parts: readonly Uint8Array[], isRepeatable: boolean): Promise<void> {
-    const { answer } = await this.#ask(parts, {}, { isRepeatable })
-    if (answer.is !== 'ok' && !(answer.is === 'number' && answer.number === 0)) throw unexpected('KEYNOTIFY', answer)
+  async #register({ is, bytes }: Watched, isRepeatable: boolean, ...words: readonly string[]): Promise<void> {
+    const verb = is === 'key' ? 'KEYNOTIFY' : 'WATCH'
+    const { answer } = await this.#ask([encode(verb), bytes, ...words.map(encode)], {}, { isRepeatable })
+    if (answer.is !== 'ok' && !(answer.is === 'number' && answer.number === 0)) throw unexpected(verb, answer)
   }
 
-  #stopNotify(key: Uint8Array): Promise<void> {
-    return this.#keyNotify([encode('KEYNOTIFY'), key, encode('STOP')], false)
+  #unregister(watched: Watched): Promise<void> {
+    return this.#register(watched, false, 'STOP')
   }
 
   async #ask(

@@ -1,17 +1,17 @@
 import type { HybridTime } from './hybrid-clock.ts'
 
-/** What happened to a watched key. */
+/** What happened to a watched key, or to one that begins with a watched prefix. */
 export type KeyEvent =
-  | { readonly is: 'set'; readonly value: Uint8Array; readonly version: HybridTime }
+  | { readonly is: 'set'; readonly key: Uint8Array; readonly value: Uint8Array; readonly version: HybridTime }
   /** Deleted, or its time was over. */
-  | { readonly is: 'deleted'; readonly version: HybridTime }
-  /** Changes may have been missed, as the connection was lost or the events were not taken in time: read the key again. */
+  | { readonly is: 'deleted'; readonly key: Uint8Array; readonly version: HybridTime }
+  /** Changes may have been missed, as the connection was lost or the events were not taken in time: read the key, or the keys, again. */
   | { readonly is: 'gap' }
 
 /** So many events wait for the reader; when one more comes all are dropped and one `gap` stands for them. */
 const EVENTS_MAX = 1_024
 
-/** The changes of one key as they come, until it is closed. Read by one loop. */
+/** The changes of one key, or of those with one prefix, as they come, until it is closed. Read by one loop. */
 export class Watch implements AsyncIterable<KeyEvent> {
   readonly #onClose: (watch: Watch) => void
   #events: KeyEvent[] = []

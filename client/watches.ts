@@ -4,61 +4,75 @@ import { type Answer, parseAnswer } from './resp.ts'
 import { hexOf } from './topics.ts'
 import { type KeyEvent, Watch } from './watch.ts'
 
-interface WatchedKey {
-  readonly key: Uint8Array
-  readonly watches: Set<Watch>
-  registered: Promise<void>
-  /** The newest event: an older one is a repetition. */
-  last: { readonly is: KeyEvent['is']; readonly version: HybridTime } | null
+/** What is watched: a key, or all that begin so. */
+export interface Watched {
+  readonly is: 'key' | 'prefix'
+  readonly bytes: Uint8Array
 }
 
+interface Registration {
+  readonly watched: Watched
+  /** Of the bytes, as topics have it. */
+  readonly hex: string
+  readonly watches: Set<Watch>
+  registered: Promise<void>
+  /** The newest event of each key, by its hexadecimal: an older one is a repetition. */
+  readonly last: Map<string, { readonly is: KeyEvent['is']; readonly version: HybridTime }>
+}
+
+/** Keys of a prefix whose newest events are remembered, those that changed last: an event of another one may come twice after a reconnect. */
+const LAST_MAX = 1_024
+
 /** @param isRepeated when the connection is lost before the answer, the client is to ask again on the next one */
-type Register = (key: Uint8Array, isRepeated: boolean) => Promise<void>
+type Register = (watched: Watched, isRepeated: boolean) => Promise<void>
 
-/** Which keys are watched. Several watches of a key share one registration; the store forgets registrations with the connection. */
+/** What is watched. Several watches of the same share one registration; the store forgets registrations with the connection. */
 export class Watches {
-  readonly #keys = new Map<string, WatchedKey>()
+  /** By the key's hexadecimal. */
+  readonly #keys = new Map<string, Registration>()
+  readonly #prefixes = new Map<string, Registration>()
   readonly #register: Register
-  readonly #unregister: (key: Uint8Array) => Promise<void>
+  readonly #unregister: (watched: Watched) => Promise<void>
 
-  constructor(register: Register, unregister: (key: Uint8Array) => Promise<void>) {
+  constructor(register: Register, unregister: (watched: Watched) => Promise<void>) {
     this.#register = register
     this.#unregister = unregister
   }
 
   /** Resolves when the store has the registration: a change after that comes as an event, or there is a gap. */
-  async add(key: Uint8Array): Promise<Watch> {
-    const hex = hexOf(key)
-    const known = this.#keys.get(hex)
-    const entry = known ?? { key, watches: new Set<Watch>(), registered: Promise.resolve(), last: null }
-    const watch = new Watch(closed => this.#remove(hex, entry, closed))
+  async add(watched: Watched): Promise<Watch> {
+    const hex = hexOf(watched.bytes)
+    const all = this.#of(watched)
+    const known = all.get(hex)
+    const entry = known ?? { watched, hex, watches: new Set<Watch>(), registered: Promise.resolve(), last: new Map() }
+    const watch = new Watch(closed => this.#remove(entry, closed))
     entry.watches.add(watch)
     if (known === undefined) {
-      this.#keys.set(hex, entry)
-      entry.registered = this.#register(key, true)
+      all.set(hex, entry)
+      entry.registered = this.#register(watched, true)
     }
     try {
       await entry.registered
       return watch
     } catch (error) {
-      this.#drop(hex, entry, error)
+      this.#drop(entry, error)
       throw error
     }
   }
 
-  /** On a new connection: asks for every key again and tells of the gap once that is done. */
+  /** On a new connection: asks for everything again and tells of the gap once that is done. */
   registerAgain(): void {
-    for (const [hex, entry] of this.#keys) {
-      entry.registered = this.#register(entry.key, false)
+    for (const entry of this.#all()) {
+      entry.registered = this.#register(entry.watched, false)
       entry.registered.then(
         () => {
           // A broker that lost its memory may have started anew behind the last version.
-          entry.last = null
+          entry.last.clear()
           for (const watch of entry.watches) watch.push({ is: 'gap' })
         },
         error => {
           // The next connection begins with the same.
-          if (!(error instanceof ConnectionLostError)) this.#drop(hex, entry, error)
+          if (!(error instanceof ConnectionLostError)) this.#drop(entry, error)
         },
       )
     }
@@ -66,44 +80,64 @@ export class Watches {
 
   /** @param hex the key, as the last level of the topic has it @throws {UnexpectedAnswerError} it is no notification */
   take(hex: string, payload: Uint8Array, version: HybridTime): void {
+    const event = eventOf(parseAnswer(payload), version, new Uint8Array(Buffer.from(hex, 'hex')))
     const entry = this.#keys.get(hex)
-    const event = eventOf(parseAnswer(payload), version)
-    if (entry === undefined) return
-    const { last } = entry
-    const order = last === null ? 1 : compareHybridTimes(version, last.version)
-    if (order < 0 || (order === 0 && event.is === last?.is)) return
-    entry.last = { is: event.is, version }
-    for (const watch of entry.watches) watch.push(event)
+    if (entry !== undefined) tell(entry, hex, event, version)
+    // The store tells once, however many of them there are.
+    for (const under of this.#prefixes.values()) if (hex.startsWith(under.hex)) tell(under, hex, event, version)
   }
 
-  /** Ends every watch, with the error when there is one. @returns the keys that the store still has registered */
-  close(error: unknown = null): readonly Uint8Array[] {
-    const keys = [...this.#keys.values()].map(({ key }) => key)
-    for (const [hex, entry] of this.#keys) this.#drop(hex, entry, error)
-    return keys
+  /** Ends every watch, with the error when there is one. @returns what the store still has registered */
+  close(error: unknown = null): readonly Watched[] {
+    const all = this.#all()
+    for (const entry of all) this.#drop(entry, error)
+    return all.map(({ watched }) => watched)
   }
 
-  #remove(hex: string, entry: WatchedKey, watch: Watch): void {
+  #all(): readonly Registration[] {
+    return [...this.#keys.values(), ...this.#prefixes.values()]
+  }
+
+  #of({ is }: Watched): Map<string, Registration> {
+    return is === 'key' ? this.#keys : this.#prefixes
+  }
+
+  #remove(entry: Registration, watch: Watch): void {
     entry.watches.delete(watch)
-    if (entry.watches.size > 0 || this.#keys.get(hex) !== entry) return
-    this.#keys.delete(hex)
+    const all = this.#of(entry.watched)
+    if (entry.watches.size > 0 || all.get(entry.hex) !== entry) return
+    all.delete(entry.hex)
     // Without connection there is nothing to give back; what is not given back costs a notification that is then ignored.
-    this.#unregister(entry.key).catch(() => undefined)
+    this.#unregister(entry.watched).catch(() => undefined)
   }
 
-  #drop(hex: string, entry: WatchedKey, error: unknown): void {
-    if (this.#keys.get(hex) === entry) this.#keys.delete(hex)
+  #drop(entry: Registration, error: unknown): void {
+    const all = this.#of(entry.watched)
+    if (all.get(entry.hex) === entry) all.delete(entry.hex)
     for (const watch of entry.watches) watch.close(error)
   }
 }
 
-function eventOf(answer: Answer, version: HybridTime): KeyEvent {
+function tell({ last, watches }: Registration, hex: string, event: KeyEvent, version: HybridTime): void {
+  const before = last.get(hex)
+  const order = before === undefined ? 1 : compareHybridTimes(version, before.version)
+  if (order < 0 || (order === 0 && event.is === before?.is)) return
+  last.delete(hex)
+  last.set(hex, { is: event.is, version })
+  for (const oldest of last.keys()) {
+    if (last.size <= LAST_MAX) break
+    last.delete(oldest)
+  }
+  for (const watch of watches) watch.push(event)
+}
+
+function eventOf(answer: Answer, version: HybridTime, key: Uint8Array): KeyEvent {
   const items = answer.is === 'list' ? answer.items.map(item => (item.is === 'value' ? Buffer.from(item.value) : Buffer.alloc(0))) : []
   const [notify, operation, name, value] = items
   if (notify?.toString() === 'NOTIFY') {
-    if (items.length === 2 && operation?.toString() === 'DELETE') return { is: 'deleted', version }
+    if (items.length === 2 && operation?.toString() === 'DELETE') return { is: 'deleted', key, version }
     if (items.length === 4 && operation?.toString() === 'SET' && name?.toString() === 'VALUE')
-      return { is: 'set', value: new Uint8Array(value!), version }
+      return { is: 'set', key, value: new Uint8Array(value!), version }
   }
   throw new UnexpectedAnswerError('the payload is no notification of the state store')
 }

@@ -1,7 +1,13 @@
+import { execFile } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { connectAsync } from 'mqtt'
 import { describe, expect, test } from 'vitest'
 import { storeShardOf } from '#shared/cluster/shard.ts'
 import { notifyTopic } from '#shared/state-store/topics.ts'
+import { StateStore } from '../../client/state-store.ts'
 import { payloadOf } from '../cast/store-asker.ts'
+import { ROOT, startBroker } from '../limits/real-broker.ts'
 import type { Target } from './replay.contract.ts'
 import { type Answer, StoreClient } from './store-client.contract.ts'
 import { ClusterTarget, StandaloneTarget } from './targets.contract.ts'
@@ -88,6 +94,39 @@ describe('keys by their beginning are watched', () => {
     expect((await say(again, 'WATCH', 'plant/', 'STOP')).payload).toBe(':0\r\n')
     expect((await say(again, 'WATCH', 'plant/')).payload).toBe(OK)
     await expectTold(other, again, 'x')
+  })
+
+  test('by the client of this repository, whose connection is lost, and on the command line', { timeout: TEST_MS }, async () => {
+    const broker = await startBroker()
+    const url = `mqtt://127.0.0.1:${broker.portOf('MQTT')}`
+    const mqtt = await connectAsync(url, { protocolVersion: 5, clientId: 'of-a-client', reconnectPeriod: 1 }, false)
+    await using store = await StateStore.connect(mqtt)
+    await using other = await StateStore.connect(url)
+    using watch = await store.watchPrefix('plant/')
+    const next = async (): Promise<unknown> => {
+      const event = await watch.next()
+      return event === null || event.is === 'gap' ? event?.is : [event.is, Buffer.from(event.key).toString()]
+    }
+    await other.set('plant/a', 'v')
+    await other.delete('plant/a')
+    expect([await next(), await next()]).toEqual([
+      ['set', 'plant/a'],
+      ['deleted', 'plant/a'],
+    ])
+    mqtt.stream.destroy()
+    expect(await next()).toBe('gap')
+    await other.set('plant/b', 'v')
+    expect(await next()).toEqual(['set', 'plant/b'])
+    const words = ['state', 'watch', 'plant/', '--prefix', '--count', '2', '--url', url]
+    const child = execFile(join(ROOT, 'node_modules/.bin/node'), [join(ROOT, 'bin/main.ts'), ...words])
+    let out = ''
+    child.stdout!.on('data', (text: string) => (out += text))
+    await expect.poll(async () => broker.metric('millrace_state_store_watches'), { timeout: TEST_MS }).toBeGreaterThan(SHARDS)
+    await other.set('plant/c', 'one')
+    await other.set('plant/c', 'two')
+    expect(await once(child, 'close')).toEqual([0, null])
+    expect(out.replaceAll(/^\S+ /gmu, '')).toBe('plant/c set one\nplant/c set two\n')
+    await mqtt.endAsync(true)
   })
 
   test('in a cluster, at another frontend than who writes; owners are killed meanwhile', { timeout: TEST_MS }, async () => {
