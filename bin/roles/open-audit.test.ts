@@ -36,8 +36,8 @@ test('a Secret or ConfigMap that a resource names and that changes is a line wit
   const after = resources({ secrets: { ...HELD.secrets, 'people/users': 'second' }, configMaps: { 'client-ca/ca.crt': 'PEM 2' } })
   const version = expect.stringMatching(/^[0-9a-f]{16}$/) as unknown
   expect(linesOf(before, after)).toEqual([
-    { audit: true, change: 'resource_taken', kind: 'Secret', name: 'people', detail: version },
-    { audit: true, change: 'resource_taken', kind: 'ConfigMap', name: 'client-ca', detail: version },
+    { audit: true, change: 'content_changed', kind: 'Secret', name: 'people', detail: version },
+    { audit: true, change: 'content_changed', kind: 'ConfigMap', name: 'client-ca', detail: version },
   ])
   expect(JSON.stringify(linesOf(before, after))).not.toMatch(/second|PEM 2|users|ca\.crt/)
   expect(linesOf(after, before)[0], 'the version is that of what it holds').toEqual(linesOf(null, before)[1])
@@ -47,9 +47,9 @@ test('one that goes is gone, one that comes is taken; a key more is another vers
   const [without, with1] = [resources({ configMaps: HELD.configMaps }), resources(HELD)]
   const with2 = resources({ ...HELD, secrets: { ...HELD.secrets, 'people/more': '' } })
   const person = { audit: true, kind: 'Secret', name: 'people' }
-  expect(linesOf(with1, without)).toEqual([{ ...person, change: 'resource_gone', detail: '' }])
-  expect(linesOf(without, with1)).toMatchObject([{ ...person, change: 'resource_taken' }])
-  expect(linesOf(with1, with2)).toMatchObject([{ ...person, change: 'resource_taken' }])
+  expect(linesOf(with1, without)).toEqual([{ ...person, change: 'content_gone', detail: '' }])
+  expect(linesOf(without, with1)).toMatchObject([{ ...person, change: 'content_changed' }])
+  expect(linesOf(with1, with2)).toMatchObject([{ ...person, change: 'content_changed' }])
 })
 
 test('what nobody names, what is read again as it was, and what is no longer named are no lines', () => {

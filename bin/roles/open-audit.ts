@@ -34,8 +34,8 @@ export function auditChanges(audit: Audit, before: ResourceSnapshot | null, afte
   const [namedBefore, named] = [before === null ? null : namedContent(before), namedContent(after)]
   for (const [key, { kind, name, version }] of named) {
     const versionBefore = namedBefore?.get(key)?.version ?? null
-    if (version !== null && version !== versionBefore) audit.change({ change: 'resource_taken', kind, name, detail: version })
-    if (version === null && versionBefore !== null) audit.change({ change: 'resource_gone', kind, name, detail: '' })
+    if (version !== null && version !== versionBefore) audit.change({ change: 'content_changed', kind, name, detail: version })
+    if (version === null && versionBefore !== null) audit.change({ change: 'content_gone', kind, name, detail: '' })
   }
 }
 

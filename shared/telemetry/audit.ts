@@ -41,7 +41,7 @@ export interface AuditedRefusal {
 
 /** What an operator has changed, by files or the Kubernetes API. */
 export interface AuditedChange {
-  /** One of a fixed set: `resource_taken`, `resource_gone`. */
+  /** One of a fixed set: `resource_taken`, `resource_gone`; `content_changed`, `content_gone` of what one names. */
   readonly change: string
   readonly kind: string
   readonly name: string
