@@ -27,6 +27,7 @@ import type { Session } from '../session/session.ts'
 import type { Acknowledger } from '../shard/journal.ts'
 import type { Shard } from '../shard/shard.ts'
 import { record } from '../shard/store-upkeep.ts'
+import { momentOf } from '../statestore/moment.ts'
 import type { RouteFollower } from './announcements.ts'
 import type { ClusterNode } from './cluster-node.ts'
 import { takeHandOver } from './hand-over-taking.ts'
@@ -300,7 +301,7 @@ export class Caller implements OwnerPort, RouteFollower {
   unwatch(shardNumber: number, connection: ConnectionId): void {
     const shard = this.#engine.shards[shardNumber]
     if (shard === undefined || !this.#isResumed(shard)) return
-    if (shard.store !== null) record(this.#engine, shard, shard.store.forget(this.key, connection))
+    if (shard.store !== null) record(this.#engine, shard, shard.store.forget(this.key, connection, momentOf(this.#engine.clock)))
     this.#whenStored(shard, () => this.calls.unwatched(shardNumber, connection))
   }
 

@@ -7,6 +7,7 @@ import { writeFieldProperty, writeUserProperty } from '#shared/mqtt/property-wri
 import { Property } from '#shared/mqtt/property.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { MGET_BYTES_MAX } from '#shared/state-store/command.ts'
+import { formatClock } from '#shared/state-store/hybrid-clock.ts'
 import { notifyTopic, REQUEST_TOPIC } from '#shared/state-store/topics.ts'
 import { NEVER } from '../backend-rig.contract.ts'
 import type { KeyStore } from '../statestore/key-store.ts'
@@ -475,6 +476,107 @@ describe('a notification', () => {
     expect(store().keys).toBe(count - 2_000)
     await rig.settle()
     expect([store().keys, owner.isExpiryBehind, owner.counters.storeBytes]).toEqual([0, false, 0])
+  })
+})
+
+describe('a watch that is kept', () => {
+  let watcher: RigClusterClient
+  /** What the answer that began it says. */
+  let since: string
+
+  beforeEach(async () => {
+    await open({ frontends: ['f', 'g'] })
+    watcher = await connect(3, 'w')
+    expect(await asked(1, `KEYNOTIFY ${key} KEEP 60000`, watcher)).toEqual([OK])
+    since = formatClock(store().clock)
+  })
+
+  /** Its connection ends, and its frontend says so. */
+  async function leave(): Promise<void> {
+    watcher.detach()
+    rig.frontend().ownerOf(0)!.unwatch(0, watcher.connection)
+    await rig.settle()
+  }
+
+  /** The same client, with a new session, at another frontend. */
+  async function comeBack(sequence: number, frontend = 'g'): Promise<string[]> {
+    watcher = await rig.frontend(frontend).connect(watcher.clientId, { cleanStart: true })
+    watcher.subscribe(`answers/${watcher.clientId}`)
+    await rig.settle()
+    watcher.take()
+    return asked(sequence, `KEYNOTIFY ${key} KEEP 60000 SINCE ${since}`, watcher)
+  }
+
+  test('goes on at another frontend with another session, after its owner has died: what was missed, in order, once, then what comes', async () => {
+    await leave()
+    await asked(2, `SET ${key} v`)
+    await asked(3, `SET ${key} w PX 1000`)
+    await failOver()
+    expect(store()).toMatchObject({ watches: 1, watchesAway: 1 })
+    await rig.advance(1_200)
+    expect(await comeBack(1)).toEqual([':3\r\n', set('v'), set('w'), DELETED])
+    await asked(4, `SET ${key} x`)
+    expect(await payloads(watcher)).toEqual([set('x')])
+  })
+
+  test('what was on its way to a connection that nobody knew to be gone comes again', async () => {
+    watcher.detach()
+    await rig.settle()
+    await asked(2, `SET ${key} v`)
+    expect(store().watchesAway, 'its frontend has not said so').toBe(0)
+    expect(await comeBack(1)).toEqual([':1\r\n', set('v')])
+    rig.frontend().ownerOf(0)!.unwatch(0, watcher.connection)
+    await rig.settle()
+    await asked(3, `SET ${key} w`)
+    expect([await payloads(watcher), store().watchesAway], 'the end of the former says nothing of the present one').toEqual([[set('w')], 0])
+  })
+
+  test('asked for again after a failover, what was missed comes once', async () => {
+    await leave()
+    await asked(2, `SET ${key} v`)
+    watcher = await connect(3, 'w', 'g')
+    ask(1, `KEYNOTIFY ${key} KEEP 60000 SINCE ${since}`, watcher)
+    const owner = rig.backend('a')
+    owner.store.isPrompt = false
+    rig.linkOf('g', 'a').pair.deliver()
+    rig.endTurn(owner)
+    await failOver(9)
+    ask(1, `KEYNOTIFY ${key} KEEP 60000 SINCE ${since}`, watcher)
+    expect(await payloads(watcher)).toEqual([':1\r\n', set('v')])
+  })
+
+  test('ends when its time is over, wherever the shard is by then', async () => {
+    await leave()
+    await rig.advance(30_000)
+    await failOver()
+    await rig.advance(29_000)
+    expect(store()).toMatchObject({ watches: 1, watchesAway: 1 })
+    await rig.advance(1_200)
+    expect(store()).toMatchObject({ watches: 0, watchesAway: 0 })
+    await asked(2, `SET ${key} v`)
+    expect([await comeBack(1), store().pastBytes]).toEqual([[OK], 0])
+  })
+
+  test('a frontend that is gone for good: it is kept from when that is known', async () => {
+    rig.frontends.delete('f')
+    for (const owner of ['a', 'b']) rig.cut('f', owner)
+    await rig.advance(62_000)
+    expect(store()).toMatchObject({ watches: 1, watchesAway: 1 })
+    await rig.advance(50_000)
+    expect(await comeBack(1)).toEqual([':0\r\n'])
+  })
+
+  test('of a shard whose snapshot has it and what was missed, and of what came after it', async () => {
+    await leave()
+    await asked(2, `SET ${key} v`)
+    rig.backend('a').store.snapshotDue = 0
+    await rig.advance(1_000)
+    expect(rig.shared.shards[0]!.snapshot.length).toBeGreaterThan(0)
+    await asked(3, `SET ${key} w`)
+    const { pastBytes } = store()
+    await failOver()
+    expect(store().pastBytes).toBe(pastBytes)
+    expect(await comeBack(1)).toEqual([':2\r\n', set('v'), set('w')])
   })
 })
 

@@ -1,4 +1,5 @@
 import type { Engine } from '../engine.ts'
+import { momentOf } from '../statestore/moment.ts'
 import { record } from '../shard/store-upkeep.ts'
 
 /** A frontend that nobody has heard of for so long does not come back under its name: longer than a lapse of its registration in Redis. */
@@ -32,7 +33,8 @@ export class StoreFrontends {
         seen.add(frontend)
         if (known.has(frontend)) this.#missing.delete(frontend)
         else if (!this.#missing.has(frontend)) this.#missing.set(frontend, nowMs)
-        else if (nowMs - this.#missing.get(frontend)! >= GONE_AFTER_MS) record(this.#engine, shard, shard.store.forgetFrontend(frontend))
+        else if (nowMs - this.#missing.get(frontend)! >= GONE_AFTER_MS)
+          record(this.#engine, shard, shard.store.forgetFrontend(frontend, momentOf(this.#engine.clock)))
       }
     }
     for (const frontend of this.#missing.keys()) if (!seen.has(frontend)) this.#missing.delete(frontend)

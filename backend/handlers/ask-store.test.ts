@@ -246,6 +246,8 @@ describe('counters', () => {
       notifications: 0,
       expirations: 0,
       repeats: 0,
+      resumed: 0,
+      gaps: 0,
     })
   })
 })

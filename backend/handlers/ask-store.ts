@@ -191,7 +191,7 @@ function readKeys(engine: Engine, keys: readonly string[], shards: readonly Shar
 /** It is an attempt all the same (spec state-store.md 15), of a command whose key decided the shard. */
 function countRefused(engine: Engine, shard: Shard, { command, message }: Request): void {
   const read = command ?? parseCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
-  if (typeof read === 'string' || read.is === 'scan' || read.is === 'mget' || read.is === 'watch') return
+  if (typeof read === 'string' || read.is === 'scan' || read.is === 'mget' || read.is === 'watch' || read.is === 'keep') return
   engine.storeOf(shard).countRefused(read, momentOf(engine.clock))
 }
 

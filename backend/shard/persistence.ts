@@ -71,7 +71,7 @@ function dropKeys(engine: Engine, shards: readonly Shard[], isChosen: (key: stri
   for (const shard of shards) {
     const changes = shard.store?.dropUnchosen(isChosen) ?? []
     record(engine, shard, changes)
-    dropped += changes.length
+    for (const { is } of changes) if (is === 'deleted') dropped++
   }
   engine.counters.keysNotPersisted += dropped
   if (dropped > 0) engine.log.info('keys_not_persisted', { keys: dropped })

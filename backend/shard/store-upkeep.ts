@@ -12,13 +12,13 @@ const EXPIRED_PER_TURN_MAX = 2_000
 /** Connection and session have parted: it watches nothing any more. */
 export function forgetWatcher(engine: Engine, frontend: string, connection: number): void {
   for (const shard of engine.shards) {
-    if (shard.store !== null && shard.isServing) record(engine, shard, shard.store.forget(frontend, connection))
+    if (shard.store !== null && shard.isServing) record(engine, shard, shard.store.forget(frontend, connection, momentOf(engine.clock)))
   }
 }
 
 /** The process was stopped: no connection of before exists. */
 export function forgetAllWatchers(engine: Engine): void {
-  for (const shard of engine.shards) if (shard.store !== null) record(engine, shard, shard.store.forgetWatchers())
+  for (const shard of engine.shards) if (shard.store !== null) record(engine, shard, shard.store.forgetWatchers(momentOf(engine.clock)))
 }
 
 /** A few times a second, and at the end of a turn while more is due: what has lived its time. */
@@ -28,7 +28,7 @@ export function expireEntries(engine: Engine): void {
   for (const shard of engine.shards) {
     if (shard.store === null) continue
     if (shard.isServing && budget > 0) budget -= expire(engine, shard, shard.store, budget)
-    bytes += shard.store.bytes
+    bytes += shard.store.bytes + shard.store.pastBytes
   }
   engine.counters.storeBytes = bytes
   engine.isExpiryBehind = budget <= 0

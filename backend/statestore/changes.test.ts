@@ -12,6 +12,7 @@ const name = fc.string({ maxLength: 12 })
 const clock = fc.tuple(fc.maxSafeNat(), fc.nat()).map(([wall, counter]) => storeClock(wall, counter))
 const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })
 const token = fc.tuple(u64, u64, fc.constantFrom('a', 'StateStore', 'é')).map(parts => parseClock(parts.join(':'))!)
+const deadline = fc.oneof(fc.constant(Infinity), fc.maxSafeNat())
 const watcher = fc.record({ frontend: name, connection: fc.maxSafeNat(), clientId: name })
 
 const change: fc.Arbitrary<StoreChange> = fc.oneof(
@@ -21,7 +22,7 @@ const change: fc.Arbitrary<StoreChange> = fc.oneof(
     value: bytes,
     version: clock,
     token: fc.option(token),
-    deadlineWallMs: fc.oneof(fc.constant(Infinity), fc.maxSafeNat()),
+    deadlineWallMs: deadline,
     isPersistent: fc.boolean(),
     owner: fc.option(name),
   }),
@@ -32,6 +33,10 @@ const change: fc.Arbitrary<StoreChange> = fc.oneof(
   fc.record({ is: fc.constant('connectionGone'), frontend: name, connection: fc.maxSafeNat() }),
   fc.record({ is: fc.constant('frontendGone'), frontend: name }),
   fc.constant({ is: 'watchersGone' } as const),
+  fc.record({ is: fc.constant('kept'), key, watcher, keepMs: fc.maxSafeNat(), since: clock, deadlineWallMs: deadline }),
+  fc.record({ is: fc.constant('past'), key, version: clock, value: fc.option(bytes) }),
+  fc.record({ is: fc.constant('unkept'), key, clientId: name }),
+  fc.record({ is: fc.constant('away'), frontend: name, connection: fc.maxSafeNat(), wallMs: fc.maxSafeNat() }),
   fc.record({
     is: fc.constant('answered'),
     origin: fc.record({ frontend: name, sequence: fc.maxSafeNat(), settledBefore: fc.maxSafeNat() }),

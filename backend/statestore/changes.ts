@@ -28,6 +28,29 @@ export interface RequestAnswered {
   readonly version: StoreClock | null
 }
 
+/** A client watches a key, over connections (KEEP). */
+export interface WatchKept {
+  readonly is: 'kept'
+  readonly key: string
+  /** Its present connection; without one, the last. */
+  readonly watcher: WatcherId
+  /** For how long without one. */
+  readonly keepMs: number
+  /** The last change that the client knows of. */
+  readonly since: StoreClock
+  /** Wall time at which it ends, since it has no connection; Infinity: it has. */
+  readonly deadlineWallMs: number
+}
+
+/** In snapshots: a change that is remembered for those who watch so. */
+export interface PastChange {
+  readonly is: 'past'
+  readonly key: string
+  readonly version: StoreClock
+  /** Null: the key was deleted, or its time was over. */
+  readonly value: StoredBytes | null
+}
+
 /**
  * What changes in a KeyStore. Absolute, as all records are (backend/shard/records.ts): applied to a state that has it already, it changes
  * nothing.
@@ -49,6 +72,14 @@ export type StoreChange =
   /** All that connections of a frontend watched, and which requests of it were answered. */
   | { readonly is: 'frontendGone'; readonly frontend: string }
   | { readonly is: 'watchersGone' }
+  | WatchKept
+  | PastChange
+  | { readonly is: 'unkept'; readonly key: string; readonly clientId: string }
+  /** What a connection watches with KEEP is without connection since then. */
+  | { readonly is: 'away'; readonly frontend: string; readonly connection: number; readonly wallMs: number }
+
+/** Those of watches that outlive connections. */
+type KeptChange = Extract<StoreChange, { is: 'kept' | 'past' | 'unkept' | 'away' }>
 
 /**
  * The body of a store record. Its first byte is this layout: a later one, with other tags or fields, is refused, because whoever passes
@@ -69,6 +100,10 @@ const TAGS = {
   answered: 9,
   watchedUnder: 10,
   unwatchedUnder: 11,
+  kept: 20,
+  past: 21,
+  unkept: 22,
+  away: 23,
 } as const satisfies Record<StoreChange['is'], number>
 
 const HAS_TOKEN = 1
@@ -102,6 +137,8 @@ export function writeStoreChange(writer: ByteWriter, change: StoreChange): void 
       return
     case 'answered':
       return writeAnswered(writer, change)
+    default:
+      return writeKept(writer, change)
   }
 }
 
@@ -143,7 +180,7 @@ export function readStoreChange(reader: ByteReader): StoreChange {
     case TAGS.answered:
       return readAnswered(reader)
     default:
-      throw new ByteReaderError(`tag ${tag} of a state store record`)
+      return readKept(reader, tag)
   }
 }
 
@@ -202,6 +239,49 @@ function writeWatch(writer: ByteWriter, key: string, watcher: WatcherId): void {
   writeStored(writer, key)
   writeConnection(writer, watcher)
   writer.text(watcher.clientId)
+}
+
+function writeKept(writer: ByteWriter, change: KeptChange): void {
+  switch (change.is) {
+    case 'kept':
+      writeStored(writer, change.key)
+      writeConnection(writer, change.watcher)
+      writer.text(change.watcher.clientId)
+      writer.varint(change.keepMs)
+      writeClock(writer, change.since)
+      return writer.f64(change.deadlineWallMs)
+    case 'past':
+      writeStored(writer, change.key)
+      writeClock(writer, change.version)
+      writer.u8(change.value === null ? 0 : 1)
+      if (change.value !== null) writeStored(writer, change.value)
+      return
+    case 'unkept':
+      writeStored(writer, change.key)
+      return writer.text(change.clientId)
+    case 'away':
+      writeConnection(writer, change)
+      return writer.f64(change.wallMs)
+  }
+}
+
+function readKept(reader: ByteReader, tag: number): KeptChange {
+  switch (tag) {
+    case TAGS.kept: {
+      const [key, watcher] = [readKey(reader), readWatcher(reader)]
+      return { is: 'kept', key, watcher, keepMs: reader.varint(), since: readClock(reader), deadlineWallMs: reader.f64() }
+    }
+    case TAGS.past: {
+      const [key, version] = [readKey(reader), readClock(reader)]
+      return { is: 'past', key, version, value: readBelow(reader, 2, 'a flag') === 0 ? null : reader.bytes() }
+    }
+    case TAGS.unkept:
+      return { is: 'unkept', key: readKey(reader), clientId: reader.text() }
+    case TAGS.away:
+      return { is: 'away', frontend: reader.text(), connection: reader.varint(), wallMs: reader.f64() }
+    default:
+      throw new ByteReaderError(`tag ${tag} of a state store record`)
+  }
 }
 
 function writeConnection(writer: ByteWriter, { frontend, connection }: { readonly frontend: string; readonly connection: number }): void {

@@ -15,12 +15,24 @@ const clock = fc.option(
     fc.tuple(number, number, fc.string()).map(parts => parts.join(':')),
   ),
 )
-const element = fc.oneof(fc.constantFrom('k', 'v', '', 'NX', 'NEX', 'PX', '1', '9007199254740991', 'STOP'), fc.string({ maxLength: 5 }))
+const element = fc.oneof(
+  fc.constantFrom('k', 'v', '', 'NX', 'NEX', 'PX', '1', '9007199254740991', 'STOP', 'KEEP', 'SINCE', '0:0:StateStore'),
+  fc.string({ maxLength: 5 }),
+)
+/** Watches that are kept are seldom made of chance alone. */
+const kept = fc.constantFrom(['KEYNOTIFY', 'k', 'KEEP', '9'], ['KEYNOTIFY', 'k', 'KEEP', '9', 'SINCE', '0:0:StateStore'])
 const verb = fc.constantFrom('SET', 'SET', 'GET', 'DEL', 'VDEL', 'KEYNOTIFY', 'WATCH')
 const request = fc.record({
-  elements: fc
-    .tuple(verb, fc.array(element, { maxLength: 6 }))
-    .map(([first, rest]) => [first, ...rest.map(text => Buffer.from(text).toString('latin1'))]),
+  elements: fc.oneof(
+    { arbitrary: kept, weight: 1 },
+    {
+      arbitrary: fc
+        .tuple(verb, fc.array(element, { maxLength: 6 }))
+        .map(([first, rest]) => [first, ...rest.map(text => Buffer.from(text).toString('latin1'))]),
+      weight: 9,
+    },
+  ),
+  leaves: fc.boolean(),
   ts: clock,
   ft: clock,
   passMs: fc.nat({ max: 20 }),
@@ -30,13 +42,14 @@ test('whatever clients send, there is one answer of a known form, versions only 
   fc.assert(
     fc.property(fc.array(request, { maxLength: 25 }), requests => {
       const rig = new KeyStoreRig({ keysMax: 3, bytesMax: 2_000 })
-      for (const { elements, ts, ft, passMs } of requests) {
+      for (const { elements, ts, ft, passMs, leaves } of requests) {
         const before = rig.store.clock
         const { answer } = rig.askBytes(payloadOf(elements), { ts, ft })
-        expect(answer).toMatch(/^(\+OK|\$-1|\$\d+\r\n[^]*|:1|:0|:-1|-ERR [a-z; ]+)\r\n$/)
+        expect(answer).toMatch(/^(\+OK|\$-1|\$\d+\r\n[^]*|:\d+|:-1|-ERR [a-z; ]+)\r\n$/)
         const { clock: after } = rig.store
         expect(after.wall > before.wall || (after.wall === before.wall && after.counter >= before.counter)).toBe(true)
         expect([Number.isSafeInteger(after.wall), after.counter < 2 ** 31]).toEqual([true, true])
+        if (leaves) rig.record(rig.store.forget('f', 1, rig.now))
         rig.clock.advance(passMs)
       }
       rig.due()

@@ -1,13 +1,13 @@
 import { expect } from 'vitest'
 import { ByteReader } from '#shared/base/byte-reader.ts'
 import { parseExtendedCommand } from '#shared/state-store/command.ts'
-import { givenClock } from '#shared/state-store/hybrid-clock.ts'
+import { formatClock, givenClock, type HybridClock } from '#shared/state-store/hybrid-clock.ts'
 import { SeededRandom } from '#shared/testing/seeded-random.ts'
 import { readStoreChange } from './changes.ts'
 import { KeyStore, type KeyStoreLimits } from './key-store.ts'
 import { bytesOf, NO_LIMITS, payloadOf, START_MS } from './key-store-rig.contract.ts'
 import type { Moment } from './moment.ts'
-import { type Asked, type ModelNotification, NaiveStore } from './naive-store.contract.ts'
+import { type Asked, type ModelNotification, NaiveStore, nameOf } from './naive-store.contract.ts'
 import type { Effects, RequestOrigin } from './store-request.ts'
 
 const KEYS = ['a', 'b', 'c', 'long'.repeat(300), '\x00\xff\r\n', 'é']
@@ -25,6 +25,10 @@ export interface ModelFigures {
   repeated: number
   restarts: number
   snapshots: number
+  resumed: number
+  gaps: number
+  /** Watches whose time without connection was over. */
+  ended: number
 }
 
 /**
@@ -32,7 +36,18 @@ export interface ModelFigures {
  * and remember what the plainest store would that could be written (naive-store.contract.ts).
  */
 export class KeyStoreModel {
-  readonly figures: ModelFigures = { done: 0, refused: 0, told: 0, expired: 0, repeated: 0, restarts: 0, snapshots: 0 }
+  readonly figures: ModelFigures = {
+    done: 0,
+    refused: 0,
+    told: 0,
+    expired: 0,
+    repeated: 0,
+    restarts: 0,
+    snapshots: 0,
+    resumed: 0,
+    gaps: 0,
+    ended: 0,
+  }
   readonly #random: SeededRandom
   readonly #limits: KeyStoreLimits
   readonly #naive: NaiveStore
@@ -42,6 +57,8 @@ export class KeyStoreModel {
   #log: Buffer[] = []
   /** A snapshot under way: what it has so far, and where the log was when it began. */
   #snapshot: { readonly steps: Iterator<unknown>; readonly chunks: Buffer[]; readonly logFrom: number } | null = null
+  /** By client and key: versions that the client was told of, or that a watch of its began with. */
+  readonly #positions = new Map<string, string[]>()
   /** By frontend: what has no settled answer yet. */
   readonly #open = new Map<string, { next: number; readonly asked: Map<number, Asked> }>()
 
@@ -53,6 +70,7 @@ export class KeyStoreModel {
       keysPerClientMax: this.#random.chance(0.5) ? Infinity : this.#random.int(1, 3),
       keysPerConnectionMax: this.#random.int(1, 4),
       watchersPerKeyMax: this.#random.int(1, 4),
+      pastPerKeyMax: this.#random.chance(0.5) ? Infinity : this.#random.int(0, 3),
     }
     this.#naive = new NaiveStore(this.#limits)
     this.#store = new KeyStore(this.#limits, this.#monotonicMs)
@@ -89,6 +107,11 @@ export class KeyStoreModel {
     const budget = this.#random.chance(0.5) ? Infinity : this.#random.int(0, 3)
     const effects = this.#store.due(this.#now, budget)
     this.#take(effects, null)
+    for (const change of effects.changes) {
+      if (change.is !== 'unkept') continue
+      this.figures.ended++
+      this.#naive.expectEnded(change.key, change.clientId, this.#wallMs)
+    }
     if (effects.isDone) expect(this.#store.keys).toBe(this.#naive.keys)
     else expect(effects.changes).toHaveLength(budget)
   }
@@ -96,15 +119,15 @@ export class KeyStoreModel {
   #forget(): void {
     const frontend = this.#random.pick(FRONTENDS)
     if (this.#random.chance(0.1)) {
-      this.#record(this.#store.forgetFrontend(frontend))
-      this.#naive.forgetFrontend(frontend)
+      this.#record(this.#store.forgetFrontend(frontend, this.#now))
+      this.#naive.forgetFrontend(frontend, this.#wallMs)
       // A later run of it has another name; here its numbers go on.
       this.#open.get(frontend)?.asked.clear()
       return
     }
     const connection = this.#random.int(1, 4)
-    this.#record(this.#store.forget(frontend, connection))
-    this.#naive.forget(frontend, connection)
+    this.#record(this.#store.forget(frontend, connection, this.#now))
+    this.#naive.forget(frontend, connection, this.#wallMs)
   }
 
   /** Another owner, with another idea of the time. */
@@ -116,7 +139,7 @@ export class KeyStoreModel {
     this.#store = new KeyStore(this.#limits, this.#monotonicMs)
     for (const bytes of this.#log) this.#store.apply(readStoreChange(new ByteReader(bytes)), this.#now)
     expect(this.#store.clock).toEqual(this.#naive.clock)
-    expect(this.#store.watches).toBe(this.#naive.watches)
+    expect([this.#store.watches, this.#store.watchesAway]).toEqual([this.#naive.watches, this.#naive.watchesAway])
     this.#naive.expectAbsentAgain(this.#wallMs, this.#store.keys)
   }
 
@@ -150,6 +173,9 @@ export class KeyStoreModel {
     }
     const condition = random.pick([[], [], ['NX'], ['NEX']])
     const lifetime = random.chance(0.4) ? ['PX', String(random.int(1, 50))] : []
+    const frontend = random.pick(FRONTENDS)
+    const connection = random.int(1, 4)
+    const clientId = CLIENTS[connection % CLIENTS.length]!
     const elements = random.pick([
       ['SET', key, value, ...condition, ...lifetime],
       ['SET', key, value, ...lifetime],
@@ -159,17 +185,31 @@ export class KeyStoreModel {
       ['KEYNOTIFY', key],
       ['KEYNOTIFY', key, ...(random.chance(0.5) ? ['STOP'] : [])],
       ['WATCH', random.pick(PREFIXES), ...(random.chance(0.3) ? ['STOP'] : [])],
+      ['KEYNOTIFY', key, 'KEEP', String(random.int(1, 60)), ...this.#since(clientId, key)],
+      ['KEYNOTIFY', key, 'KEEP', '1000', ...this.#since(clientId, key)],
     ])
-    const frontend = random.pick(FRONTENDS)
-    const connection = random.int(1, 4)
     return {
       elements,
       ts: random.chance(0.05) ? null : clock(),
       ft: random.chance(0.25) ? clock() : null,
       isPersistent: random.chance(0.3),
-      watcher: { frontend, connection, clientId: CLIENTS[connection % CLIENTS.length]! },
+      watcher: { frontend, connection, clientId },
       origin: random.chance(0.5) ? this.#nextOrigin(frontend) : null,
     }
+  }
+
+  /** Mostly what the client knows of, seldom what nobody said. */
+  #since(clientId: string, key: string): readonly string[] {
+    const known = this.#positions.get(`${clientId} ${key}`) ?? []
+    if (this.#random.chance(0.2)) return []
+    if (this.#random.chance(0.1) || known.length === 0) return ['SINCE', `${this.#wallMs - this.#random.int(0, 20)}:0:StateStore`]
+    return ['SINCE', known.at(-1 - Math.min(this.#random.int(0, 3), known.length - 1))!]
+  }
+
+  #knows(clientId: string, key: string, clock: HybridClock): void {
+    const name = `${clientId} ${key}`
+    const known = this.#positions.get(name) ?? []
+    this.#positions.set(name, [...known.slice(-5), formatClock(clock)])
   }
 
   #nextOrigin(frontend: string): RequestOrigin {
@@ -197,6 +237,11 @@ export class KeyStoreModel {
     const expected = this.#take(done, asked)!
     expect(done.version).toEqual(expected.version)
     expect(done.is).toBe(expected.isRepeat ? 'repeated' : 'executed')
+    if (command.is === 'keep' && done.is === 'executed') {
+      if (expected.answer.startsWith(':')) this.figures.resumed++
+      else if (command.since !== null && expected.version !== null) this.figures.gaps++
+      if (expected.version !== null) this.#knows(watcher.clientId, command.key, expected.version)
+    }
     if (origin !== null) this.#open.get(origin.frontend)?.asked.set(origin.sequence, asked)
     if (expected.isRepeat) this.figures.repeated++
     else if (expected.answer.startsWith('-ERR')) this.figures.refused++
@@ -223,10 +268,11 @@ export class KeyStoreModel {
       key,
       payload: payload.toString('latin1'),
       clock,
-      to: watchers.map(({ frontend, connection, clientId }) => `${frontend} ${connection} ${clientId}`).sort(),
+      to: watchers.map(nameOf).sort(),
     }))
     expect(actual).toEqual(told)
     this.figures.told += told.length
+    for (const { key, clock, watchers } of effects.notifications) for (const { clientId } of watchers) this.#knows(clientId, key, clock)
     this.#record(effects.changes)
     return answer
   }

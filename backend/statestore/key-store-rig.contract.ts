@@ -20,6 +20,9 @@ export const NO_LIMITS: KeyStoreLimits = {
   keysPerConnectionMax: Infinity,
   watchersPerKeyMax: Infinity,
   watchedBytesMax: Infinity,
+  keepMsMax: Infinity,
+  pastPerKeyMax: Infinity,
+  pastBytesMax: Infinity,
 }
 
 export interface AskOptions {

@@ -20,6 +20,9 @@ const LIMITS = {
   keysPerConnectionMax: NO_MAX,
   watchersPerKeyMax: NO_MAX,
   watchedBytesMax: NO_MAX,
+  keepMsMax: 3_600_000,
+  pastPerKeyMax: 100,
+  pastBytesMax: 1_000_000,
 }
 const WATCHER = { frontend: 'f', connection: 1, clientId: 'c' }
 

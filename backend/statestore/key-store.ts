@@ -1,5 +1,5 @@
-import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, setNotification } from '#shared/state-store/answer.ts'
-import type { Command, WatchCommand } from '#shared/state-store/command.ts'
+import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, resumedAnswer, setNotification } from '#shared/state-store/answer.ts'
+import type { Command, KeepCommand, WatchCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import {
   type ClockTime,
@@ -11,10 +11,11 @@ import {
   tick,
 } from '#shared/state-store/hybrid-clock.ts'
 import { scanCursor } from '#shared/state-store/scan-cursor.ts'
-import { sameBytes, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
+import { keepBytes, sameBytes, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import { isWatchable } from '#shared/state-store/topics.ts'
-import type { RequestAnswered, StoreChange } from './changes.ts'
+import type { PastChange, RequestAnswered, StoreChange } from './changes.ts'
 import { Entries, type Entry, entryBytes } from './entries.ts'
+import { type KeptLimits, KeptWatches } from './kept-watches.ts'
 import type { Moment } from './moment.ts'
 import { Repeats } from './repeats.ts'
 import {
@@ -28,10 +29,10 @@ import {
   type StoreRequest,
   type WatcherId,
 } from './store-request.ts'
-import { keysUnder, prefixOf, type WatcherLimits, Watchers } from './watchers.ts'
+import { keysUnder, prefixOf, Watchers } from './watchers.ts'
 
 /** Of one shard. Reached: the SET, KEYNOTIFY or WATCH is answered with `the quota has been exceeded`. */
-export interface KeyStoreLimits extends WatcherLimits {
+export interface KeyStoreLimits extends KeptLimits {
   /** A SET that would create one more fails; overwriting and deleting always work. */
   readonly keysMax: number
   /** The same for keys that one client created; Infinity: nobody counts. */
@@ -56,6 +57,9 @@ export class KeyStoreCounters {
   notifications = 0
   expirations = 0
   repeats = 0
+  /** KEYNOTIFY with KEEP and SINCE: went on without a gap; and not, so that the client has to read the key. */
+  resumed = 0
+  gaps = 0
 }
 
 /** Keys that one SCAN looks at when it does not say, and at most; those whose lifetime has ended are not answered, but count. */
@@ -92,6 +96,7 @@ export class KeyStore {
   readonly #limits: KeyStoreLimits
   readonly #entries: Entries
   readonly #watchers: Watchers
+  readonly #kept: KeptWatches
   readonly #repeats: Repeats
   #clock: StoreClock = NO_CLOCK
 
@@ -100,6 +105,7 @@ export class KeyStore {
     this.#limits = limits
     this.#entries = new Entries(monotonicMs)
     this.#watchers = new Watchers(limits)
+    this.#kept = new KeptWatches(limits, monotonicMs)
     this.#repeats = new Repeats(limits.answersMax)
   }
 
@@ -112,9 +118,19 @@ export class KeyStore {
     return this.#entries.bytes
   }
 
-  /** Registrations of watchers. */
+  /** Registrations of watchers, those without connection included. */
   get watches(): number {
-    return this.#watchers.size
+    return this.#watchers.size + this.#kept.size
+  }
+
+  /** Those that were to be kept, and have no connection. */
+  get watchesAway(): number {
+    return this.#kept.away
+  }
+
+  /** Of the changes that are remembered for watches that are kept. */
+  get pastBytes(): number {
+    return this.#kept.pastBytes
   }
 
   get answersRemembered(): number {
@@ -168,24 +184,30 @@ export class KeyStore {
   }
 
   /**
-   * Removes at most `budget` entries whose deadline has come; `isDone` false: more are due. Called some ten times a second or more, so that
+   * Removes at most `budget` entries, and watches without connection, whose deadline has come; `isDone` false: more are due. Called some ten times a second or more, so that
    * watchers hear of it in time; for what requests see, it does not matter when.
    */
   due(now: Moment, budget: number): Effects & { readonly isDone: boolean } {
     const effects: OpenEffects = { changes: [], notifications: [] }
     const isDone = this.#removeDue(now, budget, effects)
-    return { ...effects, isDone }
+    const unkept = (key: string, clientId: string): unknown => effects.changes.push({ is: 'unkept', key, clientId })
+    return { ...effects, isDone: this.#kept.due(now, unkept, budget - effects.changes.length) && isDone }
   }
 
-  /** A connection is gone, whyever: it watches nothing any more. */
-  forget(frontend: string, connection: number): readonly StoreChange[] {
-    return this.#watchers.forget(frontend, connection) ? [{ is: 'connectionGone', frontend, connection }] : []
+  /** A connection is gone, whyever: it watches nothing any more; what is to be kept waits for the next one of its client. */
+  forget(frontend: string, connection: number, now: Moment): readonly StoreChange[] {
+    const changes: StoreChange[] = []
+    if (this.#watchers.forget(frontend, connection)) changes.push({ is: 'connectionGone', frontend, connection })
+    if (this.#kept.leave(frontend, connection, now.wallMs, now)) changes.push({ is: 'away', frontend, connection, wallMs: now.wallMs })
+    return changes
   }
 
   /** A frontend is gone for good, with its connections; nobody repeats its requests. */
-  forgetFrontend(frontend: string): readonly StoreChange[] {
+  forgetFrontend(frontend: string, now: Moment): readonly StoreChange[] {
     const hadWatchers = this.#watchers.forgetFrontend(frontend)
-    return this.#repeats.forget(frontend) || hadWatchers ? [{ is: 'frontendGone', frontend }] : []
+    const changes = this.#leaveAll(frontend, now)
+    if (this.#repeats.forget(frontend) || hadWatchers) changes.push({ is: 'frontendGone', frontend })
+    return changes
   }
 
   /**
@@ -196,20 +218,30 @@ export class KeyStore {
     const all = new Map<string, readonly number[]>()
     for (const frontend of this.#repeats.frontends()) all.set(frontend, [])
     for (const frontend of this.#watchers.frontends()) all.set(frontend, this.#watchers.connectionsOf(frontend))
+    for (const frontend of this.#kept.frontends()) {
+      all.set(frontend, [...new Set([...(all.get(frontend) ?? []), ...this.#kept.connectionsOf(frontend)])])
+    }
     return all
   }
 
   /** All processes were stopped: no connection of before exists. */
-  forgetWatchers(): readonly StoreChange[] {
-    return this.#watchers.forgetAll() ? [{ is: 'watchersGone' }] : []
+  forgetWatchers(now: Moment): readonly StoreChange[] {
+    const changes: StoreChange[] = this.#watchers.forgetAll() ? [{ is: 'watchersGone' }] : []
+    for (const frontend of this.#kept.frontends()) changes.push(...this.#leaveAll(frontend, now))
+    return changes
   }
 
   /**
-   * All processes were stopped: entries that nobody chose to outlive that are dropped, and nobody is told.
+   * All processes were stopped: entries that nobody chose to outlive that are dropped, and nobody is told. Who keeps a watch of such a key finds
+   * that it has ended.
    * @param isKept by key, a character for each byte, and whether the entry was set as persistent
    */
   dropUnchosen(isKept: (key: string, isPersistent: boolean) => boolean): readonly StoreChange[] {
     const changes: StoreChange[] = []
+    for (const key of this.#kept.keys()) {
+      if (isKept(key, this.#entries.get(key)?.isPersistent === true)) continue
+      for (const clientId of this.#kept.removeAll(key)) changes.push({ is: 'unkept', key, clientId })
+    }
     for (const entry of this.#entries.values()) {
       if (isKept(entry.key, entry.isPersistent)) continue
       this.#entries.delete(entry)
@@ -226,16 +258,18 @@ export class KeyStore {
     // Keys that come meanwhile stand behind all others: so many steps reach all of those that are there now.
     let left = this.#entries.size
     for (const entry of this.#entries.values()) {
-      if (left-- === 0) return
+      if (left-- === 0) break
       yield entry.asChange(now())
     }
+    // Behind the entries: a newer one of those would pass for the change that follows the last one remembered.
+    yield* this.#kept.snapshot(now)
   }
 
   /** A recorded change, in the order recorded. Entries that are past their deadline stay until `due`. */
   apply(change: StoreChange, now: Moment): void {
     switch (change.is) {
       case 'set':
-        this.#entries.put(change, now)
+        this.#kept.remember(change.key, change.version, this.#entries.put(change, now).value)
         return this.#sawClock(change.version)
       case 'deleted':
         return this.#applyDeleted(change.key, change.clock)
@@ -259,13 +293,32 @@ export class KeyStore {
       case 'answered':
         // The answer is a view into what was read.
         return this.#repeats.remember({ ...change, answer: Buffer.from(change.answer) })
+      case 'kept':
+        return this.#kept.put(change, now)
+      case 'past':
+        return this.#kept.remember(change.key, change.version, change.value === null ? null : keepBytes(change.value))
+      case 'unkept':
+        return void this.#kept.remove(change.key, change.clientId)
+      case 'away':
+        return void this.#kept.leave(change.frontend, change.connection, change.wallMs, now)
     }
+  }
+
+  /** The connections of a frontend are gone. */
+  #leaveAll(frontend: string, now: Moment): StoreChange[] {
+    const { wallMs } = now
+    return this.#kept.connectionsOf(frontend).map(connection => {
+      this.#kept.leave(frontend, connection, wallMs, now)
+      return { is: 'away', frontend, connection, wallMs }
+    })
   }
 
   #applyDeleted(key: string, clock: StoreClock | null): void {
     const entry = this.#entries.get(key)
     if (entry !== undefined) this.#entries.delete(entry)
-    if (clock !== null) this.#sawClock(clock)
+    if (clock === null) return
+    this.#kept.remember(key, clock, null)
+    this.#sawClock(clock)
   }
 
   #sawClock(clock: StoreClock): void {
@@ -281,7 +334,7 @@ export class KeyStore {
   #run(request: StoreRequest, now: Moment, effects: OpenEffects): Reply {
     const { command } = request
     // The figures are of the protocol, which has none of these.
-    const isExtension = command.is === 'scan' || command.is === 'watch' || command.is === 'joined'
+    const isExtension = command.is === 'scan' || command.is === 'watch' || command.is === 'keep' || command.is === 'joined'
     const found = isExtension ? undefined : this.#entries.get(command.key)
     if (!isExtension) this.#count(command, found, now)
     const clocks = checkedClocks(request, now)
@@ -300,6 +353,8 @@ export class KeyStore {
         return this.#watch(request, command, command.key, effects)
       case 'watch':
         return this.#watch(request, command, keysUnder(command.prefix), effects)
+      case 'keep':
+        return this.#keep(request, command, now, effects)
       case 'scan':
         return this.#scan(command, now)
       case 'joined':
@@ -345,7 +400,8 @@ export class KeyStore {
       before,
     )
     effects.changes.push(entry.asChange(now))
-    const watchers = this.#watchers.of(key)
+    const watchers = this.#toldOf(key)
+    this.#kept.remember(key, version, entry.value)
     if (watchers.length > 0) this.#notify({ key, payload: setNotification(entry.value), clock: version, watchers }, effects)
     return reply(Answer.Done, version)
   }
@@ -364,14 +420,50 @@ export class KeyStore {
   #watch({ watcher }: StoreRequest, command: KeyNotifyCommand | WatchCommand, key: string, effects: OpenEffects): Reply {
     if (!isWatchable(watcher.clientId, key.length)) return refused(ErrorText.Syntax)
     if (command.isStop) {
-      if (!this.#watchers.remove(key, watcher)) return reply(Answer.Nothing, null)
-      effects.changes.push(unwatched(key, watcher))
-      return reply(Answer.Done, null)
+      const wasKept = this.#unkeep(key, watcher, effects)
+      return reply(this.#unwatch(key, watcher, effects) || wasKept ? Answer.Done : Answer.Nothing, null)
     }
     const outcome = this.#watchers.add(key, watcher)
     if (outcome === 'full') return refused(ErrorText.QuotaExceeded)
+    this.#unkeep(key, watcher, effects)
     if (outcome === 'added') effects.changes.push(watched(key, watcher))
     return reply(outcome === 'known' && command.is === 'watch' ? Answer.Nothing : Answer.Done, null)
+  }
+
+  /** What has come before the version that it names, the client has seen; what it has not goes to it before anything newer. */
+  #keep({ watcher }: StoreRequest, command: KeepCommand, now: Moment, effects: OpenEffects): Reply {
+    const { key, since } = command
+    if (!isWatchable(watcher.clientId, key.length)) return refused(ErrorText.Syntax)
+    const keeping = this.#kept.keep(command, watcher, this.#clock, now)
+    if (keeping === null) return refused(ErrorText.QuotaExceeded)
+    // Told by both, it would hear of each change twice.
+    this.#unwatch(key, watcher, effects)
+    effects.changes.push(keeping.change)
+    const { missed } = keeping
+    if (since !== null) this.counters[missed === null ? 'gaps' : 'resumed']++
+    if (missed === null) return reply(Answer.Done, this.#clock)
+    for (const change of missed) this.#notify(notificationOf(change, [watcher]), effects)
+    return reply(resumedAnswer(missed.length), null)
+  }
+
+  #unwatch(key: string, watcher: WatcherId, effects: OpenEffects): boolean {
+    if (!this.#watchers.remove(key, watcher)) return false
+    effects.changes.push(unwatched(key, watcher))
+    return true
+  }
+
+  #unkeep(key: string, { clientId }: WatcherId, effects: OpenEffects): boolean {
+    if (!this.#kept.remove(key, clientId)) return false
+    effects.changes.push({ is: 'unkept', key, clientId })
+    return true
+  }
+
+  /** Who hears of a change of the key at once: each connection once, also one that keeps a watch of the key and watches a prefix of it. */
+  #toldOf(key: string): readonly WatcherId[] {
+    const watchers = this.#watchers.of(key)
+    if (!this.#kept.has(key)) return watchers
+    const told = new Set(watchers.map(connectionName))
+    return [...watchers, ...this.#kept.connected(key).filter(watcher => !told.has(connectionName(watcher)))]
   }
 
   /** Work is bounded by the page, wherever in the shard it begins and however many keys begin otherwise. */
@@ -430,11 +522,14 @@ export class KeyStore {
   #remove(entry: Entry, now: Moment, effects: OpenEffects): void {
     const { key } = entry
     this.#entries.delete(entry)
-    const watchers = this.#watchers.of(key)
-    // Only what somebody is told of needs a time of its own.
-    const clock = watchers.length === 0 ? null : (this.#clock = tick(this.#clock, null, now.wallMs))
+    const watchers = this.#toldOf(key)
+    // Only what somebody is told of, now or later, needs a time of its own.
+    const isTold = watchers.length > 0 || this.#kept.has(key)
+    const clock = isTold ? (this.#clock = tick(this.#clock, null, now.wallMs)) : null
     effects.changes.push({ is: 'deleted', key, clock })
-    if (clock !== null) this.#notify({ key, payload: DELETE_NOTIFICATION, clock, watchers }, effects)
+    if (clock === null) return
+    this.#kept.remember(key, clock, null)
+    if (watchers.length > 0) this.#notify({ key, payload: DELETE_NOTIFICATION, clock, watchers }, effects)
   }
 
   #notify(notification: StoreNotification, effects: OpenEffects): void {
@@ -454,6 +549,14 @@ function watched(key: string, watcher: WatcherId): StoreChange {
 function unwatched(key: string, watcher: WatcherId): StoreChange {
   const prefix = prefixOf(key)
   return prefix === null ? { is: 'unwatched', key, watcher } : { is: 'unwatchedUnder', prefix, watcher }
+}
+
+function connectionName({ frontend, connection }: WatcherId): string {
+  return `${connection} ${frontend}`
+}
+
+function notificationOf({ key, version, value }: PastChange, watchers: readonly WatcherId[]): StoreNotification {
+  return { key, payload: value === null ? DELETE_NOTIFICATION : setNotification(value), clock: version, watchers }
 }
 
 /** It may be executed again. */

@@ -32,6 +32,16 @@ interface NaiveEntry {
   readonly owner: string
 }
 
+/** A watch that outlives connections. */
+interface NaiveKept {
+  readonly key: string
+  readonly watcher: WatcherId
+  readonly keepMs: number
+  readonly since: NaiveClock
+  /** Infinity: it has a connection. */
+  readonly deadlineMs: number
+}
+
 interface NaiveReply {
   readonly answer: string
   readonly version: NaiveClock | null
@@ -49,6 +59,9 @@ export class NaiveStore {
   readonly #entries = new Map<string, NaiveEntry>()
   /** `isUnder`: of all keys that begin so. */
   #watches: { readonly key: string; readonly isUnder: boolean; readonly watcher: WatcherId }[] = []
+  #kept: NaiveKept[] = []
+  /** All that anybody was told of, or was to be, of keys that somebody kept a watch of. */
+  readonly #past: { readonly key: string; readonly payload: string; readonly clock: NaiveClock }[] = []
   readonly #answered = new Map<string, NaiveReply>()
 
   constructor(limits: KeyStoreLimits) {
@@ -60,7 +73,18 @@ export class NaiveStore {
   }
 
   get watches(): number {
-    return this.#watches.length
+    return this.#watches.length + this.#kept.length
+  }
+
+  get watchesAway(): number {
+    return this.#kept.filter(({ deadlineMs }) => deadlineMs !== Infinity).length
+  }
+
+  /** A watch without connection has ended: it was time. */
+  expectEnded(key: string, clientId: string, nowMs: number): void {
+    const ended = this.#keptOf(key, clientId)
+    expect(ended?.deadlineMs).toBeLessThanOrEqual(nowMs)
+    this.#kept = this.#kept.filter(each => each !== ended)
   }
 
   isPast(key: string, nowMs: number): boolean {
@@ -80,11 +104,13 @@ export class NaiveStore {
     expect(past).toBeLessThanOrEqual(keys)
   }
 
-  forget(frontend: string, connection: number): void {
+  forget(frontend: string, connection: number, nowMs: number): void {
+    this.#leave(watcher => watcher.frontend === frontend && watcher.connection === connection, nowMs)
     this.#watches = this.#watches.filter(({ watcher }) => watcher.frontend !== frontend || watcher.connection !== connection)
   }
 
-  forgetFrontend(frontend: string): void {
+  forgetFrontend(frontend: string, nowMs: number): void {
+    this.#leave(watcher => watcher.frontend === frontend, nowMs)
     this.#watches = this.#watches.filter(({ watcher }) => watcher.frontend !== frontend)
     for (const name of this.#answered.keys()) if (name.startsWith(`${frontend} `)) this.#answered.delete(name)
   }
@@ -113,6 +139,7 @@ export class NaiveStore {
     if (ts !== null && clockOf(ts).wall > nowMs + 60_000) return ahead('timestamp')
     if (ft === 'malformed') return error('malformed timestamp')
     if (ft !== null && changes && clockOf(ft).wall > nowMs + 60_000) return ahead('fencing token timestamp')
+    if (verb === 'KEYNOTIFY' && third === 'KEEP') return this.#keep(key, Number(options[0]), options[2] ?? null, asked.watcher, nowMs)
     if (verb === 'KEYNOTIFY' || verb === 'WATCH') return this.#watch(key, verb === 'WATCH', third === 'STOP', asked.watcher)
 
     const entry = this.isPast(key, nowMs) ? undefined : this.#entries.get(key)
@@ -157,29 +184,70 @@ export class NaiveStore {
     const reply = (answer: string) => ({ answer, version: null, notifications: [] })
     const isOfWatcher = (id: WatcherId): boolean => id.frontend === watcher.frontend && id.connection === watcher.connection
     const known = this.#watches.find(watch => watch.key === key && watch.isUnder === isUnder && isOfWatcher(watch.watcher))
+    const kept = isUnder ? undefined : this.#keptOf(key, watcher.clientId)
     if (isStop) {
       this.#watches = this.#watches.filter(watch => watch !== known)
-      return known === undefined ? reply(':0\r\n') : reply('+OK\r\n')
+      this.#kept = this.#kept.filter(watch => watch !== kept)
+      return known === undefined && kept === undefined ? reply(':0\r\n') : reply('+OK\r\n')
     }
     // A part of WATCH says where it was known.
-    if (known !== undefined) return reply(isUnder ? ':0\r\n' : '+OK\r\n')
+    if (known !== undefined) {
+      this.#kept = this.#kept.filter(watch => watch !== kept)
+      return reply(isUnder ? ':0\r\n' : '+OK\r\n')
+    }
     const ofConnection = this.#watches.filter(watch => isOfWatcher(watch.watcher))
-    const nameOf = (id: WatcherId): string => `${id.frontend} ${id.connection}`
     const under = new Set(this.#watches.filter(watch => watch.isUnder).map(watch => nameOf(watch.watcher)))
     const ofKey = this.#watches.filter(watch => !watch.isUnder && watch.key === key).length
     const others = isUnder ? (under.has(nameOf(watcher)) ? 0 : under.size) : ofKey
     if (ofConnection.length >= this.#limits.keysPerConnectionMax || others >= this.#limits.watchersPerKeyMax)
       return reply('-ERR the quota has been exceeded\r\n')
+    this.#kept = this.#kept.filter(watch => watch !== kept)
     this.#watches.push({ key, isUnder, watcher })
     return reply('+OK\r\n')
   }
 
+  #keep(key: string, keepMs: number, text: string | null, watcher: WatcherId, nowMs: number) {
+    const known = this.#keptOf(key, watcher.clientId)
+    const ofClient = this.#kept.filter(each => each.watcher.clientId === watcher.clientId).length
+    const ofKey = this.#kept.filter(each => each.key === key).length
+    if (known === undefined && (ofClient >= this.#limits.keysPerConnectionMax || ofKey >= this.#limits.watchersPerKeyMax))
+      return { answer: '-ERR the quota has been exceeded\r\n', version: null, notifications: [] }
+    const since = text === null ? null : clockOf(text)
+    const isAlive = known !== undefined && nowMs < known.deadlineMs
+    const missed = isAlive && since !== null ? this.#after(known, since) : null
+    this.#watches = this.#watches.filter(watch => watch.key !== key || watch.isUnder || nameOf(watch.watcher) !== nameOf(watcher))
+    const now = missed === null ? this.clock : since!
+    this.#kept = [...this.#kept.filter(each => each !== known), { key, watcher, keepMs, since: now, deadlineMs: Infinity }]
+    if (missed === null) return { answer: '+OK\r\n', version: this.clock, notifications: [] }
+    const notifications = missed.map(change => ({ ...change, to: [nameOf(watcher)] }))
+    return { answer: `:${missed.length}\r\n`, version: null, notifications }
+  }
+
+  /** Null: what came after it is not known for certain. */
+  #after({ key, since: from }: NaiveKept, since: NaiveClock) {
+    const past = this.#past.filter(change => change.key === key)
+    const after = past.filter(({ clock }) => order(clock, since) > 0)
+    const isVersion = [from, ...past.map(({ clock }) => clock)].some(clock => order(clock, since) === 0)
+    return order(since, from) >= 0 && isVersion && after.length <= this.#limits.pastPerKeyMax ? after : null
+  }
+
+  #keptOf(key: string, clientId: string): NaiveKept | undefined {
+    return this.#kept.find(each => each.key === key && each.watcher.clientId === clientId)
+  }
+
+  #leave(isGone: (watcher: WatcherId) => boolean, nowMs: number): void {
+    this.#kept = this.#kept.map(kept =>
+      kept.deadlineMs === Infinity && isGone(kept.watcher) ? { ...kept, deadlineMs: nowMs + kept.keepMs } : kept,
+    )
+  }
+
   #tellDeleted(key: string, nowMs: number): readonly ModelNotification[] {
-    if (this.#watchersOf(key).size === 0) return []
+    if (this.#watchersOf(key).size === 0 && !this.#kept.some(kept => kept.key === key)) return []
     return this.#tell(key, DELETE, this.#tick(null, nowMs))
   }
 
   #tell(key: string, payload: string, clock: NaiveClock): readonly ModelNotification[] {
+    if (this.#kept.some(kept => kept.key === key)) this.#past.push({ key, payload, clock })
     const to = this.#watchersOf(key)
     return to.size === 0 ? [] : [{ key, payload, clock, to: [...to].sort() }]
   }
@@ -187,7 +255,8 @@ export class NaiveStore {
   /** Each once. */
   #watchersOf(key: string): ReadonlySet<string> {
     const watches = this.#watches.filter(watch => (watch.isUnder ? key.startsWith(watch.key) : watch.key === key))
-    return new Set(watches.map(({ watcher }) => `${watcher.frontend} ${watcher.connection} ${watcher.clientId}`))
+    const connected = this.#kept.filter(kept => kept.key === key && kept.deadlineMs === Infinity)
+    return new Set([...watches, ...connected].map(({ watcher }) => nameOf(watcher)))
   }
 
   #tick(r: NaiveClock | null, now: number): NaiveClock {
@@ -200,6 +269,11 @@ export class NaiveStore {
     }
     return (this.clock = next)
   }
+}
+
+/** As the model writes it. */
+export function nameOf({ frontend, connection, clientId }: WatcherId): string {
+  return `${frontend} ${connection} ${clientId}`
 }
 
 function blob(value: string): string {

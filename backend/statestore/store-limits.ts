@@ -16,5 +16,8 @@ export function storeLimits(settings: BackendSettings): KeyStoreLimits {
     keysPerConnectionMax: settings.stateStoreWatchesPerClientMax,
     watchersPerKeyMax: settings.stateStoreWatchersPerKeyMax,
     watchedBytesMax: settings.stateStoreWatchBytesPerShardMax,
+    keepMsMax: settings.stateStoreKeepSecondsMax * 1_000,
+    pastPerKeyMax: settings.stateStoreKeptChangesPerKeyMax,
+    pastBytesMax: settings.stateStoreKeptBytesPerShardMax,
   }
 }

@@ -1,6 +1,6 @@
 import { valueAnswer } from '#shared/state-store/answer.ts'
 import type { ClockTime, Given, HybridClock, StoreClock } from '#shared/state-store/hybrid-clock.ts'
-import type { Command, ScanCommand, WatchCommand } from '#shared/state-store/command.ts'
+import type { Command, KeepCommand, ScanCommand, WatchCommand } from '#shared/state-store/command.ts'
 import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import type { StoreChange } from './changes.ts'
 
@@ -36,7 +36,7 @@ export interface JoinedAnswer {
 }
 
 /** What a store executes. */
-export type StoreCommand = Command | ShardScan | WatchCommand | JoinedAnswer
+export type StoreCommand = Command | ShardScan | WatchCommand | KeepCommand | JoinedAnswer
 
 /** A request that its frontend has found well-formed and allowed (spec state-store.md 2 to 5, 11). */
 export interface StoreRequest {

@@ -37,7 +37,19 @@ export function registerStateStoreMetrics(metrics: MetricsRegistry, engine: Engi
   metrics.gauge('millrace_state_store_bytes', 'Bytes of keys and values of the state store, 250 for each included', () =>
     sum(engine, ({ bytes }) => bytes),
   )
-  metrics.gauge('millrace_state_store_watches', 'Keys that connections watch', () => sum(engine, ({ watches }) => watches))
+  metrics.gauge('millrace_state_store_watches', 'Keys that clients watch', () => sum(engine, ({ watches }) => watches))
+  metrics.gauge('millrace_state_store_watches_away', 'Of those, watches with KEEP whose client has no connection', () =>
+    sum(engine, ({ watchesAway }) => watchesAway),
+  )
+  metrics.gauge('millrace_state_store_kept_bytes', 'Bytes of the changes that are remembered for watches with KEEP', () =>
+    sum(engine, ({ pastBytes }) => pastBytes),
+  )
+  metrics.counterFrom(
+    'millrace_state_store_watches_resumed_total',
+    'KEYNOTIFY with SINCE that went on without a gap',
+    () => storeCounters.resumed,
+  )
+  metrics.counterFrom('millrace_state_store_watch_gaps_total', 'The same with one: its client reads the key', () => storeCounters.gaps)
 }
 
 /** Of shards that are served: what is read ahead of another one's would count twice. */

@@ -52,7 +52,7 @@ function ask(connection: Connection, ticket: number, message: Message): void {
   const fault = typeof read === 'string' ? read : command === null ? null : keyFault(command, permit)
   const shardKey = shardKeyOf(command, clientId)
   const shard = command?.is === 'scan' ? command.cursor.shard : null
-  const isWatch = fault === null && (command?.is === 'keynotify' || command?.is === 'watch')
+  const isWatch = fault === null && (command?.is === 'keynotify' || command?.is === 'keep' || command?.is === 'watch')
   connection.mayWatch ||= isWatch
   const call = { clientId, shardKey, shard, isWatch, fault, command, properties, responseTopic, message }
   frontend.backend.askStore(connection.session, connection.id, ticket, call)
@@ -90,7 +90,7 @@ function keyFault(command: ExtendedCommand, permit: Permit | null): ErrorText | 
     return command.keys.every(key => permit.mayAccessKey(Buffer.from(key, 'latin1'), 'read')) ? null : ErrorText.NotAuthorized
   if (command.is === 'scan') return permit.mayReadKeysUnder(command.prefix) ? null : ErrorText.NotAuthorized
   if (command.is === 'watch') return permit.mayReadKeysUnder(Buffer.from(command.prefix, 'latin1')) ? null : ErrorText.NotAuthorized
-  const access = command.is === 'get' || command.is === 'keynotify' ? 'read' : 'write'
+  const access = command.is === 'get' || command.is === 'keynotify' || command.is === 'keep' ? 'read' : 'write'
   return permit.mayAccessKey(Buffer.from(command.key, 'latin1'), access) ? null : ErrorText.NotAuthorized
 }
 

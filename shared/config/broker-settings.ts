@@ -224,6 +224,26 @@ export const limitSettings = {
     max: Number.MAX_SAFE_INTEGER,
     help: 'Memory of all watches of one shard, keys or prefixes and 250 bytes for each. Beyond, as stateStoreWatchesPerClientMax.',
   }),
+  stateStoreKeepSecondsMax: int({
+    default: 3_600,
+    min: 1,
+    max: 604_800,
+    unit: 'seconds',
+    help: 'For so long KEYNOTIFY with KEEP keeps a watch without a connection; who asks for more gets this.',
+  }),
+  stateStoreKeptChangesPerKeyMax: int({
+    default: 100,
+    min: 0,
+    max: 10_000,
+    unit: 'changes',
+    help: 'Changes remembered of a key that somebody watches with KEEP, the newest. A client that has missed more is told that there is a gap.',
+  }),
+  stateStoreKeptBytesPerShardMax: bytes({
+    default: 16 * MIB,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    help: 'Memory of those changes in one shard, values and 120 bytes for each; a change beyond drops older ones of its own key.',
+  }),
 
   memoryBytesMax: bytes({
     default: 0,

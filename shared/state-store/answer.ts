@@ -32,6 +32,11 @@ export function valueAnswer(value: StoredBytes): Buffer {
   return blobBehind('', value)
 }
 
+/** KEYNOTIFY with KEEP: the watch goes on where it was, and so many notifications follow. */
+export function resumedAnswer(missed: number): Buffer {
+  return Buffer.from(`:${missed}${CRLF}`)
+}
+
 /** A watched key has a new value. */
 export function setNotification(value: StoredBytes): Buffer {
   return blobBehind('*4\r\n$6\r\nNOTIFY\r\n$3\r\nSET\r\n$5\r\nVALUE\r\n', value)

@@ -10,6 +10,7 @@ import {
   watchStopRequest,
 } from './command.ts'
 import { ErrorText } from './errors.ts'
+import { storeClock } from './hybrid-clock.ts'
 import { readScanCursor, scanCursor } from './scan-cursor.ts'
 import { keepBytes, sameBytes, SHORT_MAX } from './stored-bytes.ts'
 
@@ -57,6 +58,31 @@ describe('commands', () => {
   ])('%j', (elements, expected) => {
     expect(shown(parseCommand(request(...elements)))).toEqual(expected)
     expect(shown(parseExtendedCommand(request(...elements))), 'the same with extensions').toEqual(expected)
+  })
+
+  test.each<[readonly string[], unknown]>([
+    [['KEEP', '1'], { keepMs: 1, since: null }],
+    [['KEEP', '9007199254740991'], { keepMs: Number.MAX_SAFE_INTEGER, since: null }],
+    [['KEEP', '10', 'SINCE', '001696374425000:00007:StateStore'], { keepMs: 10, since: storeClock(1_696_374_425_000, 7) }],
+    [['KEEP', '10', 'SINCE', '0:0:StateStore'], { keepMs: 10, since: storeClock(0, 0) }],
+    [['KEEP'], ErrorText.Syntax],
+    ...['0', 'x', '-1', '1.5', '', '9007199254740992'].map((ms): [string[], ErrorText] => [['KEEP', ms], ErrorText.Syntax]),
+    [['KEEP', '1', 'SINCE'], ErrorText.ArgumentCount],
+    [['KEEP', '1', 'STOP'], ErrorText.ArgumentCount],
+    [['STOP', 'KEEP', '1'], ErrorText.ArgumentCount],
+    [['KEEP', '1', 'KEEP', '1'], ErrorText.Syntax],
+    [['KEEP', '1', 'since', '0:0:StateStore'], ErrorText.Syntax],
+    [['KEEP', '1', 'SINCE', '0:0:Client1'], ErrorText.Syntax],
+    [['KEEP', '1', 'SINCE', '18446744073709551615:0:StateStore'], ErrorText.Syntax],
+    [['KEEP', '1', 'SINCE', '0:0:StateStore', 'x'], ErrorText.ArgumentCount],
+  ])('KEYNOTIFY k %j: kept over connections, an extension', (rest, expected) => {
+    const payload = request('KEYNOTIFY', 'k', ...rest)
+    expect(parseExtendedCommand(payload)).toEqual(
+      typeof expected === 'string' ? expected : { is: 'keep', key: 'k', ...(expected as object) },
+    )
+    expect(parseCommand(payload), 'the protocol has none').toBe(rest.length === 1 ? ErrorText.Syntax : ErrorText.ArgumentCount)
+    const fault = expected === ErrorText.ArgumentCount ? expected : ErrorText.EmptyKey
+    expect(parseExtendedCommand(request('KEYNOTIFY', '', ...rest))).toBe(fault)
   })
 
   test.each<[readonly string[], ErrorText]>([

@@ -1,4 +1,5 @@
 import { ErrorText } from './errors.ts'
+import { parseStoreClock, type StoreClock } from './hybrid-clock.ts'
 import { readScanCursor, type ScanCursor } from './scan-cursor.ts'
 import { SHORT_MAX, type StoredBytes } from './stored-bytes.ts'
 
@@ -44,8 +45,18 @@ export interface WatchCommand {
   readonly isStop: boolean
 }
 
+/** Ours as well: `KEYNOTIFY key KEEP ms [SINCE version]`, a watch that outlives its connection for so long. */
+export interface KeepCommand {
+  readonly is: 'keep'
+  readonly key: string
+  /** 1 to 2^53 - 1. */
+  readonly keepMs: number
+  /** The last change that the client knows of; null: it knows of none. */
+  readonly since: StoreClock | null
+}
+
 /** What a request to this broker may ask for. */
-export type ExtendedCommand = Command | ScanCommand | MgetCommand | WatchCommand
+export type ExtendedCommand = Command | ScanCommand | MgetCommand | WatchCommand | KeepCommand
 
 /** Bytes of a prefix of WATCH; more are a syntax error. So many beginnings of its key, and one, a change is looked up by at most. */
 export const WATCH_PREFIX_BYTES_MAX = 256
@@ -81,7 +92,9 @@ export function parseExtendedCommand(bytes: Buffer, start = 0, end = bytes.lengt
   if (!elements.read(bytes, start, end)) return ErrorText.Syntax
   if (elements.is(VERB, 'SCAN')) return scanCommand()
   if (elements.is(VERB, 'WATCH')) return watchCommand()
-  return elements.is(VERB, 'MGET') ? mgetCommand() : standardCommand()
+  if (elements.is(VERB, 'MGET')) return mgetCommand()
+  // Of a KEYNOTIFY the protocol knows no fourth element, whatever the third is.
+  return elements.count > 3 && elements.is(2, 'KEEP') && elements.is(VERB, 'KEYNOTIFY') ? keepCommand() : standardCommand()
 }
 
 /** The array that a request is: where its first elements stand. Good until the next `read`. */
@@ -235,6 +248,16 @@ function watchCommand(): WatchCommand | ErrorText {
 /** What gives back a WATCH of this prefix. */
 export function watchStopRequest(prefix: string): Buffer {
   return Buffer.from(`*3\r\n$5\r\nWATCH\r\n$${prefix.length}\r\n${prefix}\r\n$4\r\nSTOP\r\n`, 'latin1')
+}
+
+function keepCommand(): KeepCommand | ErrorText {
+  const { count } = elements
+  const fault = count === 5 ? ErrorText.ArgumentCount : keyFault(4, 6)
+  if (fault !== null) return fault
+  const keepMs = positiveIn(elements.bytes(3))
+  const since = count === 6 && elements.is(4, 'SINCE') ? parseStoreClock(elements.text(5)) : null
+  if (keepMs === null || (count === 6 && since === null)) return ErrorText.Syntax
+  return { is: 'keep', key: elements.text(KEY), keepMs, since }
 }
 
 /** What is wrong with a command whose second element is a key, before its options. */

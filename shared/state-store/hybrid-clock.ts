@@ -94,6 +94,14 @@ export function givenTime(bytes: Buffer, start: number, end: number): ClockTime 
   return { wall, counter }
 }
 
+/** Reads a version that the store gave out. @returns null when `text` cannot be one */
+export function parseStoreClock(text: string): StoreClock | null {
+  const clock = parseClock(text)
+  if (clock === null || clock.node !== STORE_NODE) return null
+  const { wall, counter } = clock
+  return typeof wall === 'number' && typeof counter === 'number' ? storeClock(wall, counter) : null
+}
+
 /** Padded to 15 and 5 digits, as clients write them. */
 export function formatClock({ wall, counter, node }: HybridClock): string {
   return `${String(wall).padStart(WALL_DIGITS, '0')}:${String(counter).padStart(COUNTER_DIGITS, '0')}:${node}`

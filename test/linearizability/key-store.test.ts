@@ -25,6 +25,9 @@ const LIMITS: KeyStoreLimits = {
   keysPerConnectionMax: 100,
   watchersPerKeyMax: 100,
   watchedBytesMax: 1_000_000,
+  keepMsMax: 3_600_000,
+  pastPerKeyMax: 100,
+  pastBytesMax: 1_000_000,
 }
 const FRONTEND = 'f'
 const TOKEN_REFUSALS = [ErrorText.TokenRequired, ErrorText.TokenLower].map(text => errorAnswer(text).toString())
@@ -56,7 +59,7 @@ class KeyStoreEngine implements StoreEngine {
 
   forget(clientId: string): void {
     const connection = this.#connections.get(clientId)
-    if (connection !== undefined) this.#store.forget(FRONTEND, connection)
+    if (connection !== undefined) this.#store.forget(FRONTEND, connection, momentOf(systemClock))
     this.#connections.delete(clientId)
   }
 

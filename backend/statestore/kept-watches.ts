@@ -1,0 +1,296 @@
+import { type TimerHandle, TimerWheel } from '#shared/base/timer-wheel.ts'
+import type { KeepCommand } from '#shared/state-store/command.ts'
+import { compareClocks, type StoreClock } from '#shared/state-store/hybrid-clock.ts'
+import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
+import type { PastChange, WatchKept } from './changes.ts'
+import type { Moment } from './moment.ts'
+import type { WatcherId } from './store-request.ts'
+import type { WatcherLimits } from './watchers.ts'
+
+export interface KeptLimits extends WatcherLimits {
+  /** A watch is kept without a connection for no longer; who asks for more gets this. */
+  readonly keepMsMax: number
+  /** Changes remembered of one key, the newest. */
+  readonly pastPerKeyMax: number
+  /** Of all keys. A key whose change has no room forgets its own oldest ones: what one key does costs no other what it has. */
+  readonly pastBytesMax: number
+}
+
+/** Heap of one watch beside its key, about, and of one remembered change beside its value. */
+const KEPT_BYTES = 350
+const PAST_BYTES = 120
+const TICK_MS = 1
+
+/** A client's watch of one key, which outlives its connection. */
+interface Kept {
+  readonly key: string
+  /** Of its present connection, or the last one. */
+  watcher: WatcherId
+  keepMs: number
+  /** All changes after that one are owed to it. */
+  since: StoreClock
+  /** Its connection is gone: when the watch ends. */
+  away: { readonly deadlineMs: number; readonly timer: TimerHandle } | null
+}
+
+/** A key that somebody watches so: its changes are remembered once, however many clients they are for. */
+interface KeptKey {
+  readonly key: string
+  readonly byClient: Map<string, Kept>
+  /** In their order. */
+  past: PastChange[]
+  /** Of what came after that one nothing is missing in `past`. */
+  floor: StoreClock
+}
+
+/** `missed`: what the client has not seen, to be told before anything newer; null: that is not known, the watch begins now. */
+interface Keeping {
+  readonly change: WatchKept
+  readonly missed: readonly PastChange[] | null
+}
+
+/**
+ * Watches that outlive their connections, each of one key by one Client Identifier (docs/state-store.md, KEEP). What a client has seen it says
+ * itself, by the version of the last change: neither a session that has ended, nor a connection whose end nobody has noticed, nor a message
+ * that was on its way can then hide a change, and nobody has to acknowledge one.
+ * Changes are applied as they are recorded, so that any owner of the shard remembers the same.
+ */
+export class KeptWatches {
+  readonly #limits: KeptLimits
+  readonly #byKey = new Map<string, KeptKey>()
+  /** Of each client, how many. */
+  readonly #clients = new Map<string, number>()
+  /** By frontend and connection: those that are connected. */
+  readonly #frontends = new Map<string, Map<number, Set<Kept>>>()
+  readonly #deadlines: TimerWheel<Kept>
+  size = 0
+  /** Of them, those without connection. */
+  away = 0
+  /** Of the watches themselves. */
+  bytes = 0
+  /** Of the changes remembered for them. */
+  pastBytes = 0
+
+  constructor(limits: KeptLimits, monotonicMs: number) {
+    this.#limits = limits
+    this.#deadlines = new TimerWheel(TICK_MS, monotonicMs - 2 * TICK_MS)
+  }
+
+  /** Whether changes of the key are to be remembered, and to have a version of their own. */
+  has(key: string): boolean {
+    return this.size > 0 && this.#byKey.has(key)
+  }
+
+  /** Whom to tell at once. */
+  connected(key: string): readonly WatcherId[] {
+    const watchers: WatcherId[] = []
+    for (const { watcher, away } of this.#byKey.get(key)?.byClient.values() ?? []) if (away === null) watchers.push(watcher)
+    return watchers
+  }
+
+  /** Null: a limit is reached, nothing was done. @param clock of the store: a watch that begins now is owed what comes after it */
+  keep({ key, keepMs, since }: KeepCommand, watcher: WatcherId, clock: StoreClock, now: Moment): Keeping | null {
+    const keptKey = this.#byKey.get(key)
+    const known = keptKey?.byClient.get(watcher.clientId)
+    if (known === undefined && this.#isFull(key, keptKey, watcher.clientId)) return null
+    const missed = known === undefined || since === null || hasEnded(known, now) ? null : missedOf(keptKey!, known, since)
+    const change: WatchKept = {
+      is: 'kept',
+      key,
+      watcher,
+      keepMs: Math.min(keepMs, this.#limits.keepMsMax),
+      since: missed === null ? clock : since!,
+      deadlineWallMs: Infinity,
+    }
+    this.put(change, now)
+    return { change, missed }
+  }
+
+  /** `keep` without limits: what was within them when it was recorded. */
+  put({ key, watcher, keepMs, since, deadlineWallMs }: WatchKept, now: Moment): void {
+    let keptKey = this.#byKey.get(key)
+    if (keptKey === undefined) this.#byKey.set(key, (keptKey = { key, byClient: new Map(), past: [], floor: since }))
+    let kept = keptKey.byClient.get(watcher.clientId)
+    if (kept === undefined) kept = this.#begin(keptKey, watcher, since)
+    else this.#unbind(kept)
+    kept.watcher = watcher
+    kept.keepMs = keepMs
+    kept.since = since
+    if (deadlineWallMs === Infinity) this.#bind(kept)
+    else this.#sendAway(kept, deadlineWallMs, now)
+    // Nobody else could ask for what came before.
+    if (keptKey.byClient.size === 1) while (isUpTo(keptKey.past[0], since)) this.#forgetOldest(keptKey)
+  }
+
+  /** False: the client kept no watch of the key. */
+  remove(key: string, clientId: string): boolean {
+    const kept = this.#byKey.get(key)?.byClient.get(clientId)
+    if (kept === undefined) return false
+    this.#remove(kept)
+    return true
+  }
+
+  /** All of the key. Answers whose they were. */
+  removeAll(key: string): readonly string[] {
+    const clients = [...(this.#byKey.get(key)?.byClient.keys() ?? [])]
+    for (const clientId of clients) this.remove(key, clientId)
+    return clients
+  }
+
+  keys(): Iterable<string> {
+    return [...this.#byKey.keys()]
+  }
+
+  /** A connection is gone since `wallMs`: what it watched is kept for as long as was asked. False: it watched nothing. */
+  leave(frontend: string, connection: number, wallMs: number, now: Moment): boolean {
+    const left = this.#frontends.get(frontend)?.get(connection)
+    if (left === undefined) return false
+    for (const kept of left) {
+      this.#unbind(kept)
+      this.#sendAway(kept, wallMs + kept.keepMs, now)
+    }
+    return true
+  }
+
+  frontends(): Iterable<string> {
+    return [...this.#frontends.keys()]
+  }
+
+  connectionsOf(frontend: string): readonly number[] {
+    return [...(this.#frontends.get(frontend)?.keys() ?? [])]
+  }
+
+  /** A change of a key, in the order of versions; what it has already, or nobody watches, is left out. @param value null: deleted */
+  remember(key: string, version: StoreClock, value: StoredBytes | null): void {
+    const keptKey = this.size === 0 ? undefined : this.#byKey.get(key)
+    if (keptKey === undefined || compareClocks(version, keptKey.past.at(-1)?.version ?? keptKey.floor) <= 0) return
+    const { pastPerKeyMax, pastBytesMax } = this.#limits
+    const { past } = keptKey
+    past.push({ is: 'past', key, version, value })
+    this.pastBytes += pastBytes(value)
+    while (past.length > pastPerKeyMax || (this.pastBytes > pastBytesMax && past.length > 0)) this.#forgetOldest(keptKey)
+  }
+
+  /** Ends at most `max` watches whose time without connection is over; false: there are more. */
+  due(now: Moment, onEnded: (key: string, clientId: string) => void, max: number): boolean {
+    return this.#deadlines.advance(
+      now.monotonicMs,
+      kept => {
+        this.#remove(kept)
+        onEnded(kept.key, kept.watcher.clientId)
+      },
+      max,
+    )
+  }
+
+  /** Whoever takes the next one may let time pass; what is of one key was there together. */
+  *snapshot(now: () => Moment): Iterable<WatchKept | PastChange> {
+    // Those that come meanwhile are recorded besides.
+    const keptKeys = [...this.#byKey.values()]
+    for (const keptKey of keptKeys) yield* ofKey(keptKey, now())
+  }
+
+  #isFull(key: string, keptKey: KeptKey | undefined, clientId: string): boolean {
+    const { keysPerConnectionMax, watchersPerKeyMax, watchedBytesMax } = this.#limits
+    if ((this.#clients.get(clientId) ?? 0) >= keysPerConnectionMax) return true
+    if ((keptKey?.byClient.size ?? 0) >= watchersPerKeyMax) return true
+    return this.bytes + KEPT_BYTES + key.length > watchedBytesMax
+  }
+
+  #begin(keptKey: KeptKey, watcher: WatcherId, since: StoreClock): Kept {
+    const { key } = keptKey
+    const kept: Kept = { key, watcher, keepMs: 0, since, away: null }
+    keptKey.byClient.set(watcher.clientId, kept)
+    this.#clients.set(watcher.clientId, (this.#clients.get(watcher.clientId) ?? 0) + 1)
+    this.size++
+    this.bytes += KEPT_BYTES + key.length
+    return kept
+  }
+
+  #remove(kept: Kept): void {
+    const { key, watcher } = kept
+    const { clientId } = watcher
+    this.#unbind(kept)
+    this.size--
+    this.bytes -= KEPT_BYTES + key.length
+    const left = this.#clients.get(clientId)! - 1
+    if (left === 0) this.#clients.delete(clientId)
+    else this.#clients.set(clientId, left)
+    const keptKey = this.#byKey.get(key)!
+    keptKey.byClient.delete(clientId)
+    if (keptKey.byClient.size > 0) return
+    while (keptKey.past.length > 0) this.#forgetOldest(keptKey)
+    this.#byKey.delete(key)
+  }
+
+  #forgetOldest(keptKey: KeptKey): void {
+    const { version, value } = keptKey.past.shift()!
+    keptKey.floor = version
+    this.pastBytes -= pastBytes(value)
+  }
+
+  #bind(kept: Kept): void {
+    const { frontend, connection } = kept.watcher
+    let connections = this.#frontends.get(frontend)
+    if (connections === undefined) this.#frontends.set(frontend, (connections = new Map()))
+    const bound = connections.get(connection)
+    if (bound === undefined) connections.set(connection, new Set([kept]))
+    else bound.add(kept)
+  }
+
+  #sendAway(kept: Kept, deadlineWallMs: number, now: Moment): void {
+    const deadlineMs = now.monotonicMs + (deadlineWallMs - now.wallMs)
+    kept.away = { deadlineMs, timer: this.#deadlines.schedule(kept, deadlineMs) }
+    this.away++
+  }
+
+  /** It is neither connected nor away: the caller says what it is next. */
+  #unbind(kept: Kept): void {
+    if (kept.away !== null) {
+      this.#deadlines.cancel(kept.away.timer)
+      kept.away = null
+      this.away--
+      return
+    }
+    const { frontend, connection } = kept.watcher
+    const connections = this.#frontends.get(frontend)
+    const bound = connections?.get(connection)
+    if (connections === undefined || bound?.delete(kept) !== true || bound.size > 0) return
+    connections.delete(connection)
+    if (connections.size === 0) this.#frontends.delete(frontend)
+  }
+}
+
+/** Its time without connection is over, whether or not somebody has removed it. */
+function hasEnded({ away }: Kept, now: Moment): boolean {
+  return away !== null && now.monotonicMs >= away.deadlineMs
+}
+
+/**
+ * What came after `since`. Null when that is not known for certain: something was forgotten; or the version is none that this watch was ever
+ * told, as after a failover that lost changes, and what the client believes never was.
+ */
+function missedOf({ past, floor }: KeptKey, kept: Kept, since: StoreClock): readonly PastChange[] | null {
+  if (compareClocks(since, kept.since) < 0 || compareClocks(since, floor) < 0) return null
+  const isBeginning = compareClocks(since, kept.since) === 0 || compareClocks(since, floor) === 0
+  if (!isBeginning && !past.some(({ version }) => compareClocks(version, since) === 0)) return null
+  return past.filter(change => !isUpTo(change, since))
+}
+
+function isUpTo(change: PastChange | undefined, since: StoreClock): boolean {
+  return change !== undefined && compareClocks(change.version, since) <= 0
+}
+
+/** The first watch makes the key, so the one that has waited for longest comes first; none is owed what was forgotten. */
+function ofKey({ byClient, past, floor }: KeptKey, now: Moment): (WatchKept | PastChange)[] {
+  const watches = Array.from(byClient.values(), ({ key, watcher, keepMs, since, away }): WatchKept => {
+    const deadlineWallMs = away === null ? Infinity : now.wallMs + (away.deadlineMs - now.monotonicMs)
+    return { is: 'kept', key, watcher, keepMs, since: compareClocks(since, floor) < 0 ? floor : since, deadlineWallMs }
+  })
+  watches.sort((a, b) => compareClocks(a.since, b.since))
+  return [...watches, ...past]
+}
+
+function pastBytes(value: StoredBytes | null): number {
+  return PAST_BYTES + (value?.length ?? 0)
+}
