@@ -4,8 +4,8 @@ import type { World } from './world.ts'
 
 export type Qos = 0 | 1 | 2
 
-/** What a client asks the state store for. */
-export type StoreAction = Action | { readonly is: 'watch' } | { readonly is: 'unwatch' }
+/** What a client asks the state store for. `under`: the key is a prefix, and these are all keys that begin so. */
+export type StoreAction = Action | { readonly is: 'watch' | 'unwatch'; readonly under?: readonly string[] }
 
 /** What clients did and saw, and what happened to the cluster. `message` is the payload, which is unique to one publish. */
 export type Happening =

@@ -1,5 +1,7 @@
 import type { CallerPort } from '#shared/rpc/caller-port.ts'
-import type { OwnerPort } from '#shared/rpc/owner-port.ts'
+import { newMessage } from '#shared/mqtt/message.ts'
+import type { OwnerPort, RemoteStoreCall } from '#shared/rpc/owner-port.ts'
+import { parseExtendedCommand, watchStopRequest } from '#shared/state-store/command.ts'
 import type { SimStoreOptions } from './sim-store.ts'
 import type { DurabilityLevel } from '../../backend/store/shard-store.ts'
 import type { FaultName } from './faults.ts'
@@ -107,6 +109,15 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     wrapOwner: (calls, process) => wrap(calls, renumbering(calls, process)),
     wrapCaller: port => wrap(port, { storeAsked: (sequence, reason) => port.storeAsked(sequence % RENUMBERED, reason) }),
   },
+  /** Every other shard is told to end what it is to begin: the watch of a prefix is answered and is not whole. */
+  'prefix-watched-in-part': {
+    scenario: { level: 'replicated', backends: 2, usesStore: true },
+    wrapOwner: calls =>
+      wrap(calls, {
+        askStore: (shard, sequence, settledBefore, connection, call) =>
+          calls.askStore(shard, sequence, settledBefore, connection, call.as === 'part' && shard % 2 === 0 ? stopping(call) : call),
+      }),
+  },
   /** Now and then a publish overtakes the one before it. */
   'publish-overtakes': {
     wrapOwner: calls =>
@@ -124,6 +135,13 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
         overtaking(calls, publisher => publisher !== '', 2),
       ),
   },
+}
+
+function stopping(call: RemoteStoreCall): RemoteStoreCall {
+  const { topic, properties } = call.message
+  const command = parseExtendedCommand(call.message.payload)
+  if (typeof command === 'string' || command.is !== 'watch') return call
+  return { ...call, message: newMessage(topic, watchStopRequest(command.prefix), 1, false, properties) }
 }
 
 /** Above the numbers of all requests of a run. */

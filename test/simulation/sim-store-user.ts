@@ -14,6 +14,10 @@ import type { World } from './world.ts'
 
 /** Few, so that they are written to at the same time. */
 const KEYS = ['k0', 'k1', 'k2', 'k3']
+/** Of all of them. */
+const PREFIX = 'k'
+/** Clients that watch all keys by their prefix; the others watch one or the other. */
+const UNDER_SHARE = 0.3
 const PX_MS_MAX = 400
 const KEPT_MAX = 12
 
@@ -49,6 +53,7 @@ export class StoreUser {
   /** Asked on this connection, neither answered nor refused. */
   readonly #waiting = new Set<string>()
   readonly #watched = new Set<string>()
+  readonly #watchesUnder: boolean
   #values = 0
   /** Answers can come. */
   #isOpen = false
@@ -61,6 +66,7 @@ export class StoreUser {
     this.#clock = new HybridClock(client.clientId, () => world.wallMs)
     this.#answerTopic = responseTopicOf(client.clientId)
     this.#notificationPrefix = notificationPrefixOf(client.clientId)
+    this.#watchesUnder = world.random.chance(UNDER_SHARE)
   }
 
   // ---- its connection
@@ -98,7 +104,7 @@ export class StoreUser {
   act(): void {
     if (!this.#isOpen) return
     const { random } = this.#world
-    if (random.chance(0.25)) return this.#watch(random.pick(KEYS))
+    if (random.chance(0.25)) return this.#watch(this.#watchesUnder ? PREFIX : random.pick(KEYS))
     for (let count = random.int(1, 3); count > 0; count--) {
       const number = random.int(0, KEYS.length - 1)
       const action = randomAction({
@@ -119,7 +125,7 @@ export class StoreUser {
     const isStop = this.#watched.has(key) && this.#world.random.chance(0.4)
     if (isStop) this.#watched.delete(key)
     else this.#watched.add(key)
-    this.#ask(key, { is: isStop ? 'unwatch' : 'watch' })
+    this.#ask(key, { is: isStop ? 'unwatch' : 'watch', ...(this.#watchesUnder && { under: KEYS }) })
   }
 
   /** Every key, so that a write that was lost is noticed. False: it cannot ask. */
@@ -204,9 +210,8 @@ function partsOf(key: string, action: StoreAction): readonly string[] {
     case 'vdel':
       return ['VDEL', key, action.value]
     case 'watch':
-      return ['KEYNOTIFY', key]
     case 'unwatch':
-      return ['KEYNOTIFY', key, 'STOP']
+      return [action.under === undefined ? 'KEYNOTIFY' : 'WATCH', key, ...(action.is === 'unwatch' ? ['STOP'] : [])]
   }
 }
 

@@ -102,8 +102,10 @@ class StoreChecker {
       case 'storeAsked': {
         const { client, key, action, ms } = event
         this.#asked.set(event.request, { client, key, action, at, ms, answeredMs: Infinity, result: null })
-        if (action.is === 'watch') this.#begin(client, key, at)
-        if (action.is === 'unwatch') this.#watching(client, key).endingAt = at
+        for (const each of watchedBy(action, key)) {
+          if (action.is === 'watch') this.#begin(client, each, at)
+          else this.#watching(client, each).endingAt = at
+        }
         return
       }
       case 'storeAnswered':
@@ -122,12 +124,13 @@ class StoreChecker {
     asked.answeredMs = ms
     asked.result = result
     const { action, key } = asked
-    if (action.is !== 'watch' && action.is !== 'unwatch') return
     // One of an earlier connection says nothing about this one.
     if (asked.at < (this.#connectedAt.get(client) ?? 0)) return
-    const watching = this.#watching(client, key)
-    if (action.is === 'unwatch' && watching.endingAt === asked.at) watching.endedAt = at
-    if (action.is === 'watch' && watching.askedAt === asked.at) watching.heldAt = at
+    for (const each of watchedBy(action, key)) {
+      const watching = this.#watching(client, each)
+      if (action.is === 'unwatch' && watching.endingAt === asked.at) watching.endedAt = at
+      if (action.is === 'watch' && watching.askedAt === asked.at) watching.heldAt = at
+    }
   }
 
   /** Watched already, that goes on. */
@@ -247,6 +250,11 @@ class StoreChecker {
 
 function isOperation(action: StoreAction): action is Action {
   return action.is !== 'watch' && action.is !== 'unwatch'
+}
+
+/** Keys that a request begins or ends to watch. */
+function watchedBy(action: StoreAction, key: string): readonly string[] {
+  return isOperation(action) ? [] : (action.under ?? [key])
 }
 
 /** Its values are names of holders, which are written again and again. */
