@@ -1,4 +1,5 @@
 import type { WatcherId } from './store-request.ts'
+import { WatchedPrefixes } from './watched-prefixes.ts'
 
 export interface WatcherLimits {
   /** Keys that one connection watches in one shard. */
@@ -44,8 +45,7 @@ export class Watchers {
   readonly #limits: WatcherLimits
   readonly #byKey = new Map<string, Set<Watching>>()
   readonly #frontends = new Map<string, Map<number, Watching>>()
-  /** How many registrations are of prefixes of this length: only lengths that somebody has asked for are looked up. */
-  readonly #lengths = new Map<number, number>()
+  readonly #byPrefix = new WatchedPrefixes<Watching>()
   /** Connections that watch a prefix. */
   #withPrefixes = 0
   /** Registrations: a connection and a key or prefix each. */
@@ -73,12 +73,20 @@ export class Watchers {
     const watching = this.#watching(id) ?? this.#begin(id)
     if (watching.keys.has(key)) return
     watching.keys.add(key)
+    const prefix = prefixOf(key)
+    if (prefix === null) this.#addTo(key, watching)
+    else {
+      this.#byPrefix.add(prefix, watching)
+      if (watching.prefixes++ === 0) this.#withPrefixes++
+    }
+    this.size++
+    this.bytes += REGISTRATION_BYTES + key.length
+  }
+
+  #addTo(key: string, watching: Watching): void {
     const watchers = this.#byKey.get(key)
     if (watchers === undefined) this.#byKey.set(key, new Set([watching]))
     else watchers.add(watching)
-    this.#countPrefix(key, watching, 1)
-    this.size++
-    this.bytes += REGISTRATION_BYTES + key.length
   }
 
   /** False: it did not watch the key. */
@@ -123,28 +131,9 @@ export class Watchers {
 
   /** Each connection once, whether it watches the key, or one or several prefixes of it. */
   of(key: string): readonly WatcherId[] {
-    const watchers = this.#lengths.size === 0 ? this.#byKey.get(key) : this.#ofPrefixes(key)
+    const own = this.#byKey.get(key)
+    const watchers = this.#withPrefixes === 0 ? own : this.#byPrefix.joined(key, own)
     return watchers === undefined ? NOBODY : Array.from(watchers, ({ id }) => id)
-  }
-
-  #ofPrefixes(key: string): ReadonlySet<Watching> {
-    const all = new Set(this.#byKey.get(key))
-    for (const length of this.#lengths.keys()) {
-      if (length > key.length) continue
-      for (const watching of this.#byKey.get(keysUnder(key.slice(0, length))) ?? []) all.add(watching)
-    }
-    return all
-  }
-
-  #countPrefix(key: string, watching: Watching, change: 1 | -1): void {
-    const length = prefixOf(key)?.length
-    if (length === undefined) return
-    const before = watching.prefixes
-    watching.prefixes += change
-    this.#withPrefixes += Number(watching.prefixes > 0) - Number(before > 0)
-    const count = (this.#lengths.get(length) ?? 0) + change
-    if (count === 0) this.#lengths.delete(length)
-    else this.#lengths.set(length, count)
   }
 
   /** All registrations; what changes while somebody takes his time over them may be among them or not. */
@@ -186,12 +175,20 @@ export class Watchers {
 
   #remove(key: string, watching: Watching): void {
     watching.keys.delete(key)
+    const prefix = prefixOf(key)
+    if (prefix === null) this.#removeFrom(key, watching)
+    else {
+      this.#byPrefix.remove(prefix, watching)
+      if (--watching.prefixes === 0) this.#withPrefixes--
+    }
+    this.size--
+    this.bytes -= REGISTRATION_BYTES + key.length
+  }
+
+  #removeFrom(key: string, watching: Watching): void {
     const watchers = this.#byKey.get(key)!
     watchers.delete(watching)
     if (watchers.size === 0) this.#byKey.delete(key)
-    this.#countPrefix(key, watching, -1)
-    this.size--
-    this.bytes -= REGISTRATION_BYTES + key.length
   }
 
   #end({ id }: Watching): void {
