@@ -265,7 +265,6 @@ export class ClientPorts {
       remoteAddress: remoteAddress ?? '',
       clientId: '',
       userName: '',
-      topic: null,
       cause,
     })
   }

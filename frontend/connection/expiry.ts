@@ -11,7 +11,7 @@ export function expire(connection: Connection): void {
   const { frontend, port } = connection
   frontend.counters.credentialsExpired++
   frontend.log.info('credential_expired', { client: connection.clientId, listener: port.name, method: connection.grant?.method })
-  auditRefusal(connection, 'expiry', null, 'the credential has expired')
+  auditRefusal(connection, 'expiry', {}, 'the credential has expired')
   if (port.rules.disconnectsOnExpiry) disconnect(connection, ReasonCode.NotAuthorized, 'the credential has expired')
   else cutOff(connection)
 }

@@ -82,7 +82,7 @@ function judge(connection: Connection, action: AuditedAction, topic: string, dec
 const OWN_TOPIC = 'a topic of the broker itself'
 
 /** Names the policy: where no rule decided, all those that count for the port. */
-function causeOf({ grant }: Connection, { rule }: Decision): string {
+export function causeOf({ grant }: Connection, { rule }: Decision): string {
   if (rule !== null) return `denied by ${rule}`
   const policies = grant?.policy.authorizations.map(({ name }) => name) ?? []
   return policies.length === 0 ? 'no rule allows it' : `no rule of BrokerAuthorization ${policies.join(', ')} allows it`
@@ -102,11 +102,11 @@ function failed(connection: Connection, action: AuditedAction, topic: string, er
     action,
     error: thrownField(error),
   })
-  auditRefusal(connection, action, topic, 'the check failed')
+  auditRefusal(connection, action, { topic }, 'the check failed')
   return ReasonCode.ImplementationSpecificError
 }
 
 function refused(connection: Connection, action: AuditedAction, topic: string, cause: string): void {
   connection.frontend.log.warn(`${action}_denied`, { client: connection.clientId, listener: connection.port.name, topic })
-  auditRefusal(connection, action, topic, cause)
+  auditRefusal(connection, action, { topic }, cause)
 }

@@ -1,5 +1,6 @@
 import { encodeConnack } from '#shared/mqtt/connack-codec.ts'
 import { type ReasonCode, reasonName } from '#shared/mqtt/reason-code.ts'
+import type { AuditedObject } from '#shared/telemetry/audit.ts'
 import type { AuditedAction } from '../audit.ts'
 import { close } from './closing.ts'
 import type { Connection } from './connection.ts'
@@ -36,14 +37,14 @@ export function refuse(connection: Connection, { reason, detail, cause, canAnswe
 }
 
 /** A refusal of something that an open connection wanted or had, for the audit. */
-export function auditRefusal(connection: Connection, action: AuditedAction, topic: string | null, cause: string): void {
+export function auditRefusal(connection: Connection, action: AuditedAction, about: AuditedObject, cause: string): void {
   connection.frontend.audit.refused({
     action,
     listener: connection.port.name,
     remoteAddress: connection.transport.remoteAddress,
     clientId: connection.clientId,
     userName: connection.grant?.identity.userName ?? '',
-    topic,
+    ...about,
     cause,
   })
 }
@@ -67,5 +68,5 @@ export function logEnd(connection: Connection, { action, reason, cause }: Ended)
     code: reasonName(reason),
     cause,
   })
-  auditRefusal(connection, action, null, cause)
+  auditRefusal(connection, action, {}, cause)
 }

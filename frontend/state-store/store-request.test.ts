@@ -19,7 +19,7 @@ interface Request {
   readonly topic?: string
   readonly qos?: 0 | 1 | 2
   readonly retain?: boolean
-  readonly payload?: string
+  readonly payload?: string | Buffer
   readonly version?: ProtocolVersion
   readonly properties?: object
 }
@@ -292,6 +292,26 @@ describe('rights', () => {
     expect(await asked('a', 'b', 'a')).toMatchObject({ fault: null, shard: null, isWatch: false, shardKey: 'a' })
     expect(await asked('b', 'a', 'c')).toMatchObject({ fault: ErrorText.NotAuthorized })
     expect(await asked('other')).toMatchObject({ fault: ErrorText.NotAuthorized })
+  })
+
+  test('a key that is refused is in the audit, with what was wanted of it and why', async () => {
+    const refusals = async (payload: string | Buffer, rules: readonly KeyRule[]) =>
+      (await sent({ payload }, world([REQUEST_TOPIC], ['#'], rules))).world.refusals
+    const who = { clientId: 'c1', listener: 'test' }
+    const cause = expect.stringContaining('no rule') as string
+    expect(await refusals(SET, keys('read', 'key'))).toMatchObject([{ ...who, action: 'writeKey', key: 'key', cause }])
+    expect(await refusals(GET, [])).toMatchObject([{ ...who, action: 'readKey', key: 'key', cause }])
+    expect(await refusals('*2\r\n$3\r\nGET\r\n$2\r\né\r\n', [])).toMatchObject([{ key: 'é' }])
+    expect(await refusals(Buffer.from('*2\r\n$3\r\nGET\r\n$2\r\n\xe9\x01\r\n', 'latin1'), [])).toMatchObject([{ key: '0xe901' }])
+    expect(await refusals('*3\r\n$4\r\nMGET\r\n$3\r\nkey\r\n$5\r\nother\r\n', keys('read', 'key'))).toMatchObject([
+      { action: 'readKey', key: 'other' },
+    ])
+    expect(await refusals('*3\r\n$4\r\nSCAN\r\n$3\r\nkey\r\n$0\r\n\r\n', keys('read', 'key'))).toMatchObject([
+      { action: 'readKeysUnder', key: 'key', cause: 'not every key that begins so may be read' },
+    ])
+    const denied = keys('read', 'key').map(rule => ({ ...rule, isDenied: true }))
+    expect(await refusals(GET, denied)).toMatchObject([{ action: 'readKey', cause: expect.stringContaining('denied by') as string }])
+    expect(await refusals(GET, keys('read', 'key'))).toEqual([])
   })
 
   test.each<[access: KeyRule['access'], payload: string, fault: string | null]>([

@@ -3,15 +3,14 @@ import { ProtocolError } from '#shared/mqtt/protocol-error.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import { CACHED_TOPIC_BYTES_MAX, sameBytes, TOO_MANY_LEVELS, type Topic } from '#shared/mqtt/topic.ts'
 import { type ExtendedCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
-import { ErrorText } from '#shared/state-store/errors.ts'
 import { isSupportedVersion } from '#shared/state-store/properties.ts'
 import { RequestProperties } from '#shared/state-store/request-properties.ts'
 import { isForbiddenResponseTopic } from '#shared/state-store/topics.ts'
-import type { Permit } from '#shared/authorization/permit.ts'
 import { disconnect } from '../connection/closing.ts'
 import type { Connection } from '../connection/connection.ts'
 import { mayHearOn } from '../connection/permissions.ts'
 import { AnswerKind } from '../connection/pending-answers.ts'
+import { keyFault } from './key-rights.ts'
 
 /** One for all requests: each use is over before the next begins. */
 const properties = new RequestProperties()
@@ -37,7 +36,7 @@ export function onStoreRequest(connection: Connection, message: Message): void {
 
 /** The rights that count are those of the moment it goes. */
 function ask(connection: Connection, ticket: number, message: Message): void {
-  const { frontend, clientId, permit } = connection
+  const { frontend, clientId } = connection
   // Another message when it was held: a copy, and others were read meanwhile.
   if (properties.message !== message) properties.read(message)
   const responseTopic = responseTopicOf(connection, message)
@@ -49,7 +48,7 @@ function ask(connection: Connection, ticket: number, message: Message): void {
     ? parseExtendedCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
     : null
   const command = typeof read === 'string' ? null : read
-  const fault = typeof read === 'string' ? read : command === null ? null : keyFault(command, permit)
+  const fault = typeof read === 'string' ? read : command === null ? null : keyFault(connection, command)
   const shardKey = shardKeyOf(command, clientId)
   const shard = command?.is === 'scan' ? command.cursor.shard : null
   const isWatch = fault === null && (command?.is === 'keynotify' || command?.is === 'keep' || command?.is === 'watch')
@@ -78,20 +77,6 @@ function responseTopicOf(connection: Connection, { propertyBytes }: Message): To
     if (error instanceof ProtocolError && error.clause === TOO_MANY_LEVELS) return 'tooDeep'
     throw error
   }
-}
-
-/**
- * Read for GET, KEYNOTIFY and every key of MGET, Write for what changes (spec state-store.md 11). SCAN and WATCH need Read for whatever may
- * begin with their prefix: the owner of the shard, who answers, does not know the permit.
- */
-function keyFault(command: ExtendedCommand, permit: Permit | null): ErrorText | null {
-  if (permit === null) return null
-  if (command.is === 'mget')
-    return command.keys.every(key => permit.mayAccessKey(Buffer.from(key, 'latin1'), 'read')) ? null : ErrorText.NotAuthorized
-  if (command.is === 'scan') return permit.mayReadKeysUnder(command.prefix) ? null : ErrorText.NotAuthorized
-  if (command.is === 'watch') return permit.mayReadKeysUnder(Buffer.from(command.prefix, 'latin1')) ? null : ErrorText.NotAuthorized
-  const access = command.is === 'get' || command.is === 'keynotify' || command.is === 'keep' ? 'read' : 'write'
-  return permit.mayAccessKey(Buffer.from(command.key, 'latin1'), access) ? null : ErrorText.NotAuthorized
 }
 
 /** Nothing can be answered; the client is a stranger to the protocol. */

@@ -26,17 +26,23 @@ export interface AuditedAuthentication {
 }
 
 /** Something that a client wanted or had, and was refused or lost. */
-export interface AuditedRefusal {
+export interface AuditedRefusal extends AuditedObject {
   /** One of a fixed set: `publish`, `subscribe`, `will`, `recheck`, … */
   readonly action: string
   readonly listener: string
   readonly remoteAddress: string
   readonly clientId: string
   readonly userName: string
-  /** Topic Name or Topic Filter; null where there is none. */
-  readonly topic: string | null
   /** The rule that decided, or why there was none. */
   readonly cause: string
+}
+
+/** What it was about, if it was about one. */
+export interface AuditedObject {
+  /** Topic Name or Topic Filter. */
+  readonly topic?: string
+  /** Of the state store, or what keys begin with. */
+  readonly key?: string
 }
 
 /** What an operator has changed, by files or the Kubernetes API. */
@@ -83,11 +89,12 @@ export class Audit {
   }
 
   /** Something that an authenticated client may not, or may not any more. */
-  refused({ action, topic, cause, ...who }: AuditedRefusal): void {
+  refused({ action, topic, key, cause, ...who }: AuditedRefusal): void {
     this.#refusals.warn('audit_refused', {
       action,
       ...whoFields(who),
-      ...(topic !== null && { topic: logText(topic, TEXT_LENGTH_MAX) }),
+      ...(topic !== undefined && { topic: logText(topic, TEXT_LENGTH_MAX) }),
+      ...(key !== undefined && { key: logText(key, TEXT_LENGTH_MAX) }),
       cause: logText(cause, CAUSE_LENGTH_MAX),
     })
   }
