@@ -37,7 +37,7 @@ export class BackendCounters {
   messageBytes = 0
   /** Bytes of sessions and their Subscriptions, about; without messages. */
   sessionBytes = 0
-  /** Bytes of the state store's entries, as of the last tick. */
+  /** What the state store holds, as of the last tick. */
   storeBytes = 0
   /** Notifications of the state store to a connection that is not there any more. */
   notificationsDropped = 0

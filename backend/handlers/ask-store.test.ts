@@ -248,6 +248,7 @@ describe('counters', () => {
       repeats: 0,
       resumed: 0,
       gaps: 0,
+      answersForgotten: 0,
     })
   })
 })

@@ -28,7 +28,7 @@ export function expireEntries(engine: Engine): void {
   for (const shard of engine.shards) {
     if (shard.store === null) continue
     if (shard.isServing && budget > 0) budget -= expire(engine, shard, shard.store, budget)
-    bytes += shard.store.bytes + shard.store.pastBytes
+    bytes += shard.store.heldBytes
   }
   engine.counters.storeBytes = bytes
   engine.isExpiryBehind = budget <= 0

@@ -388,11 +388,29 @@ describe('a request that comes again because its answer was lost', () => {
     expect(rig.store.answersRemembered).toBe(0)
   })
 
+  test('and all else that is held counts in memory, and does not when it is gone', () => {
+    const rig = new KeyStoreRig({ answersMax: 3 })
+    const empty = rig.store.heldBytes
+    const grown: number[] = []
+    for (const request of ['SET k v', 'KEYNOTIFY k', 'WATCH k']) {
+      rig.ask(request, { origin: origin(grown.length) })
+      grown.push(rig.store.heldBytes)
+    }
+    expect([empty, ...grown]).toEqual([0, ...grown.toSorted((a, b) => a - b)])
+    expect(new Set(grown).size).toBe(3)
+    for (let sequence = 3; sequence < 20; sequence++) rig.ask('SET k v', { origin: origin(sequence) })
+    expect(rig.store.heldBytes).toBe(grown.at(-1))
+    rig.ask('DEL k', { origin: origin(20) })
+    for (const frontend of rig.store.frontends().keys()) rig.store.forgetFrontend(frontend, rig.now)
+    rig.store.forgetWatchers(rig.now)
+    expect(rig.store.heldBytes).toBe(0)
+  })
+
   test('frontends are apart, and each has its limit: the oldest answer goes', () => {
     const rig = new KeyStoreRig({ answersMax: 3 })
     for (let sequence = 0; sequence < 5; sequence++) rig.ask('SET k v', { origin: origin(sequence) })
     rig.ask('SET k v', { origin: { frontend: 'g', sequence: 0, settledBefore: 0 } })
-    expect([rig.store.answersRemembered, rig.store.answersForgotten]).toEqual([4, 2])
+    expect([rig.store.answersRemembered, rig.store.counters.answersForgotten]).toEqual([4, 2])
     expect(rig.ask('SET k v', { origin: origin(4) }).is).toBe('repeated')
     expect(rig.ask('SET k v', { origin: origin(1) }).is).toBe('executed')
   })

@@ -57,6 +57,8 @@ export class KeyStoreCounters {
   notifications = 0
   expirations = 0
   repeats = 0
+  /** To requests that may come again: then they are executed again. */
+  answersForgotten = 0
   /** KEYNOTIFY with KEEP and SINCE: went on without a gap; and not, so that the client has to read the key. */
   resumed = 0
   gaps = 0
@@ -128,6 +130,11 @@ export class KeyStore {
     return this.#kept.away
   }
 
+  /** Of all that is held: entries, watches, answers. Each has limits of its own; this is for the watermark. */
+  get heldBytes(): number {
+    return this.#entries.bytes + this.#watchers.bytes + this.#kept.bytes + this.#kept.pastBytes + this.#repeats.bytes
+  }
+
   /** Of the changes that are remembered for watches that are kept. */
   get pastBytes(): number {
     return this.#kept.pastBytes
@@ -135,11 +142,6 @@ export class KeyStore {
 
   get answersRemembered(): number {
     return this.#repeats.size
-  }
-
-  /** See Repeats.forgotten. */
-  get answersForgotten(): number {
-    return this.#repeats.forgotten
   }
 
   get clock(): StoreClock {
@@ -162,7 +164,7 @@ export class KeyStore {
     // Executed again, what was in vain may come out otherwise, after its client was told; and a KEYNOTIFY would undo the STOP behind it.
     if (origin !== null && !isRead(request.command)) {
       const answered: RequestAnswered = { is: 'answered', origin, answer: reply.answer!, version: reply.version }
-      this.#repeats.remember(answered)
+      if (this.#repeats.remember(answered)) this.counters.answersForgotten++
       effects.changes.push(answered)
     }
     return new Executed('executed', reply, effects)
@@ -292,7 +294,7 @@ export class KeyStore {
         return void this.#watchers.forgetAll()
       case 'answered':
         // The answer is a view into what was read.
-        return this.#repeats.remember({ ...change, answer: Buffer.from(change.answer) })
+        return void this.#repeats.remember({ ...change, answer: Buffer.from(change.answer) })
       case 'kept':
         return this.#kept.put(change, now)
       case 'past':

@@ -1,6 +1,9 @@
 import type { RequestAnswered } from './changes.ts'
 import type { RequestOrigin } from './store-request.ts'
 
+/** Heap of one beside its answer, about. */
+const ANSWER_BYTES = 250
+
 /** What one frontend has asked and may ask again. */
 interface Answers {
   settledBefore: number
@@ -16,8 +19,9 @@ interface Answers {
 export class Repeats {
   readonly #answersMax: number
   readonly #frontends = new Map<string, Answers>()
-  /** Answers that were forgotten before their frontend had settled them: a repeat would be executed again. */
-  forgotten = 0
+  /** Answers that are remembered, and their memory. */
+  size = 0
+  bytes = 0
 
   /** @param answersMax of one frontend; one more, and the oldest is forgotten */
   constructor(answersMax: number) {
@@ -28,28 +32,38 @@ export class Repeats {
   find(origin: RequestOrigin): RequestAnswered | 'stale' | null {
     const answers = this.#frontends.get(origin.frontend)
     if (answers === undefined) return null
-    settle(answers, origin.settledBefore)
+    this.#settle(answers, origin.settledBefore)
     if (origin.sequence < answers.settledBefore) return 'stale'
     return answers.bySequence.get(origin.sequence) ?? null
   }
 
-  /** One that is settled meanwhile is not remembered. */
-  remember(answered: RequestAnswered): void {
+  /**
+   * One that is settled meanwhile is not remembered. True: another one was forgotten before its frontend had settled it; asked again it would be
+   * executed again.
+   */
+  remember(answered: RequestAnswered): boolean {
     const { frontend, sequence, settledBefore } = answered.origin
     let answers = this.#frontends.get(frontend)
     if (answers === undefined) this.#frontends.set(frontend, (answers = { settledBefore: 0, bySequence: new Map() }))
-    settle(answers, settledBefore)
-    if (sequence < answers.settledBefore) return
+    this.#settle(answers, settledBefore)
+    if (sequence < answers.settledBefore) return false
+    this.#drop(answers, sequence)
     answers.bySequence.set(sequence, answered)
-    if (answers.bySequence.size <= this.#answersMax) return
+    this.size++
+    this.bytes += ANSWER_BYTES + answered.answer.length
+    if (answers.bySequence.size <= this.#answersMax) return false
     for (const oldest of answers.bySequence.keys()) {
-      answers.bySequence.delete(oldest)
-      this.forgotten++
-      return
+      this.#drop(answers, oldest)
+      break
     }
+    return true
   }
 
+  /** False: nothing of it was known. */
   forget(frontend: string): boolean {
+    const answers = this.#frontends.get(frontend)
+    if (answers === undefined) return false
+    this.#settle(answers, Infinity)
     return this.#frontends.delete(frontend)
   }
 
@@ -57,23 +71,25 @@ export class Repeats {
     return this.#frontends.keys()
   }
 
-  get size(): number {
-    let size = 0
-    for (const { bySequence } of this.#frontends.values()) size += bySequence.size
-    return size
-  }
-
   all(): readonly RequestAnswered[] {
     return [...this.#frontends.values()].flatMap(({ bySequence }) => [...bySequence.values()])
   }
-}
 
-/** Sequences come nearly in order: what stands behind one that is not settled yet waits for it, which `answersMax` bounds. */
-function settle(answers: Answers, settledBefore: number): void {
-  if (settledBefore <= answers.settledBefore) return
-  answers.settledBefore = settledBefore
-  for (const sequence of answers.bySequence.keys()) {
-    if (sequence >= settledBefore) return
-    answers.bySequence.delete(sequence)
+  /** Sequences come nearly in order: what stands behind one that is not settled yet waits for it, which `answersMax` bounds. */
+  #settle(answers: Answers, settledBefore: number): void {
+    if (settledBefore <= answers.settledBefore) return
+    answers.settledBefore = settledBefore
+    for (const sequence of answers.bySequence.keys()) {
+      if (sequence >= settledBefore) return
+      this.#drop(answers, sequence)
+    }
+  }
+
+  #drop({ bySequence }: Answers, sequence: number): void {
+    const answered = bySequence.get(sequence)
+    if (answered === undefined) return
+    bySequence.delete(sequence)
+    this.size--
+    this.bytes -= ANSWER_BYTES + answered.answer.length
   }
 }

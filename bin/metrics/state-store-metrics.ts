@@ -29,6 +29,11 @@ export function registerStateStoreMetrics(metrics: MetricsRegistry, engine: Engi
     () => storeCounters.repeats,
   )
   metrics.counterFrom(
+    'millrace_state_store_answers_forgotten_total',
+    'Answers that were forgotten before their frontend had them, because it had asked too much at once',
+    () => storeCounters.answersForgotten,
+  )
+  metrics.counterFrom(
     'millrace_state_store_keys_not_persisted_total',
     'Keys dropped after a stop because the persistence policy does not choose them',
     () => counters.keysNotPersisted,
