@@ -39,8 +39,7 @@ export interface StoreGathering {
   take(part: StorePart, values: readonly (Uint8Array | null)[] | null): void
   /** False: then the whole request is refused, at once. */
   refuse(reason: ReasonCode): boolean
-  /** @param others what else is under way for the same connection */
-  next(others: Iterable<StoreGathering>): AfterParts
+  next(): AfterParts
 }
 
 /** What to ask an owner to publish, with the properties of the request. */

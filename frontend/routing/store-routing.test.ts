@@ -540,17 +540,49 @@ describe('a watch of a prefix', () => {
     expect([core, router.pendingBytes, a.take()]).toEqual([[`${CONNECTION} 1 ${ReasonCode.QuotaExceeded}`], 0, []])
   })
 
-  test.each([
-    ['what that has found is not taken away', OK, asks(10, OK, [own], 9)],
-    ['refused as well, it gives back both', FULL, asks(10, STOP, [0, 2], 9)],
-  ])('the same connection asks for the same again meanwhile: %s', (_, second, expected) => {
-    watchUnder(1)
-    watchUnder(2)
-    a.take()
+  test('one at a time: the next begins when the one before has its answer, or is given back', () => {
+    for (const ticket of [1, 2, 3]) watchUnder(ticket)
+    ask(0, 4, 'x')
+    expect(a.take()).toEqual([...asks(1, W), `ask 0 7 1 ${CONNECTION} x`])
     answer(a, { 1: OK, 2: FULL, 3: OK, 4: NOTHING })
-    expect(a.take()).toEqual(asks(9, FULL, [own], 5))
-    answer(a, { 5: NOTHING, 6: second, 7: NOTHING, 8: NOTHING })
-    expect(a.take()).toEqual(expected)
+    expect(a.take()).toEqual(asks(8, STOP, [0, 2], 5))
+    answer(a, { 8: OK, 9: OK })
+    expect(a.take()).toEqual([...asks(10, FULL, [own], 5), ...asks(11, W, ALL, 6)])
+    answer(a, all(11, OK))
+    expect(a.take()).toEqual([...asks(15, OK, [own], 6), ...asks(16, W, ALL, 7)])
+    detach()
+    expect(router.pendingBytes).toBe(0)
+  })
+
+  test('those that wait: refused when it takes too long, not done when their time is over; what is behind them goes on', () => {
+    a.caller.lost(0)
+    watchUnder(1)
+    watchUnder(2, W, 3)
+    pass(LIMITS.publishWaitMs - 1_000, a)
+    watchUnder(3)
+    watchUnder(4, STOP)
+    a.take()
+    pass(1_000, a)
+    expect(core).toEqual([1, 2].map(ticket => `${CONNECTION} ${ticket} ${ReasonCode.QuotaExceeded}`))
+    expect(a.take()).toEqual(asks(8, W, ALL, 7).slice(1))
+    a.owns(2, 0)
+    pass(1_000, a)
+    watchUnder(5, W, 2)
+    pass(3_000, a)
+    a.take()
+    answer(a, all(8, OK))
+    expect(a.take()).toEqual([...asks(13, OK, [own], 7), ...asks(14, STOP, ALL, 12)])
+    answer(a, all(14, OK))
+    expect(a.take()).toEqual(asks(18, OK, [own], 12))
+    expect(core.slice(2)).toEqual([`${CONNECTION} 5 ${ReasonCode.Success}`])
+  })
+
+  test('a backend that knows no store: all that wait are refused, however many there are', () => {
+    a.caller.lost(0)
+    for (let ticket = 1; ticket <= 5; ticket++) watchUnder(ticket)
+    new TestOwner(PROTOCOL_VERSION_STORE - 1).owns(2, ...ALL)
+    expect(core).toEqual([1, 2, 3, 4, 5].map(ticket => `${CONNECTION} ${ticket} ${ReasonCode.ImplementationSpecificError}`))
+    expect(router.pendingBytes).toBe(0)
   })
 
   test('an owner dies: the next one is asked for what has not come, under the same numbers', () => {

@@ -11,6 +11,7 @@ import type { RouterCounters } from './router-counters.ts'
 import type { StoreGathering, StorePart } from './store-gathering.ts'
 import { isScattered, ValueGathering } from './value-gathering.ts'
 import { WatchGathering } from './watch-gathering.ts'
+import { WatchTurns } from './watch-turns.ts'
 
 interface StoreRoutingParts {
   readonly shardCount: number
@@ -31,6 +32,8 @@ interface Asked {
   /** By its Message Expiry Interval; Infinity: never. */
   readonly expiresAtMs: number
   readonly isWatch: boolean
+  /** WATCH whose turn has not come: nobody is asked. */
+  readonly isHeld: boolean
   /** What of it this shard does; null: the request as a whole. */
   readonly part: StorePart | null
   /** Whose answer counts; null while nobody owns the shard. */
@@ -55,7 +58,12 @@ export class StoreRouting {
   readonly #askers = new Map<ConnectionId, Asker>()
   /** Connections that are gone and that the shard may still take for watchers. */
   readonly #unwatching = new Map<number, Set<ConnectionId>>()
+  readonly #turns = new WatchTurns()
+  /** Connections whose WATCH has ended. */
+  readonly #ended: ConnectionId[] = []
   #lastSequence = 0
+  /** Of the call under way. */
+  #nowMs = 0
   #frontend: FrontendPort | null = null
 
   constructor(parts: StoreRoutingParts) {
@@ -68,6 +76,7 @@ export class StoreRouting {
 
   /** BackendPort.askStore. */
   ask(connection: ConnectionId, ticket: number, storeCall: StoreCall, nowMs: number): void {
+    this.#nowMs = nowMs
     const { clientId, fault, message, isWatch, command } = storeCall
     const { directory, pressure, counters, shardCount } = this.#parts
     const shard = storeCallShard(storeCall, shardCount)
@@ -80,11 +89,36 @@ export class StoreRouting {
     const expiresAtMs = message.expirySeconds < 0 ? Infinity : nowMs + message.expirySeconds * 1_000
     const call: RemoteStoreCall = { clientId, fault, as: 'request', message: kept }
     const bytes = kept.storedBytes
-    const asked: Asked = { shard, connection, ticket, call, bytes, sinceMs: nowMs, expiresAtMs, isWatch, part: null, owner: null }
-    if (fault === null && command?.is === 'watch') this.#gather(asked, WatchGathering.of(call, shard, command, shardCount))
+    const times = { sinceMs: nowMs, expiresAtMs }
+    const asked: Asked = { shard, connection, ticket, call, bytes, ...times, isWatch, isHeld: false, part: null, owner: null }
+    if (fault === null && command?.is === 'watch') this.#watch(asked)
     else if (fault === null && command?.is === 'mget' && isScattered(command, shardCount)) {
       this.#gather(asked, new ValueGathering(call, shardCount))
     } else this.#sendToOwner(this.#keep(asked))
+  }
+
+  #watch(asked: Asked): void {
+    const { connection, shard, call } = asked
+    if (this.#turns.begin(connection)) this.#gather(asked, WatchGathering.of(call, shard, this.#parts.shardCount))
+    else this.#turns.wait(connection, this.#keep({ ...asked, isHeld: true }))
+  }
+
+  /** What ends within is taken by whoever is at it already: a connection may have many that end at once. */
+  #watchEnded(connection: ConnectionId): void {
+    if (this.#ended.push(connection) > 1) return
+    for (let at = 0; at < this.#ended.length; at++) this.#watchNext(this.#ended[at]!)
+    this.#ended.length = 0
+  }
+
+  #watchNext(connection: ConnectionId): void {
+    for (let sequence = this.#turns.next(connection); sequence !== null; sequence = this.#turns.next(connection)) {
+      const asked = this.#asked.get(sequence)
+      // It was refused while it waited.
+      if (asked === undefined || this.#isLate(sequence, asked) || this.#isExpired(sequence, asked, this.#nowMs)) continue
+      this.#forget(sequence, asked)
+      const { shard, call } = asked
+      return this.#gather({ ...asked, isHeld: false, sinceMs: this.#nowMs }, WatchGathering.of(call, shard, this.#parts.shardCount))
+    }
   }
 
   #gather(whole: Asked, { call, parts, open }: StoreGathering): void {
@@ -98,32 +132,31 @@ export class StoreRouting {
 
   /** CallerPort.storeRead. */
   read(owner: OwnerLink, sequence: number, values: readonly (Uint8Array | null)[] | null, nowMs: number): void {
+    this.#nowMs = nowMs
     const asked = this.#asked.get(sequence)
     if (asked === undefined || asked.owner !== owner || asked.part === null) return
     asked.part.gathering.take(asked.part, values)
-    this.#came(sequence, asked, asked.part, nowMs)
+    this.#came(sequence, asked, asked.part)
   }
 
   /** A part has its answer. */
-  #came(sequence: number, asked: Asked, part: StorePart, nowMs: number): void {
+  #came(sequence: number, asked: Asked, part: StorePart): void {
     const { gathering } = part
+    const { connection, ticket, isWatch } = asked
     if (gathering.open.size > 1 && !gathering.isOver) return this.#waitForOthers(sequence, asked, part)
     this.#forgetWhole(sequence, asked)
-    const next = gathering.next(this.#gatheringsOf(asked.connection))
-    if (next.is === 'refused') return this.#frontend!.acknowledged(asked.connection, asked.ticket, next.reason)
-    const { call } = next.is === 'gather' ? next.gathering : next
-    // In the order of their times, which `tick` relies on.
-    const whole = { ...asked, shard: gathering.shard, call, bytes: call.message.storedBytes, sinceMs: nowMs, part: null, owner: null }
-    if (next.is === 'gather') return this.#gather(whole, next.gathering)
-    const answer = this.#keep(whole)
-    if (!this.#isExpired(answer, whole, nowMs)) this.#sendToOwner(answer)
-  }
-
-  *#gatheringsOf(connection: ConnectionId): Iterable<StoreGathering> {
-    for (const sequence of this.#askers.get(connection)?.sequences ?? []) {
-      const gathering = this.#asked.get(sequence)?.part?.gathering
-      if (gathering !== undefined) yield gathering
+    const next = gathering.next()
+    if (next.is === 'refused') this.#frontend!.acknowledged(connection, ticket, next.reason)
+    else {
+      const { call } = next.is === 'gather' ? next.gathering : next
+      const bytes = call.message.storedBytes
+      // In the order of their times, which `tick` relies on.
+      const whole = { ...asked, shard: gathering.shard, call, bytes, sinceMs: this.#nowMs, part: null, owner: null }
+      if (next.is === 'gather') return this.#gather(whole, next.gathering)
+      const answer = this.#keep(whole)
+      if (!this.#isExpired(answer, whole, this.#nowMs)) this.#sendToOwner(answer)
     }
+    if (isWatch) this.#watchEnded(connection)
   }
 
   /** What has come counts with what has not. Where it has no room the request is refused, as it would have been if that had been known. */
@@ -159,10 +192,11 @@ export class StoreRouting {
 
   /** CallerPort.storeAsked. */
   answered(owner: OwnerLink, sequence: number, reason: ReasonCode, nowMs: number): void {
+    this.#nowMs = nowMs
     const asked = this.#asked.get(sequence)
     if (asked === undefined || asked.owner !== owner) return
     const { part } = asked
-    if (part?.gathering.refuse(reason) === true) this.#came(sequence, asked, part, nowMs)
+    if (part?.gathering.refuse(reason) === true) this.#came(sequence, asked, part)
     else this.#settle(sequence, asked, reason)
   }
 
@@ -174,12 +208,13 @@ export class StoreRouting {
 
   /** The owner knows the connections that are open (OwnerPort.resume): now what it or another one before it has not answered. */
   onOwned(shard: number, owner: OwnerLink, nowMs: number): void {
+    this.#nowMs = nowMs
     for (const connection of this.#unwatching.get(shard) ?? []) this.#unwatch(owner, shard, connection)
     // One that an answer here lets in goes to the owner by itself.
     const newest = this.#lastSequence
     for (const [sequence, asked] of this.#asked) {
       if (sequence > newest) return
-      if (asked.shard !== shard) continue
+      if (asked.shard !== shard || asked.isHeld) continue
       if (this.#isExpired(sequence, asked, nowMs)) continue
       this.#parts.counters.storeRequestsRepeated++
       this.#send(owner, sequence, asked)
@@ -193,6 +228,7 @@ export class StoreRouting {
   /** BackendPort.detach. What it asked and nobody answered is not asked again: its client asks it anew. */
   detached(connection: ConnectionId): void {
     const asker = this.#askers.get(connection)
+    this.#turns.forget(connection)
     if (asker === undefined) return
     for (const sequence of asker.sequences) {
       const asked = this.#asked.get(sequence)!
@@ -211,12 +247,15 @@ export class StoreRouting {
 
   /** Refuses what has waited for too long; whether it was done, nobody knows, as with any publish that is refused late. */
   tick(nowMs: number): void {
-    const sinceMs = nowMs - this.#parts.limits.publishWaitMs
-    for (const [sequence, asked] of this.#asked) {
-      if (asked.sinceMs > sinceMs) return
-      this.#parts.counters.publishesRefusedLate++
-      this.#settle(sequence, asked, ReasonCode.QuotaExceeded)
-    }
+    this.#nowMs = nowMs
+    for (const [sequence, asked] of this.#asked) if (!this.#isLate(sequence, asked)) return
+  }
+
+  #isLate(sequence: number, asked: Asked): boolean {
+    if (asked.sinceMs > this.#nowMs - this.#parts.limits.publishWaitMs) return false
+    this.#parts.counters.publishesRefusedLate++
+    this.#settle(sequence, asked, ReasonCode.QuotaExceeded)
+    return true
   }
 
   /** A Message Expiry Interval goes on while the request waits (§3.3.2.3.3). Nobody is answered; it counts as done, as other publishes do. */
@@ -256,6 +295,7 @@ export class StoreRouting {
   #settle(sequence: number, asked: Asked, reason: ReasonCode): void {
     this.#forgetWhole(sequence, asked)
     this.#frontend!.acknowledged(asked.connection, asked.ticket, reason)
+    if (asked.part !== null && asked.isWatch) this.#watchEnded(asked.connection)
   }
 
   #forgetWhole(sequence: number, asked: Asked): void {

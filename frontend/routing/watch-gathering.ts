@@ -2,7 +2,7 @@ import { newMessage } from '#shared/mqtt/message.ts'
 import { ReasonCode } from '#shared/mqtt/reason-code.ts'
 import type { RemoteStoreCall } from '#shared/rpc/owner-port.ts'
 import { Answer } from '#shared/state-store/answer.ts'
-import { type WatchCommand, watchStopRequest } from '#shared/state-store/command.ts'
+import { parseExtendedCommand, type WatchCommand, watchStopRequest } from '#shared/state-store/command.ts'
 import { type AfterParts, joinedAnswer, type StoreGathering, type StorePart } from './store-gathering.ts'
 
 /** Memory of a part that waits for its answer, about: one request makes as many as there are shards. */
@@ -39,7 +39,9 @@ export class WatchGathering implements StoreGathering {
     this.parts = Array.from(shards, part => ({ gathering: this, shard: part, keys: null, bytes: PART_BYTES }))
   }
 
-  static of(call: RemoteStoreCall, shard: number, command: WatchCommand, shardCount: number): WatchGathering {
+  /** @param call is a WATCH */
+  static of(call: RemoteStoreCall, shard: number, shardCount: number): WatchGathering {
+    const command = parseExtendedCommand(call.message.payload) as WatchCommand
     return new WatchGathering(call, shard, command, Array(shardCount).keys(), null)
   }
 
@@ -55,10 +57,10 @@ export class WatchGathering implements StoreGathering {
     return true
   }
 
-  next(others: Iterable<StoreGathering>): AfterParts {
+  next(): AfterParts {
     const { isStop, prefix } = this.#command
     if (this.#refusal === null) return this.#answered(isStop && this.#changed.size === 0 ? Answer.Nothing : Answer.Done)
-    if (this.#isUndoing || isStop || this.#changed.size === 0 || this.#isLeftTo(others)) return this.#answered(this.#refusal)
+    if (this.#isUndoing || isStop || this.#changed.size === 0) return this.#answered(this.#refusal)
     const { topic, properties } = this.call.message
     const stop = newMessage(topic, watchStopRequest(prefix), 1, false, properties)
     // Those that have refused have nothing; those that watched before go on.
@@ -67,19 +69,6 @@ export class WatchGathering implements StoreGathering {
       is: 'gather',
       gathering: new WatchGathering({ ...this.call, message: stop }, this.shard, command, this.#changed, this.#refusal),
     }
-  }
-
-  /**
-   * The same connection has asked for the same again, and shards have done that already: giving it back now would take that away. If it is refused as
-   * well, it gives back this, too.
-   */
-  #isLeftTo(others: Iterable<StoreGathering>): boolean {
-    for (const other of others) {
-      if (!(other instanceof WatchGathering) || other.#command.prefix !== this.#command.prefix) continue
-      for (const shard of this.#changed) other.#changed.add(shard)
-      return true
-    }
-    return false
   }
 
   #answered(what: Refusal): AfterParts {
