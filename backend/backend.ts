@@ -21,6 +21,7 @@ import { onAttach, onDetach, onOpened } from './handlers/attach.ts'
 import { onPublish, onRelease } from './handlers/publish.ts'
 import { onRestrict } from './handlers/restrict.ts'
 import { onSubscribe, onUnsubscribe } from './handlers/subscribe.ts'
+import { goOnNotifying } from './publishing/key-notifications.ts'
 import { runReplays } from './queue/retained-replay.ts'
 import { dropUnchosen, type PersistencePolicy } from './shard/persistence.ts'
 import { finishRecovery, recoverShard } from './shard/recovery.ts'
@@ -150,6 +151,7 @@ export class Backend implements BackendPort {
     this.engine.catchUp()
     if (this.engine.isExpiryBehind) expireEntries(this.engine)
     runReplays(this.engine)
+    goOnNotifying(this.engine)
     this.engine.cluster?.endTurn()
     this.engine.journal.flush()
   }

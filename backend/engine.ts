@@ -13,6 +13,7 @@ import type { BackendSettings } from './config.ts'
 import { BackendCounters } from './counters.ts'
 import { RetainedIndex } from './queue/retained-index.ts'
 import { FrontendLink } from './session/frontend-link.ts'
+import type { NotificationsDue } from './publishing/notifications-due.ts'
 import { Publication } from './publishing/publication.ts'
 import { bytesOfSession } from './session/session-bytes.ts'
 import type { Session } from './session/session.ts'
@@ -72,6 +73,8 @@ export class Engine {
   #isWheelBehind = false
   /** More entries of the state store have lived their time than one turn removes. */
   isExpiryBehind = false
+  /** Changes in the state store of which not all watchers were told, in standalone; null: there was none yet. */
+  notificationsDue: NotificationsDue | null = null
   /** Sessions that are being sent Retained Messages, a bounded number of them in each turn. */
   readonly replaying = new Set<Session>()
   /** Links that the publish being matched has recipients on. */

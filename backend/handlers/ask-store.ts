@@ -13,7 +13,7 @@ import { RequestProperties } from '#shared/state-store/request-properties.ts'
 import { type ResponseContent, responseMessage } from '#shared/state-store/response.ts'
 import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import type { Engine } from '../engine.ts'
-import { notify, publishNotification } from '../publishing/key-notifications.ts'
+import { notify, publishNotifications } from '../publishing/key-notifications.ts'
 import { ownMessage } from '../publishing/own-message.ts'
 import { expiresAtMs, limitExpiry } from '../publishing/publication.ts'
 import { publishOwn } from '../publishing/route.ts'
@@ -33,12 +33,16 @@ export function onAskStore(engine: Engine, session: Session, ticket: number, cal
   const shard = engine.shards[storeCallShard(call, engine.shards.length)]!
   const owed = executeOn(engine, shard, call, { frontend, connection, clientId }, null)
   if (owed === null) return port.acknowledged(connection, ticket, ReasonCode.TopicNameInvalid)
+  const { response, notifications } = owed
   engine.journal.whenStored(() => {
     const recordsBefore = engine.journal.records
-    publishOwed(engine, owed)
-    // To sessions that end with their connections response and notifications leave no records: nothing is left to wait for.
-    if (engine.journal.records === recordsBefore) port.acknowledged(connection, ticket, ReasonCode.Success)
-    else engine.journal.acknowledgeWhenStored(port, connection, ticket, ReasonCode.Success)
+    if (response !== null) publishOwn(engine, response)
+    // Nor does whoever changes a key that very many watch make changes faster than they can be told of.
+    publishNotifications(engine, notifications, () => {
+      // To sessions that end with their connections response and notifications leave no records: nothing is left to wait for.
+      if (engine.journal.records === recordsBefore) port.acknowledged(connection, ticket, ReasonCode.Success)
+      else engine.journal.acknowledgeWhenStored(port, connection, ticket, ReasonCode.Success)
+    })
   })
 }
 
@@ -112,11 +116,6 @@ function responseTopicOf(engine: Engine, request: Message, { topicStart, topicEn
     if (error instanceof ProtocolError) return null
     throw error
   }
-}
-
-function publishOwed(engine: Engine, { response, notifications }: Owed): void {
-  if (response !== null) publishOwn(engine, response)
-  for (const notification of notifications) publishNotification(engine, notification)
 }
 
 /** What the shard's store is to execute. */

@@ -5,8 +5,9 @@ import { notificationProperties } from '#shared/state-store/properties.ts'
 import { notifyTopic } from '#shared/state-store/topics.ts'
 import type { Engine } from '../engine.ts'
 import type { Shard } from '../shard/shard.ts'
-import type { StoreNotification } from '../statestore/store-request.ts'
+import type { StoreNotification, WatcherId } from '../statestore/store-request.ts'
 import { endPublication } from './collecting.ts'
+import { NotificationsDue } from './notifications-due.ts'
 import { offer } from './offer.ts'
 import { ownMessage } from './own-message.ts'
 import { expiresAtMs, limitExpiry } from './publication.ts'
@@ -15,36 +16,54 @@ type ToWatcher = HandOverTarget & { readonly is: 'session' }
 
 /** As soon as the change of that shard's store that it is of, which is recorded in this turn, is stored. */
 export function notify(engine: Engine, shard: Shard, notification: StoreNotification): void {
-  forWatchers(engine, notification, (target, message) => {
-    if (engine.cluster === null) engine.journal.whenStored(() => publishToWatcher(engine, target, message))
-    else engine.cluster.handOvers.add(shard, target, message)
-  })
-}
-
-/** Its change is stored; standalone. */
-export function publishNotification(engine: Engine, notification: StoreNotification): void {
-  forWatchers(engine, notification, (target, message) => publishToWatcher(engine, target, message))
-}
-
-function forWatchers(
-  engine: Engine,
-  { key, payload, clock, watchers }: StoreNotification,
-  take: (target: ToWatcher, message: Message) => void,
-): void {
-  const bytes = Buffer.from(key, 'latin1')
-  for (const { clientId, frontend, connection } of watchers) {
-    const topic = notifyTopic(clientId, bytes)
-    if (topic === null) continue
-    const message = ownMessage(engine.topics.fromName(topic), payload, notificationProperties(clock))
-    limitExpiry(engine, message)
-    message.expiresAtMs = expiresAtMs(engine, message)
-    take({ is: 'session', shard: shardOf(clientId, engine.shards.length), clientId, frontend, connection }, message)
+  const { cluster } = engine
+  if (cluster === null) return engine.journal.whenStored(() => publishNotifications(engine, [notification], () => undefined))
+  for (const watcher of notification.watchers) {
+    const message = messageTo(engine, notification, watcher)
+    if (message !== null) cluster.handOvers.add(shard, targetOf(engine, watcher), message)
   }
 }
 
-function publishToWatcher(engine: Engine, target: ToWatcher, message: Message): void {
+/**
+ * Their change is stored; standalone. Many watchers are told within several turns.
+ * @param whenTold all were told
+ */
+export function publishNotifications(engine: Engine, notifications: readonly StoreNotification[], whenTold: () => void): void {
+  if (notifications.length === 0) return whenTold()
+  const due = (engine.notificationsDue ??= new NotificationsDue((notification, watcher) => publishToWatcher(engine, notification, watcher)))
+  let left = notifications.length
+  for (const notification of notifications) due.add(notification, () => --left === 0 && whenTold())
+  // At its end there are as many again.
+  engine.turn.request()
+}
+
+/** At the end of a turn. */
+export function goOnNotifying(engine: Engine): void {
+  const due = engine.notificationsDue
+  if (due === null) return
+  due.renew()
+  if (due.isBehind) engine.turn.request()
+}
+
+/** Null: the key has no topic for this client. */
+function messageTo(engine: Engine, { key, payload, clock }: StoreNotification, { clientId }: WatcherId): Message | null {
+  const topic = notifyTopic(clientId, Buffer.from(key, 'latin1'))
+  if (topic === null) return null
+  const message = ownMessage(engine.topics.fromName(topic), payload, notificationProperties(clock))
+  limitExpiry(engine, message)
+  message.expiresAtMs = expiresAtMs(engine, message)
+  return message
+}
+
+function targetOf(engine: Engine, { clientId, frontend, connection }: WatcherId): ToWatcher {
+  return { is: 'session', shard: shardOf(clientId, engine.shards.length), clientId, frontend, connection }
+}
+
+function publishToWatcher(engine: Engine, notification: StoreNotification, watcher: WatcherId): void {
+  const message = messageTo(engine, notification, watcher)
+  if (message === null) return
   engine.publication.beginKept(message)
-  offerToWatcher(engine, target)
+  offerToWatcher(engine, targetOf(engine, watcher))
   endPublication(engine)
 }
 

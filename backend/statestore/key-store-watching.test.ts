@@ -104,12 +104,12 @@ describe('watching', () => {
   })
 
   test('limits: keys of a connection, watchers of a key, bytes of all; what is there stays and ends', () => {
-    const rig = new KeyStoreRig({ keysPerConnectionMax: 2, watchersPerKeyMax: 2, watchedBytesMax: 1_100 })
+    const rig = new KeyStoreRig({ keysPerConnectionMax: 2, watchersPerKeyMax: 2, watchedBytesMax: 2_500 })
     const watch = (key: string, connection: number): string => rig.answer(`KEYNOTIFY ${key}`, { client: `c${connection}`, connection })
     expect([watch('a', 1), watch('b', 1), watch('c', 1), watch('a', 1)]).toEqual([OK, OK, FULL, OK])
     expect([watch('a', 2), watch('a', 3)]).toEqual([OK, FULL])
     rig.record(rig.store.forget('f', 1, rig.now))
-    expect([watch('a', 3), watch('x'.repeat(400), 4), watch('x', 4), watch('y', 4), watch('z', 5)]).toEqual([OK, FULL, OK, OK, FULL])
+    expect([watch('a', 3), watch('x'.repeat(800), 4), watch('x', 4), watch('y', 4), watch('z', 5)]).toEqual([OK, FULL, OK, OK, FULL])
     expect(rig.store.watches).toBe(4)
     rig.answer('KEYNOTIFY y STOP', { client: 'c4', connection: 4 })
     expect(watch('z', 5)).toBe(OK)
@@ -206,7 +206,7 @@ describe('watching by prefix', () => {
   })
 
   test('limits: keys and prefixes of a connection, connections with prefixes, prefixes of one, bytes of all', () => {
-    const rig = new KeyStoreRig({ keysPerConnectionMax: 3, watchersPerKeyMax: 2, watchedBytesMax: 2_000 })
+    const rig = new KeyStoreRig({ keysPerConnectionMax: 3, watchersPerKeyMax: 2, watchedBytesMax: 2_700 })
     const ask = (request: string, connection: number): string => rig.answer(request, { client: `c${connection}`, connection })
     expect([ask('KEYNOTIFY a', 1), ask('WATCH a', 1), ask('WATCH b', 1), ask('WATCH c', 1)]).toEqual([OK, OK, OK, FULL])
     expect([ask('WATCH a', 2), ask('WATCH x', 3), ask('KEYNOTIFY a', 3), ask('KEYNOTIFY a', 4)]).toEqual([OK, FULL, OK, FULL])

@@ -10,8 +10,9 @@ export interface WatcherLimits {
   readonly watchedBytesMax: number
 }
 
-/** Heap of one registration beside its key, about. */
-const REGISTRATION_BYTES = 250
+/** Heap of one registration beside its key, and of a connection that has any: 327 with a key of 17 bytes, 610 as the only one (Node 24). */
+const REGISTRATION_BYTES = 300
+const CONNECTION_BYTES = 300
 
 /** Prefixes that one connection watches: each that is a beginning of a key costs a look at the connection when that changes. */
 const PREFIXES_PER_CONNECTION_MAX = 64
@@ -153,7 +154,8 @@ export class Watchers {
     const { keysPerConnectionMax, watchersPerKeyMax, watchedBytesMax } = this.#limits
     if ((watching?.keys.size ?? 0) >= keysPerConnectionMax) return true
     const isOver = prefixOf(key) === null ? (this.#byKey.get(key)?.size ?? 0) >= watchersPerKeyMax : this.#isFullOfPrefixes(watching)
-    return isOver || this.bytes + REGISTRATION_BYTES + key.length > watchedBytesMax
+    const more = REGISTRATION_BYTES + key.length + (watching === undefined ? CONNECTION_BYTES : 0)
+    return isOver || this.bytes + more > watchedBytesMax
   }
 
   #isFullOfPrefixes(watching: Watching | undefined): boolean {
@@ -170,6 +172,7 @@ export class Watchers {
     let connections = this.#frontends.get(id.frontend)
     if (connections === undefined) this.#frontends.set(id.frontend, (connections = new Map()))
     connections.set(id.connection, watching)
+    this.bytes += CONNECTION_BYTES
     return watching
   }
 
@@ -194,6 +197,7 @@ export class Watchers {
   #end({ id }: Watching): void {
     const connections = this.#frontends.get(id.frontend)!
     connections.delete(id.connection)
+    this.bytes -= CONNECTION_BYTES
     if (connections.size === 0) this.#frontends.delete(id.frontend)
   }
 }

@@ -222,7 +222,7 @@ export const limitSettings = {
     default: 64 * MIB,
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
-    help: 'Memory of all watches of one shard, keys or prefixes and 250 bytes for each. Beyond, as stateStoreWatchesPerClientMax.',
+    help: 'Memory of all watches of one shard, keys or prefixes and 300 bytes for each, and 300 for each connection. Beyond, as stateStoreWatchesPerClientMax.',
   }),
   stateStoreKeepSecondsMax: int({
     default: 3_600,
