@@ -14,6 +14,11 @@ import { keyFault } from './key-rights.ts'
 
 /** One for all requests: each use is over before the next begins. */
 const properties = new RequestProperties()
+/** Of the message whose `properties` were read last. */
+let addressed: Addressed = 'missing'
+
+/** Where the answer is to go; or why it cannot. */
+type Addressed = Topic | 'missing' | 'forbidden' | 'tooDeep'
 
 /**
  * A PUBLISH of QoS 1 or 2 to the state store's request topic by a client that may publish there (docs/state-store.md). It reaches no subscriber. What the
@@ -23,13 +28,11 @@ export function onStoreRequest(connection: Connection, message: Message): void {
   if (connection.version !== 5) return acknowledge(connection, message, ReasonCode.Success)
   // Without exactly one answer for exactly one request the store would have to remember both for as long as the client may ask.
   if (message.qos === 2) return refuse(connection, message, 'QoS 2')
-  properties.read(message)
-  const { topicStart, correlationStart, correlationEnd } = properties
-  if (topicStart === -1) return refuse(connection, message, 'no Response Topic')
-  const topic = responseTopicOf(connection, message)
+  const topic = read(connection, message)
+  if (topic === 'missing') return refuse(connection, message, 'no Response Topic')
   if (topic === 'forbidden')
     return disconnect(connection, ReasonCode.TopicNameInvalid, 'the state store does not answer to this Response Topic')
-  if (correlationStart === correlationEnd) return refuse(connection, message, 'no Correlation Data')
+  if (properties.correlationStart === properties.correlationEnd) return refuse(connection, message, 'no Correlation Data')
   if (topic === 'tooDeep') return acknowledge(connection, message, ReasonCode.TopicNameInvalid)
   connection.publish(connection.expectAnswer(AnswerKind.Puback, message.packetId), message, ask)
 }
@@ -38,17 +41,16 @@ export function onStoreRequest(connection: Connection, message: Message): void {
 function ask(connection: Connection, ticket: number, message: Message): void {
   const { frontend, clientId } = connection
   // Another message when it was held: a copy, and others were read meanwhile.
-  if (properties.message !== message) properties.read(message)
-  const responseTopic = responseTopicOf(connection, message)
+  const responseTopic = properties.message === message ? addressed : read(connection, message)
   if (typeof responseTopic === 'string') return connection.settle(ticket, ReasonCode.TopicNameInvalid, null)
   // Its answer would carry the value to a place where its client may not read.
   const mayRead = mayHearOn(connection, responseTopic)
   if (mayRead !== ReasonCode.Success) return connection.settle(ticket, mayRead, null)
-  const read = isSupportedVersion(properties.protocolVersion)
+  const parsed = isSupportedVersion(properties.protocolVersion)
     ? parseExtendedCommand(message.payloadBytes, message.payloadStart, message.payloadEnd)
     : null
-  const command = typeof read === 'string' ? null : read
-  const fault = typeof read === 'string' ? read : command === null ? null : keyFault(connection, command)
+  const command = typeof parsed === 'string' ? null : parsed
+  const fault = typeof parsed === 'string' ? parsed : command === null ? null : keyFault(connection, command)
   const shardKey = shardKeyOf(command, clientId)
   const shard = command?.is === 'scan' ? command.cursor.shard : null
   const isWatch = fault === null && (command?.is === 'keynotify' || command?.is === 'keep' || command?.is === 'watch')
@@ -63,9 +65,15 @@ function shardKeyOf(command: ExtendedCommand | null, clientId: string): string {
   return command.is === 'mget' ? command.keys[0]! : command.key
 }
 
-/** Of the message whose `properties` were read. Clients repeat themselves, so the connection remembers the last one. */
-function responseTopicOf(connection: Connection, { propertyBytes }: Message): Topic | 'forbidden' | 'tooDeep' {
+function read(connection: Connection, message: Message): Addressed {
+  properties.read(message)
+  return (addressed = responseTopicOf(connection, message))
+}
+
+/** Clients repeat themselves, so the connection remembers the last one. */
+function responseTopicOf(connection: Connection, { propertyBytes }: Message): Addressed {
   const { topicStart, topicEnd } = properties
+  if (topicStart === -1) return 'missing'
   const last = connection.responseTopic
   if (last !== null && sameBytes(propertyBytes, topicStart, topicEnd, last.utf8)) return last
   if (isForbiddenResponseTopic(propertyBytes.toString('utf8', topicStart, topicEnd))) return 'forbidden'
