@@ -15,6 +15,7 @@ import { RetainedIndex } from './queue/retained-index.ts'
 import { FrontendLink } from './session/frontend-link.ts'
 import type { NotificationsDue } from './publishing/notifications-due.ts'
 import { Publication } from './publishing/publication.ts'
+import { StoreAnswers } from './publishing/store-answers.ts'
 import { bytesOfSession } from './session/session-bytes.ts'
 import type { Session } from './session/session.ts'
 import { Journal } from './shard/journal.ts'
@@ -69,6 +70,7 @@ export class Engine {
   readonly counters = new BackendCounters()
   /** Of the state store in all shards, those that have moved away included. */
   readonly storeCounters = new KeyStoreCounters()
+  readonly storeAnswers = new StoreAnswers(this)
   readonly #wheel: TimerWheel<() => void>
   #isWheelBehind = false
   /** More entries of the state store have lived their time than one turn removes. */

@@ -10,13 +10,12 @@ import { type ExtendedCommand, MGET_BYTES_MAX, parseCommand, parseExtendedComman
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { isSupportedVersion, unsupportedVersionProperties } from '#shared/state-store/properties.ts'
 import { RequestProperties } from '#shared/state-store/request-properties.ts'
-import { type ResponseContent, responseMessage } from '#shared/state-store/response.ts'
 import type { StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import type { Engine } from '../engine.ts'
-import { notify, publishNotifications } from '../publishing/key-notifications.ts'
+import { notify } from '../publishing/key-notifications.ts'
 import { ownMessage } from '../publishing/own-message.ts'
-import { expiresAtMs, limitExpiry } from '../publishing/publication.ts'
-import { publishOwn } from '../publishing/route.ts'
+import { limitExpiry } from '../publishing/publication.ts'
+import { type Address, type Outcome, responseOf } from '../publishing/store-answers.ts'
 import type { Session } from '../session/session.ts'
 import type { Shard } from '../shard/shard.ts'
 import { record } from '../shard/store-upkeep.ts'
@@ -33,17 +32,7 @@ export function onAskStore(engine: Engine, session: Session, ticket: number, cal
   const shard = engine.shards[storeCallShard(call, engine.shards.length)]!
   const owed = executeOn(engine, shard, call, { frontend, connection, clientId }, null)
   if (owed === null) return port.acknowledged(connection, ticket, ReasonCode.TopicNameInvalid)
-  const { response, notifications } = owed
-  engine.journal.whenStored(() => {
-    const recordsBefore = engine.journal.records
-    if (response !== null) publishOwn(engine, response)
-    // Nor does whoever changes a key that very many watch make changes faster than they can be told of.
-    publishNotifications(engine, notifications, () => {
-      // To sessions that end with their connections response and notifications leave no records: nothing is left to wait for.
-      if (engine.journal.records === recordsBefore) port.acknowledged(connection, ticket, ReasonCode.Success)
-      else engine.journal.acknowledgeWhenStored(port, connection, ticket, ReasonCode.Success)
-    })
-  })
+  engine.storeAnswers.add(owed, port, connection, ticket)
 }
 
 /** Memory is short: as other publishes (docs/state-store.md). */
@@ -61,20 +50,13 @@ export function isTooFull(engine: Engine, message: Message): boolean {
 export function askShard(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin): ReasonCode {
   const owed = executeOn(engine, shard, call, watcher, origin)
   if (owed === null) return ReasonCode.TopicNameInvalid
-  const { response, notifications } = owed
+  const response = responseOf(engine, owed)
   if (response !== null) engine.cluster!.handOvers.add(shard, { is: 'shards', shards: [], origin: '' }, response)
-  for (const notification of notifications) notify(engine, shard, notification)
+  for (const notification of owed.notifications) notify(engine, shard, notification)
   return ReasonCode.Success
 }
 
 type Request = Pick<StoreCall, 'fault' | 'message' | 'command' | 'properties' | 'responseTopic'> & { readonly as?: StoreCallRole }
-
-/** What is to be published when the change is stored. */
-interface Owed {
-  /** Null: it is on its way since the request came for the first time. */
-  readonly response: Message | null
-  readonly notifications: readonly StoreNotification[]
-}
 
 const NOTHING: readonly StoreNotification[] = []
 
@@ -82,7 +64,7 @@ const NOTHING: readonly StoreNotification[] = []
 const ownProperties = new RequestProperties()
 
 /** Null: it could not be answered. */
-function executeOn(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin | null): Owed | null {
+function executeOn(engine: Engine, shard: Shard, call: Request, watcher: WatcherId, origin: RequestOrigin | null): Outcome | null {
   const { message } = call
   engine.counters.publishesReceived++
   engine.counters.payloadBytesReceived += message.payloadLength
@@ -90,17 +72,17 @@ function executeOn(engine: Engine, shard: Shard, call: Request, watcher: Watcher
   const properties = call.properties ?? readOf(message)
   const topic = call.responseTopic ?? responseTopicOf(engine, message, properties)
   if (topic === null) return null
-  const requested = properties.protocolVersion
-  if (!isSupportedVersion(requested)) return { response: unsupported(engine, message, topic, properties), notifications: NOTHING }
+  const address = { request: message, properties, topic }
+  if (!isSupportedVersion(properties.protocolVersion)) return outcome(address, unsupported(address))
   if (call.fault === ErrorText.NotAuthorized) countRefused(engine, shard, call)
   const command = commandOf(engine, shard, call, properties, watcher)
-  if (typeof command === 'string') return refused(engine, message, topic, properties, command)
+  if (typeof command === 'string') return outcome(address, { version: null, value: null, answer: errorAnswer(command) })
   const { timestamp, fencingToken, isPersistent } = properties
   const done = engine.storeOf(shard).execute({ command, timestamp, fencingToken, isPersistent, watcher, origin }, momentOf(engine.clock))
   // Its response was stored with what it changed: it is on its way.
-  if (done.is !== 'executed') return { response: null, notifications: NOTHING }
+  if (done.is !== 'executed') return outcome(address, null)
   record(engine, shard, done.changes)
-  return { response: responseTo(engine, message, topic, properties, done), notifications: done.notifications }
+  return outcome(address, done.reply, done.notifications)
 }
 
 function readOf(message: Message): RequestProperties {
@@ -194,25 +176,11 @@ function countRefused(engine: Engine, shard: Shard, { command, message }: Reques
   engine.storeOf(shard).countRefused(read, momentOf(engine.clock))
 }
 
-/** From no client, so that No Local does not hold it back (spec state-store.md 3). */
-function responseTo(engine: Engine, request: Message, topic: Topic, properties: RequestProperties, content: ResponseContent): Message {
-  const { correlationStart, correlationEnd } = properties
-  const message = responseMessage(topic, request.propertyBytes, correlationStart, correlationEnd, content)
-  message.expirySeconds = request.expirySeconds
-  message.expiresAtMs = expiresAtMs(engine, message)
-  return message
+function unsupported({ request, properties, topic }: Address): Message {
+  const correlation = request.propertyBytes.subarray(properties.correlationStart, properties.correlationEnd)
+  return ownMessage(topic, EMPTY, unsupportedVersionProperties(properties.protocolVersion!), correlation)
 }
 
-function refused(engine: Engine, request: Message, topic: Topic, properties: RequestProperties, text: ErrorText): Owed {
-  const content = { version: null, value: null, answer: errorAnswer(text) }
-  return { response: responseTo(engine, request, topic, properties, content), notifications: NOTHING }
-}
-
-function unsupported(engine: Engine, request: Message, topic: Topic, properties: RequestProperties): Message {
-  const { propertyBytes: bytes, expirySeconds } = request
-  const correlation = bytes.subarray(properties.correlationStart, properties.correlationEnd)
-  const message = ownMessage(topic, EMPTY, unsupportedVersionProperties(properties.protocolVersion!), correlation)
-  message.expirySeconds = expirySeconds
-  message.expiresAtMs = expiresAtMs(engine, message)
-  return message
+function outcome(address: Address, response: Outcome['response'], notifications = NOTHING): Outcome {
+  return { address, response, notifications }
 }

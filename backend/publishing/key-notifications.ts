@@ -17,7 +17,8 @@ type ToWatcher = HandOverTarget & { readonly is: 'session' }
 /** As soon as the change of that shard's store that it is of, which is recorded in this turn, is stored. */
 export function notify(engine: Engine, shard: Shard, notification: StoreNotification): void {
   const { cluster } = engine
-  if (cluster === null) return engine.journal.whenStored(() => publishNotifications(engine, [notification], () => undefined))
+  // In the order of the changes, among what requests led to.
+  if (cluster === null) return engine.storeAnswers.notify(notification)
   for (const watcher of notification.watchers) {
     const message = messageTo(engine, notification, watcher)
     if (message !== null) cluster.handOvers.add(shard, targetOf(engine, watcher), message)

@@ -21,6 +21,13 @@ export class Publication {
     this.#kept = null
   }
 
+  /** One of the broker's own, whose bytes are valid only now: nobody is refused it before. */
+  beginBorrowed(message: Message): void {
+    this.message = message
+    this.isAdmitted = false
+    this.#kept = null
+  }
+
   /** A message that owns its bytes already: retained, a Will, one that is handed on. */
   beginKept(message: Message): void {
     this.message = message

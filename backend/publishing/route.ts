@@ -110,3 +110,10 @@ export function publishOwn(engine: Engine, message: Message): number {
   endPublication(engine)
   return receivers
 }
+
+/** The same for one that is not retained, and whose bytes are valid only now. */
+export function publishBorrowed(engine: Engine, message: Message): void {
+  engine.publication.beginBorrowed(message)
+  offerToAll(engine, null, matchOf(engine, message))
+  endPublication(engine)
+}

@@ -27,6 +27,8 @@ export class Entry {
   counter: number
   token: HybridClock | null
   isPersistent: boolean
+  /** What it counts in `Entries.bytes`. */
+  bytes = 0
   /** Most entries never expire. */
   expiry: { readonly deadlineMs: number; readonly timer: TimerHandle } | null = null
 
@@ -54,10 +56,6 @@ export class Entry {
     const { key, value, version, token, isPersistent, expiry } = this
     const deadlineWallMs = expiry === null ? Infinity : now.wallMs + (expiry.deadlineMs - now.monotonicMs)
     return { is: 'set', key, value, version, token, deadlineWallMs, isPersistent, owner: this.owner?.clientId ?? null }
-  }
-
-  get bytes(): number {
-    return entryBytes(this.key, this.value, this.token, this.expiry !== null)
   }
 }
 
@@ -127,6 +125,7 @@ export class Entries {
       const deadlineMs = now.monotonicMs + (set.deadlineWallMs - now.wallMs)
       entry.expiry = { deadlineMs, timer: this.#deadlines.schedule(entry, deadlineMs) }
     }
+    entry.bytes = entryBytes(entry.key, entry.value, entry.token, entry.expiry !== null)
     this.bytes += entry.bytes
     return entry
   }

@@ -95,10 +95,11 @@ export class KeyStoreRig {
     return this.ask(request, options).answer
   }
 
-  due(budget = Infinity): boolean {
+  /** Answers how much was due, at most `budget`. */
+  due(budget = Infinity): number {
     const effects = this.store.due(this.now, budget)
     this.take(effects)
-    return effects.isDone
+    return effects.changes.length
   }
 
   /** Records and tells. */

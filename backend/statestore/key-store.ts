@@ -13,7 +13,7 @@ import {
 import { scanCursor } from '#shared/state-store/scan-cursor.ts'
 import { keepBytes, sameBytes, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import { isWatchable } from '#shared/state-store/topics.ts'
-import type { PastChange, RequestAnswered, StoreChange } from './changes.ts'
+import type { EntrySet, PastChange, RequestAnswered, StoreChange } from './changes.ts'
 import { Entries, type Entry, entryBytes } from './entries.ts'
 import { type KeptLimits, KeptWatches } from './kept-watches.ts'
 import type { Moment } from './moment.ts'
@@ -21,6 +21,7 @@ import { Repeats } from './repeats.ts'
 import {
   type Effects,
   Executed,
+  OpenEffects,
   type Reply,
   type RequestOrigin,
   type ShardScan,
@@ -76,11 +77,6 @@ const MAKE_ROOM_MAX = 64
 interface Clocks {
   readonly timestamp: ClockTime | null
   readonly token: HybridClock | null
-}
-
-interface OpenEffects extends Effects {
-  readonly changes: StoreChange[]
-  readonly notifications: StoreNotification[]
 }
 
 type SetCommand = Extract<Command, { is: 'set' }>
@@ -150,8 +146,9 @@ export class KeyStore {
 
   /** The value of a key, null when it is not there. Nobody may know of it before the changes are stored. */
   read(key: string, now: Moment): Effects & { readonly value: StoredBytes | null } {
-    const effects: OpenEffects = { changes: [], notifications: [] }
-    return { value: this.#present(this.#entries.get(key), now, effects)?.value ?? null, ...effects }
+    const effects = new OpenEffects()
+    const value = this.#present(this.#entries.get(key), now, effects)?.value ?? null
+    return { value, changes: effects.changes, notifications: effects.notifications }
   }
 
   /** One request as a whole, at once. Faults are answers; it never throws for anything a client can send. */
@@ -159,15 +156,15 @@ export class KeyStore {
     const { origin } = request
     const known = origin === null ? null : this.#repeats.find(origin)
     if (known !== null) return this.#repeated(known)
-    const effects: OpenEffects = { changes: [], notifications: [] }
-    const reply = this.#run(request, now, effects)
+    const done = new Executed()
+    const reply = (done.reply = this.#run(request, now, done))
     // Executed again, what was in vain may come out otherwise, after its client was told; and a KEYNOTIFY would undo the STOP behind it.
     if (origin !== null && !isRead(request.command)) {
       const answered: RequestAnswered = { is: 'answered', origin, answer: reply.answer!, version: reply.version }
       if (this.#repeats.remember(answered)) this.counters.answersForgotten++
-      effects.changes.push(answered)
+      done.change(answered)
     }
-    return new Executed('executed', reply, effects)
+    return done
   }
 
   /** It was executed before: asked again, it takes no more memory. */
@@ -186,14 +183,14 @@ export class KeyStore {
   }
 
   /**
-   * Removes at most `budget` entries, and watches without connection, whose deadline has come; `isDone` false: more are due. Called some ten times a second or more, so that
+   * Removes at most `budget` entries, and watches without connection, whose deadline has come. Called some ten times a second or more, so that
    * watchers hear of it in time; for what requests see, it does not matter when.
    */
-  due(now: Moment, budget: number): Effects & { readonly isDone: boolean } {
-    const effects: OpenEffects = { changes: [], notifications: [] }
-    const isDone = this.#removeDue(now, budget, effects)
-    const unkept = (key: string, clientId: string): unknown => effects.changes.push({ is: 'unkept', key, clientId })
-    return { ...effects, isDone: this.#kept.due(now, unkept, budget - effects.changes.length) && isDone }
+  due(now: Moment, budget: number): Effects {
+    const effects = new OpenEffects()
+    this.#removeDue(now, budget, effects)
+    this.#kept.due(now, (key, clientId) => effects.change({ is: 'unkept', key, clientId }), budget - effects.changes.length)
+    return effects
   }
 
   /** A connection is gone, whyever: it watches nothing any more; what is to be kept waits for the next one of its client. */
@@ -329,8 +326,10 @@ export class KeyStore {
 
   #repeated(known: RequestAnswered | 'stale'): Executed {
     this.counters.repeats++
-    if (known === 'stale') return new Executed('stale', reply(NO_ANSWER, null), NO_EFFECTS)
-    return new Executed('repeated', reply(known.answer, known.version), NO_EFFECTS)
+    const done = new Executed()
+    done.is = known === 'stale' ? 'stale' : 'repeated'
+    if (known !== 'stale') done.reply = reply(known.answer, known.version)
+    return done
   }
 
   #run(request: StoreRequest, now: Moment, effects: OpenEffects): Reply {
@@ -386,26 +385,28 @@ export class KeyStore {
     const bytes = entryBytes(key, value, token, lifetimeMs !== null)
     if (!this.#hasRoom(before, bytes, request.watcher.clientId, now, effects)) return refused(ErrorText.QuotaExceeded)
     const version = (this.#clock = tick(this.#clock, clocks.timestamp, now.wallMs))
-    const entry = this.#entries.put(
-      {
-        is: 'set',
-        key,
-        value,
-        version,
-        token,
-        deadlineWallMs: lifetimeMs === null ? Infinity : now.wallMs + lifetimeMs,
-        // Once to outlive a stop, always, until it is deleted or expires.
-        isPersistent: request.isPersistent || before?.isPersistent === true,
-        owner: this.#limits.keysPerClientMax === Infinity ? null : request.watcher.clientId,
-      },
-      now,
-      before,
-    )
-    effects.changes.push(entry.asChange(now))
+    const set: EntrySet = {
+      is: 'set',
+      key,
+      value: keepBytes(value),
+      version,
+      token,
+      deadlineWallMs: lifetimeMs === null ? Infinity : now.wallMs + lifetimeMs,
+      // Once to outlive a stop, always, until it is deleted or expires.
+      isPersistent: request.isPersistent || before?.isPersistent === true,
+      owner: before === undefined ? this.#ownerOf(request) : (before.owner?.clientId ?? null),
+    }
+    this.#entries.put(set, now, before)
+    effects.change(set)
     const watchers = this.#toldOf(key)
-    this.#kept.remember(key, version, entry.value)
-    if (watchers.length > 0) this.#notify({ key, payload: setNotification(entry.value), clock: version, watchers }, effects)
+    this.#kept.remember(key, version, set.value)
+    if (watchers.length > 0) this.#notify({ key, payload: setNotification(set.value), clock: version, watchers }, effects)
     return reply(Answer.Done, version)
+  }
+
+  /** In whose quota a new entry counts. */
+  #ownerOf({ watcher }: StoreRequest): string | null {
+    return this.#limits.keysPerClientMax === Infinity ? null : watcher.clientId
   }
 
   #delete(command: DeleteCommand, entry: Entry | undefined, token: HybridClock | null, now: Moment, effects: OpenEffects): Reply {
@@ -428,7 +429,7 @@ export class KeyStore {
     const outcome = this.#watchers.add(key, watcher)
     if (outcome === 'full') return refused(ErrorText.QuotaExceeded)
     this.#unkeep(key, watcher, effects)
-    if (outcome === 'added') effects.changes.push(watched(key, watcher))
+    if (outcome === 'added') effects.change(watched(key, watcher))
     return reply(outcome === 'known' && command.is === 'watch' ? Answer.Nothing : Answer.Done, null)
   }
 
@@ -440,7 +441,7 @@ export class KeyStore {
     if (keeping === null) return refused(ErrorText.QuotaExceeded)
     // Told by both, it would hear of each change twice.
     this.#unwatch(key, watcher, effects)
-    effects.changes.push(keeping.change)
+    effects.change(keeping.change)
     const { missed } = keeping
     if (since !== null) this.counters[missed === null ? 'gaps' : 'resumed']++
     if (missed === null) return reply(Answer.Done, this.#clock)
@@ -450,13 +451,13 @@ export class KeyStore {
 
   #unwatch(key: string, watcher: WatcherId, effects: OpenEffects): boolean {
     if (!this.#watchers.remove(key, watcher)) return false
-    effects.changes.push(unwatched(key, watcher))
+    effects.change(unwatched(key, watcher))
     return true
   }
 
   #unkeep(key: string, { clientId }: WatcherId, effects: OpenEffects): boolean {
     if (!this.#kept.remove(key, clientId)) return false
-    effects.changes.push({ is: 'unkept', key, clientId })
+    effects.change({ is: 'unkept', key, clientId })
     return true
   }
 
@@ -528,7 +529,7 @@ export class KeyStore {
     // Only what somebody is told of, now or later, needs a time of its own.
     const isTold = watchers.length > 0 || this.#kept.has(key)
     const clock = isTold ? (this.#clock = tick(this.#clock, null, now.wallMs)) : null
-    effects.changes.push({ is: 'deleted', key, clock })
+    effects.change({ is: 'deleted', key, clock })
     if (clock === null) return
     this.#kept.remember(key, clock, null)
     if (watchers.length > 0) this.#notify({ key, payload: DELETE_NOTIFICATION, clock, watchers }, effects)
@@ -536,12 +537,9 @@ export class KeyStore {
 
   #notify(notification: StoreNotification, effects: OpenEffects): void {
     this.counters.notifications += notification.watchers.length
-    effects.notifications.push(notification)
+    effects.notify(notification)
   }
 }
-
-const NO_ANSWER = Buffer.alloc(0)
-const NO_EFFECTS: Effects = { changes: [], notifications: [] }
 
 function watched(key: string, watcher: WatcherId): StoreChange {
   const prefix = prefixOf(key)

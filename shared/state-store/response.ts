@@ -14,12 +14,12 @@ const LENGTH_BYTES = 2
 /** Up to so many a loop is faster than `copy`. */
 const COPY_LOOP_BYTES_MAX = 32
 
-/** What a response says. */
+/** What a response says: `answer`, or `value`. */
 export interface ResponseContent {
   readonly version: StoreClock | null
-  /** Of GET: the payload is this, as a blob; null: `answer`. */
+  /** Of GET: the payload is this, as a blob. */
   readonly value: StoredBytes | null
-  readonly answer: Buffer
+  readonly answer: Buffer | null
 }
 
 /**
@@ -27,23 +27,37 @@ export interface ResponseContent {
  * done, and a version if there is one. Written into one buffer that it owns.
  */
 export function responseMessage(topic: Topic, correlation: Buffer, start: number, end: number, content: ResponseContent): Message {
-  const { version, value } = content
-  const clockLength = version === null ? 0 : storeClockBytes(version)
-  const clockBytes = version === null ? 0 : VERSION.length + LENGTH_BYTES + clockLength
-  const propertiesEnd = HEAD_BYTES + (end - start) + STATUS.length + clockBytes
-  const bytes = Buffer.allocUnsafe(propertiesEnd + (value === null ? content.answer.length : blobBytes(value)))
-  bytes[0] = Property.CorrelationData
-  putLength(bytes, 1, end - start)
-  let at = putRange(bytes, HEAD_BYTES, correlation, start, end)
-  at = put(bytes, at, STATUS)
+  const bytes = Buffer.allocUnsafe(responseBytes(end - start, content))
+  return ownMessage(topic, bytes, writeResponse(bytes, 0, correlation, start, end, content))
+}
+
+/** How many bytes `writeResponse` writes. */
+export function responseBytes(correlationBytes: number, { version, value, answer }: ResponseContent): number {
+  const clockBytes = version === null ? 0 : VERSION.length + LENGTH_BYTES + storeClockBytes(version)
+  return HEAD_BYTES + correlationBytes + STATUS.length + clockBytes + (value === null ? answer!.length : blobBytes(value))
+}
+
+/** Properties and payload of a response, as `responseMessage` has them, at `into[at]`. Answers where the properties end and the payload begins. */
+export function writeResponse(
+  into: Buffer,
+  at: number,
+  correlation: Buffer,
+  start: number,
+  end: number,
+  { version, value, answer }: ResponseContent,
+): number {
+  into[at] = Property.CorrelationData
+  putLength(into, at + 1, end - start)
+  at = putRange(into, at + HEAD_BYTES, correlation, start, end)
+  at = put(into, at, STATUS)
   if (version !== null) {
-    at = put(bytes, at, VERSION)
-    putLength(bytes, at, clockLength)
-    at = writeStoreClock(bytes, at + LENGTH_BYTES, version)
+    at = put(into, at, VERSION)
+    putLength(into, at, storeClockBytes(version))
+    at = writeStoreClock(into, at + LENGTH_BYTES, version)
   }
-  if (value === null) put(bytes, at, content.answer)
-  else writeBlob(bytes, at, value)
-  return ownMessage(topic, bytes, propertiesEnd)
+  if (value === null) put(into, at, answer!)
+  else writeBlob(into, at, value)
+  return at
 }
 
 function ownMessage(topic: Topic, bytes: Buffer, propertiesEnd: number): Message {
