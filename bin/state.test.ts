@@ -84,6 +84,25 @@ describe('millrace state', () => {
     await store.close()
   })
 
+  test('watches a key over a connection that is lost', async () => {
+    const child = spawn(process.execPath, argsOf(['watch', 'kept', '--keep', '60000', '--client-id', 'keeper', '--count', '4']), { env })
+    const store = await StateStore.connect(broker.url, { mqtt: { username: 'operator', password: 'secret' } })
+    const lines: string[] = []
+    child.stdout.setEncoding('utf8')
+    const ended = new Promise(resolve => child.once('exit', resolve))
+    createInterface({ input: child.stdout }).on('line', line => lines.push(line.replace(/^\d+:\d+:/, '')))
+    while (!broker.executed.includes('KEYNOTIFY keeper')) await store.get('anything')
+    await store.set('kept', 'seen')
+    while (lines.length === 0) await store.get('anything')
+    await broker.cut('keeper')
+    await store.set('kept', '1')
+    await store.set('kept', '2')
+    expect(await ended).toBe(0)
+    expect(lines.filter(line => line.startsWith('StateStore'))).toEqual(['StateStore set seen', 'StateStore set 1', 'StateStore set 2'])
+    expect(lines.filter(line => /^resumed: [0-2] changes/.test(line))).toHaveLength(1)
+    await store.close()
+  })
+
   test('says what is wrong', async () => {
     const wrong = { ...env, MILLRACE_STATE_PASSWORD: 'wrong' }
     const [code, , err] = await run(['get', 'k'], { variables: wrong })
@@ -91,6 +110,7 @@ describe('millrace state', () => {
     expect((await run(['put', 'k']))[0]).toBe(2)
     expect((await run(['set', 'k']))[2]).toContain('set: expected 2 words')
     expect((await run(['watch']))[2]).toContain('watch: expected a key, or --prefix')
+    expect((await run(['watch', 'k', '--prefix', '--keep', '1']))[2]).toContain('flags --prefix, --keep')
     expect((await run(['get', 'xy', '--hex']))[2]).toContain('expected bytes in hexadecimal')
     expect((await run(['get', 'k', '--state-password', 'x']))[2]).toContain('MILLRACE_STATE_PASSWORD in the environment')
     expect((await run(['set', 'k', 'v', '--nx', '--nex']))[2]).toContain('one of them')

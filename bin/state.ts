@@ -7,6 +7,7 @@ import { flagsHelp } from '#shared/config/settings-page.ts'
 import { SettingsError } from '#shared/config/settings-error.ts'
 import type { HybridTime } from '../client/hybrid-clock.ts'
 import type { StateStore } from '../client/state-store.ts'
+import type { KeptKeyEvent, Watch } from '../client/watch.ts'
 import { type Command, ExitCode, print } from './command.ts'
 
 const TEXT_MAX = 65_535
@@ -34,6 +35,12 @@ const stateSettings = {
   persist: toggle({ help: 'set: ask that it be kept on disk.' }),
   token: text({ default: '', placeholder: 'VERSION', maxLength: TEXT_MAX, help: 'set, del: fencing token, as a version is printed.' }),
   prefix: toggle({ help: 'watch: all keys that begin so.' }),
+  keep: optionalInt({
+    min: 1,
+    max: Number.MAX_SAFE_INTEGER,
+    unit: 'ms',
+    help: 'watch: a connection that is lost for less hides no change, unless it says so; an extension.',
+  }),
   count: optionalInt({ min: 1, max: Number.MAX_SAFE_INTEGER, help: 'watch: end after so many changes.' }),
   timeout: optionalInt({ min: 1, max: 3_600_000, unit: 'ms', help: 'How long to wait for an answer; 10 000 when it is not given.' }),
 } as const
@@ -68,7 +75,7 @@ export const state: Command = {
   help: () => `Usage: millrace state get KEY [FLAGS]
        millrace state set KEY VALUE [--nx | --nex] [--px MS] [FLAGS]     VALUE - reads standard input
        millrace state del KEY [VALUE] [FLAGS]      with VALUE: only if it has that
-       millrace state watch KEY [--count N] [FLAGS]
+       millrace state watch KEY [--keep MS] [--count N] [FLAGS]
        millrace state watch [PREFIX] --prefix [--count N] [FLAGS]   all keys that begin so; an extension, as ls
        millrace state ls [PREFIX] [FLAGS]          the broker must have the extensions of the store
 
@@ -87,6 +94,7 @@ ${flagsHelp([{ title: 'Flags', settings: stateSettings }])}`,
     if (words.length < min || words.length > max)
       throw new SettingsError([`${name}: expected ${min === max ? min : `${min} to ${max}`} words; see --help`])
     if (name === 'watch' && words.length === 0 && !given.prefix) throw new SettingsError(['watch: expected a key, or --prefix'])
+    if (given.prefix && given.keep !== null) throw new SettingsError(['flags --prefix, --keep: one of them'])
     if (given.nx && given.nex) throw new SettingsError(['flags --nx, --nex: one of them'])
     return await call(verb, words, given)
   },
@@ -162,12 +170,13 @@ async function watch({ store, key, given }: Call): Promise<number> {
   const onSignal = (): void => stop.abort()
   process.once('SIGINT', onSignal)
   process.once('SIGTERM', onSignal)
-  const changes = await (given.prefix ? store.watchPrefix(key) : store.watch(key))
+  const changes = await watchOf(store, key, given)
   try {
     for (let told = 0; told < (given.count ?? Infinity); told++) {
       const event = await changes.next(stop.signal)
       if (event === null) break
       if (event.is === 'gap') print('gap: changes may have been missed')
+      else if (event.is === 'resumed') print(`resumed: ${event.missed} changes while there was no connection`)
       else {
         const name = given.prefix ? `${shown(event.key, given)} ` : ''
         print(`${versionText(event.version)} ${name}${event.is === 'set' ? `set ${shown(event.value, given)}` : 'deleted'}`)
@@ -179,6 +188,11 @@ async function watch({ store, key, given }: Call): Promise<number> {
     process.off('SIGINT', onSignal)
     process.off('SIGTERM', onSignal)
   }
+}
+
+function watchOf(store: StateStore, key: Buffer, { prefix, keep }: Given): Promise<Watch<KeptKeyEvent>> {
+  if (prefix) return store.watchPrefix(key)
+  return keep === null ? store.watch(key) : store.watch(key, { keepMs: keep })
 }
 
 async function ls({ store, key, given }: Call): Promise<number> {

@@ -40,6 +40,8 @@ export class FakeBroker implements AsyncDisposable {
   fateOf: (verb: string, clientId: string) => Fate = () => 'answer'
   /** Subscriptions to this topic are not granted. */
   forbiddenFilter: string | null = null
+  /** This client cannot connect. */
+  turnedAway: string | null = null
   /** Everything that was executed, in order: `SET client`. */
   readonly executed: string[] = []
   /** For requests: PUBACK with this code, and nothing done. */
@@ -61,6 +63,13 @@ export class FakeBroker implements AsyncDisposable {
 
   get url(): string {
     return `mqtt://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  /** Ends the connection of one client without a word. Resolves when nothing of it is left. */
+  async cut(clientId: string): Promise<void> {
+    const { socket } = this.#connections.get(clientId)!
+    socket.destroy()
+    await once(socket, 'close')
   }
 
   /** Ends every connection without a word. */
@@ -96,6 +105,10 @@ export class FakeBroker implements AsyncDisposable {
   }
 
   #onConnect(socket: Socket, clientId: string, username?: string, password?: Buffer | string): Connection | null {
+    if (clientId === this.turnedAway) {
+      socket.destroy()
+      return null
+    }
     const { username: expected, password: secret } = this.#options
     const isWelcome = (expected === undefined || expected === username) && (secret === undefined || secret === password?.toString())
     send(socket, { cmd: 'connack', sessionPresent: false, reasonCode: isWelcome ? 0 : BAD_USER_NAME_OR_PASSWORD })

@@ -21,6 +21,16 @@ interface FakeEntry {
   readonly deadlineMs: number
 }
 
+/** A watch that outlives connections. */
+interface FakeKept {
+  readonly id: string
+  readonly clientId: string
+  readonly keepMs: number
+  readonly since: HybridTime
+  /** Infinity: it has a connection. */
+  readonly deadlineMs: number
+}
+
 /** Wrong on purpose, so that a test can show that it would be noticed. */
 export type Defect = 'stale-read' | 'lost-update' | 'double-nx' | 'no-fencing' | 'version-back'
 
@@ -54,6 +64,9 @@ export class FakeStore implements StoreEngine {
   readonly #before = new Map<string, FakeEntry>()
   #clock: HybridTime = { wallMs: 0, counter: 0, node: 'StateStore' }
   #changes = 0
+  #kept: readonly FakeKept[] = []
+  /** All that anybody was told, or would have been. */
+  readonly #past: { readonly id: string; readonly payload: Buffer; readonly version: HybridTime }[] = []
 
   constructor(now: () => number, notify: Notify, defect: Defect | null = null) {
     this.#now = now
@@ -63,6 +76,9 @@ export class FakeStore implements StoreEngine {
 
   forget(clientId: string): void {
     for (const watchers of this.#watchers.values()) watchers.delete(clientId)
+    this.#kept = this.#kept.map(kept =>
+      kept.clientId === clientId && kept.deadlineMs === Infinity ? { ...kept, deadlineMs: this.#now() + kept.keepMs } : kept,
+    )
   }
 
   execute(request: StoreRequest): StoreResponse {
@@ -89,7 +105,9 @@ export class FakeStore implements StoreEngine {
     const name = verb?.toString('latin1') ?? ''
     if (name === 'SCAN') return this.#scan(key, rest)
     if (name === 'WATCH') return this.#watchUnder(key, clientId, rest)
-    const [min, max] = { SET: [1, 9], GET: [0, 0], DEL: [0, 0], VDEL: [1, 1], KEYNOTIFY: [0, 1] }[name] ?? [-1, -1]
+    const words = name === 'KEYNOTIFY' ? rest.map(each => each.toString('latin1')) : []
+    const isKeep = words[0] === 'KEEP'
+    const [min, max] = { SET: [1, 9], GET: [0, 0], DEL: [0, 0], VDEL: [1, 1], KEYNOTIFY: isKeep ? [2, 4] : [0, 1] }[name] ?? [-1, -1]
     if (min! < 0) throw new Refusal('unknown command')
     if (key === undefined || rest.length < min! || rest.length > max!) throw new Refusal('wrong number of arguments')
     if (key.length === 0) throw new Refusal('the key length is zero')
@@ -98,7 +116,8 @@ export class FakeStore implements StoreEngine {
     if (name === 'SET' && at === null) throw new Refusal('missing timestamp')
     const token = this.#clockOf(ft, 'the request fencing token timestamp')
     this.expire()
-    if (name === 'KEYNOTIFY') return this.#watch(id, clientId, rest[0]?.toString('latin1'))
+    if (isKeep) return this.#keep(id, clientId, words)
+    if (name === 'KEYNOTIFY') return this.#watch(id, clientId, words[0])
     const entry = this.#entries.get(id)
     if (name === 'GET') return this.#get(id, entry)
     const kept = this.#checkToken(entry, token)
@@ -152,8 +171,27 @@ export class FakeStore implements StoreEngine {
     const watchers = this.#watchers.get(id) ?? new Set<string>()
     this.#watchers.set(id, watchers)
     if (word !== undefined && word !== 'STOP') throw new Refusal('syntax error')
-    const isDone = word === undefined ? watchers.add(clientId).has(clientId) : watchers.delete(clientId)
+    const others = this.#kept.filter(kept => kept.id !== id || kept.clientId !== clientId)
+    const wasKept = others.length < this.#kept.length
+    this.#kept = others
+    const isDone = word === undefined ? watchers.add(clientId).has(clientId) : watchers.delete(clientId) || wasKept
     return { payload: Buffer.from(isDone ? '+OK\r\n' : ':0\r\n'), version: null }
+  }
+
+  /** `KEYNOTIFY key KEEP ms [SINCE version]` */
+  #keep(id: string, clientId: string, [, ms, word, version]: readonly string[]): StoreResponse {
+    const since = word === 'SINCE' ? this.#clockOf(version, 'the version') : null
+    const known = this.#kept.find(kept => kept.id === id && kept.clientId === clientId && this.#now() < kept.deadlineMs)
+    const goesOn = known !== undefined && since !== null && compareHybridTimes(since, known.since) >= 0
+    this.#watchers.get(id)?.delete(clientId)
+    this.#kept = [
+      ...this.#kept.filter(kept => kept !== known),
+      { id, clientId, keepMs: Number(ms), since: goesOn ? since : this.#clock, deadlineMs: Infinity },
+    ]
+    if (!goesOn) return { payload: Buffer.from('+OK\r\n'), version: this.#clock }
+    const missed = this.#past.filter(each => each.id === id && compareHybridTimes(each.version, since) > 0)
+    for (const each of missed) this.#notify(clientId, Buffer.from(id, 'latin1'), each.payload, each.version)
+    return { payload: Buffer.from(`:${missed.length}\r\n`), version: null }
   }
 
   #watchUnder(prefix: Buffer | undefined, clientId: string, [word, ...rest]: readonly Buffer[]): StoreResponse {
@@ -186,7 +224,9 @@ export class FakeStore implements StoreEngine {
     const watching = [...this.#watchers].filter(
       ([watched]) => watched === id || (watched.startsWith(UNDER) && id.startsWith(watched.slice(1))),
     )
-    for (const clientId of new Set(watching.flatMap(([, clients]) => [...clients])))
+    this.#past.push({ id, payload, version })
+    const kept = this.#kept.filter(each => each.id === id && each.deadlineMs === Infinity)
+    for (const clientId of new Set([...watching.flatMap(([, clients]) => [...clients]), ...kept.map(each => each.clientId)]))
       this.#notify(clientId, Buffer.from(id, 'latin1'), payload, version)
   }
 

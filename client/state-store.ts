@@ -4,8 +4,8 @@ import { ClosedError, refusalOf, StateStoreError, UnexpectedAnswerError } from '
 import { formatHybridTime, HybridClock, type HybridTime, parseHybridTime } from './hybrid-clock.ts'
 import { type Answer, encodeParts, parseAnswer } from './resp.ts'
 import { notificationPrefixOf, responseTopicOf } from './topics.ts'
-import type { Watch } from './watch.ts'
-import { type Watched, Watches } from './watches.ts'
+import type { KeptKeyEvent, Watch } from './watch.ts'
+import { type Keeping, type Registered, type Watched, Watches } from './watches.ts'
 
 /** A text stands for its bytes in UTF-8. */
 export type Bytes = Uint8Array | string
@@ -80,6 +80,7 @@ const MGET_KEYS_MAX = 256
 /** A timer cannot wait for longer. */
 const TIMEOUT_MAX_MS = 2_147_483_647
 const PROTOCOL_VERSION = '1.0'
+const SINCE = 'SINCE'
 
 /** MQTT clients that a store sits on: two would take each other's watches away. */
 const taken = new WeakSet<MqttClient>()
@@ -106,7 +107,7 @@ export class StateStore implements AsyncDisposable {
     this.#notificationPrefix = notificationPrefixOf(this.clientId)
     this.#clock = new HybridClock(this.clientId, options.now ?? Date.now)
     this.#watches = new Watches(
-      (watched, isRepeated) => this.#register(watched, isRepeated),
+      (watched, isRepeated, keeping) => this.#register(watched, isRepeated, keeping === null ? [] : wordsOf(keeping)),
       watched => this.#unregister(watched),
     )
     this.#channel = new Channel(mqtt, {
@@ -205,9 +206,18 @@ export class StateStore implements AsyncDisposable {
   }
 
   /** Resolves when the store has it: every change from then on comes, or a `gap` says that some may have been missed. */
-  async watch(key: Bytes): Promise<Watch> {
+  watch(key: Bytes): Promise<Watch>
+  /**
+   * Extension of Millrace: a watch that is kept over reconnects. After one within `keepMs` milliseconds, or what the broker makes of them, nothing is
+   * missed: it says `resumed`, and the changes come that it would have had. Else, and when there were too many, it says `gap`.
+   * @throws {RefusedError} `wrong number of arguments`: the broker has no extensions
+   */
+  watch(key: Bytes, options: { readonly keepMs: number }): Promise<Watch<KeptKeyEvent>>
+  async watch(key: Bytes, { keepMs }: { readonly keepMs?: number } = {}): Promise<Watch | Watch<KeptKeyEvent>> {
     if (this.#isClosed) throw closed()
-    return this.#watches.add({ is: 'key', bytes: keyOf(key) })
+    if (keepMs !== undefined && !(Number.isSafeInteger(keepMs) && keepMs >= 1))
+      throw new StateStoreError('keepMs: expected a whole number, 1 or more')
+    return this.#watches.add({ is: 'key', bytes: keyOf(key) }, keepMs ?? null)
   }
 
   /**
@@ -216,7 +226,7 @@ export class StateStore implements AsyncDisposable {
    */
   async watchPrefix(prefix: Bytes = ''): Promise<Watch> {
     if (this.#isClosed) throw closed()
-    return this.#watches.add({ is: 'prefix', bytes: bytesOf(prefix) })
+    return this.#watches.add({ is: 'prefix', bytes: bytesOf(prefix) }, null) as Promise<Watch>
   }
 
   /**
@@ -245,8 +255,9 @@ export class StateStore implements AsyncDisposable {
     this.#isClosed = true
     this.#mqtt.off('message', this.#onMessage)
     const watched = this.#watches.close()
-    // The connection lives on, and would get their notifications for ever.
-    if (!this.#ownsMqtt && this.#mqtt.connected) await Promise.allSettled(watched.map(each => this.#unregister(each)))
+    // The connection lives on, and would get their notifications for ever; and what is kept lives on without one.
+    const left = watched.filter(({ isKept }) => isKept || !this.#ownsMqtt)
+    if (this.#mqtt.connected) await Promise.allSettled(left.map(each => this.#unregister(each.watched)))
     this.#channel.close(closed())
     taken.delete(this.#mqtt)
     if (this.#ownsMqtt) await this.#mqtt.endAsync()
@@ -274,14 +285,16 @@ export class StateStore implements AsyncDisposable {
     return promise
   }
 
-  async #register({ is, bytes }: Watched, isRepeatable: boolean, ...words: readonly string[]): Promise<void> {
+  async #register({ is, bytes }: Watched, isRepeatable: boolean, words: readonly string[]): Promise<Registered> {
     const verb = is === 'key' ? 'KEYNOTIFY' : 'WATCH'
-    const { answer } = await this.#ask([encode(verb), bytes, ...words.map(encode)], {}, { isRepeatable })
+    const { answer, version } = await this.#ask([encode(verb), bytes, ...words.map(encode)], {}, { isRepeatable })
+    if (answer.is === 'number' && words.includes(SINCE)) return { missed: answer.number, version }
     if (answer.is !== 'ok' && !(answer.is === 'number' && answer.number === 0)) throw unexpected(verb, answer)
+    return { missed: null, version }
   }
 
-  #unregister(watched: Watched): Promise<void> {
-    return this.#register(watched, false, 'STOP')
+  #unregister(watched: Watched): Promise<Registered> {
+    return this.#register(watched, false, ['STOP'])
   }
 
   async #ask(
@@ -326,6 +339,10 @@ export class StateStore implements AsyncDisposable {
       if (!(error instanceof StateStoreError)) throw error
     }
   }
+}
+
+function wordsOf({ keepMs, since }: Keeping): readonly string[] {
+  return ['KEEP', String(keepMs), ...(since === null ? [] : [SINCE, formatHybridTime(since)])]
 }
 
 function deleteResultOf(verb: string, { answer, version }: Answered): DeleteResult {

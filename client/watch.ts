@@ -8,22 +8,31 @@ export type KeyEvent =
   /** Changes may have been missed, as the connection was lost or the events were not taken in time: read the key, or the keys, again. */
   | { readonly is: 'gap' }
 
+/** What a watch that is kept over reconnects tells. */
+export type KeptKeyEvent =
+  | KeyEvent
+  /** The connection was lost, and nothing was missed: so many changes that came meanwhile are told like any other, before or after it. */
+  | { readonly is: 'resumed'; readonly missed: number }
+
 /** So many events wait for the reader; when one more comes all are dropped and one `gap` stands for them. */
 const EVENTS_MAX = 1_024
 
 /** The changes of one key, or of those with one prefix, as they come, until it is closed. Read by one loop. */
-export class Watch implements AsyncIterable<KeyEvent> {
-  readonly #onClose: (watch: Watch) => void
-  #events: KeyEvent[] = []
+export class Watch<Event extends KeptKeyEvent = KeyEvent> implements AsyncIterable<KeyEvent | Event> {
+  readonly #onClose: () => void
+  /** It says `resumed`. */
+  readonly isKept: boolean
+  #events: (KeyEvent | Event)[] = []
   #wake: () => void = () => undefined
   #isClosed = false
   #error: unknown = null
 
-  constructor(onClose: (watch: Watch) => void) {
+  constructor(onClose: () => void, isKept: boolean) {
     this.#onClose = onClose
+    this.isKept = isKept
   }
 
-  push(event: KeyEvent): void {
+  push(event: KeyEvent | Event): void {
     if (this.#isClosed) return
     if (event.is === 'gap' || this.#events.length >= EVENTS_MAX) this.#events = [{ is: 'gap' }]
     else this.#events.push(event)
@@ -35,12 +44,12 @@ export class Watch implements AsyncIterable<KeyEvent> {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#error = error
-    this.#onClose(this)
+    this.#onClose()
     this.#wake()
   }
 
   /** Resolves with the next event; null when the watch is closed or the signal aborted. @throws why the watch ended, when it was not asked to */
-  async next(signal?: AbortSignal): Promise<KeyEvent | null> {
+  async next(signal?: AbortSignal): Promise<KeyEvent | Event | null> {
     while (this.#events.length === 0 && !this.#isClosed && signal?.aborted !== true) {
       await new Promise<void>(resolve => {
         const wake = (): void => {
@@ -57,7 +66,7 @@ export class Watch implements AsyncIterable<KeyEvent> {
     return event ?? null
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<KeyEvent, void, void> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<KeyEvent | Event, void, void> {
     try {
       for (let event = await this.next(); event !== null; event = await this.next()) yield event
     } finally {

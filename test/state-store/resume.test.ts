@@ -2,9 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
+import { connectAsync } from 'mqtt'
 import { describe, expect, test } from 'vitest'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { notifyTopic } from '#shared/state-store/topics.ts'
+import { StateStore } from '../../client/state-store.ts'
 import { BrokerProcess } from '../crash/broker-process.ts'
 import type { Target } from './replay.contract.ts'
 import { type Address, type Answer, StoreClient } from './store-client.contract.ts'
@@ -90,6 +93,48 @@ test.concurrent('a cluster, whose owner of the key is killed with -9 while the w
   await using target = await ClusterTarget.start()
   let next = 0
   await expectResumed(target, () => target.cluster.frontends[next++ % 2]!.mqtt)
+})
+
+/** The client of this repository, which asks by itself. */
+async function expectWatched(target: Target, urls: readonly [string, string]): Promise<void> {
+  const mqtt = await connectAsync(urls[0], { clientId: WATCHER, protocolVersion: 5, reconnectPeriod: 0 })
+  const store = await StateStore.connect(mqtt)
+  await using other = await StateStore.connect(urls[1])
+  const watch = await store.watch(KEY, { keepMs: 60_000 })
+  const next = async (): Promise<unknown> => {
+    const event = await watch.next()
+    return event?.is === 'set' ? Buffer.from(event.value).toString() : event
+  }
+  await other.set(KEY, 'seen')
+  expect(await next()).toBe('seen')
+  const closed = new Promise<void>(resolve => mqtt.once('close', resolve))
+  mqtt.stream.destroy()
+  await closed
+  await other.set(KEY, 'missed')
+  if (!target.dropsConnections) await target.kill(KEY)
+  await other.delete(KEY)
+  mqtt.reconnect()
+  const events = [await next(), await next(), await next()]
+  // How many there are, it may hear of before or after them.
+  expect(events).toContainEqual({ is: 'resumed', missed: 2 })
+  expect(events.filter(each => !isDeepStrictEqual(each, { is: 'resumed', missed: 2 }))).toMatchObject(['missed', { is: 'deleted' }])
+  await other.set(KEY, 'later')
+  expect(await next()).toBe('later')
+  await store.close()
+  expect(await next()).toBeNull()
+  await mqtt.endAsync()
+}
+
+test.concurrent('mqtt.js on one process: a watch with keepMs goes on after its connection was lost', { timeout: TIMEOUT_MS }, async () => {
+  await using target = await StandaloneTarget.start()
+  const url = `mqtt://127.0.0.1:${target.broker.port}`
+  await expectWatched(target, [url, url])
+})
+
+test.concurrent('mqtt.js on a cluster: the same while the owner of the key dies', { timeout: TIMEOUT_MS }, async () => {
+  await using target = await ClusterTarget.start()
+  const [one, two] = target.cluster.frontends.map(({ mqtt }) => `mqtt://${mqtt.host}:${mqtt.port}`)
+  await expectWatched(target, [one!, two!])
 })
 
 describe('limits', () => {
