@@ -46,12 +46,15 @@ export class ConnectionLostError extends called('ConnectionLostError') {}
 /** As many requests wait as may; nothing was sent. */
 export class TooManyRequestsError extends called('TooManyRequestsError') {}
 
-/** The broker refused the request message or the subscription itself, with this Reason Code of MQTT. */
+/** Quota exceeded: also what the broker says of a request that it passed on, and that nobody has answered for too long. */
+const TOO_LATE = 0x97
+
+/** The broker refused the request message or the subscription itself, with this Reason Code of MQTT. Of 0x97 it is uncertain. */
 export class BrokerRefusedError extends called('BrokerRefusedError') {
   readonly reasonCode: number
 
   constructor(what: string, reasonCode: number) {
-    super(`${what} was refused with reason code 0x${reasonCode.toString(16).padStart(2, '0')}`)
+    super(`${what} was refused with reason code 0x${reasonCode.toString(16).padStart(2, '0')}`, { isUncertain: reasonCode === TOO_LATE })
     this.reasonCode = reasonCode
   }
 }

@@ -140,7 +140,13 @@ describe('a broker that refuses', () => {
   test('the request', async () => {
     const store = await open()
     broker.refusal = 0x87
-    await expect(store.get('k')).rejects.toThrow('the request was refused with reason code 0x87')
+    await expect(store.set('k', 'v')).rejects.toMatchObject({
+      message: 'the request was refused with reason code 0x87',
+      isUncertain: false,
+    })
+    // A broker of several processes says so too when the one that it has asked is gone.
+    broker.refusal = 0x97
+    await expect(store.set('k', 'v')).rejects.toMatchObject({ reasonCode: 0x97, isUncertain: true })
     broker.refusal = null
     expect(await store.get('k')).toBeNull()
   })
