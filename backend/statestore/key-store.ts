@@ -1,30 +1,24 @@
-import { Answer, DELETE_NOTIFICATION, errorAnswer, pageAnswer, resumedAnswer, setNotification } from '#shared/state-store/answer.ts'
+import { Answer, DELETE_NOTIFICATION, errorAnswer, resumedAnswer, setNotification } from '#shared/state-store/answer.ts'
 import type { Command, KeepCommand, WatchCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
-import {
-  type ClockTime,
-  compareClocks,
-  type HybridClock,
-  isTooFarAhead,
-  NO_CLOCK,
-  type StoreClock,
-  tick,
-} from '#shared/state-store/hybrid-clock.ts'
-import { scanCursor } from '#shared/state-store/scan-cursor.ts'
+import { compareClocks, type HybridClock, NO_CLOCK, type StoreClock, tick } from '#shared/state-store/hybrid-clock.ts'
 import { keepBytes, sameBytes, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import { isWatchable } from '#shared/state-store/topics.ts'
 import type { EntrySet, PastChange, RequestAnswered, StoreChange } from './changes.ts'
 import { Entries, type Entry, entryBytes } from './entries.ts'
-import { type KeptLimits, KeptWatches } from './kept-watches.ts'
+import { KeptWatches } from './kept-watches.ts'
+import { KeyStoreCounters } from './key-store-counters.ts'
 import type { Moment } from './moment.ts'
 import { Repeats } from './repeats.ts'
+import { checkedClocks, type Clocks, fencingFault } from './request-clocks.ts'
+import { scanPage } from './scan-page.ts'
+import type { KeyStoreLimits } from './store-limits.ts'
 import {
   type Effects,
   Executed,
   OpenEffects,
   type Reply,
   type RequestOrigin,
-  type ShardScan,
   type StoreCommand,
   type StoreNotification,
   type StoreRequest,
@@ -32,52 +26,8 @@ import {
 } from './store-request.ts'
 import { keysUnder, prefixOf, Watchers } from './watchers.ts'
 
-/** Of one shard. Reached: the SET, KEYNOTIFY or WATCH is answered with `the quota has been exceeded`. */
-export interface KeyStoreLimits extends KeptLimits {
-  /** A SET that would create one more fails; overwriting and deleting always work. */
-  readonly keysMax: number
-  /** The same for keys that one client created; Infinity: nobody counts. */
-  readonly keysPerClientMax: number
-  /** Of entries, by `entryBytes`. A SET that would make them more fails, of a key that is there as well: memory is bounded whatever clients do. */
-  readonly bytesMax: number
-  /** Answers remembered for one frontend; see Repeats. */
-  readonly answersMax: number
-}
-
-/**
- * Attempts, refused ones included (spec state-store.md 15), as far as they came here. Those of one process share one: what it has counted must not go
- * back when one of its shards moves.
- */
-export class KeyStoreCounters {
-  insertions = 0
-  modifications = 0
-  deletions = 0
-  retrievals = 0
-  keynotifyRequests = 0
-  /** One for each watcher of each change. */
-  notifications = 0
-  expirations = 0
-  repeats = 0
-  /** To requests that may come again: then they are executed again. */
-  answersForgotten = 0
-  /** KEYNOTIFY with KEEP and SINCE: went on without a gap; and not, so that the client has to read the key. */
-  resumed = 0
-  gaps = 0
-}
-
-/** Keys that one SCAN looks at when it does not say, and at most; those whose lifetime has ended are not answered, but count. */
-const SCAN_KEYS = 100
-const SCAN_KEYS_MAX = 1_000
-/** The page ends with the key that makes its keys so long in all. */
-const SCAN_PAGE_BYTES = 65_536
-
 /** A full store looks first whether so many entries are past their deadline. */
 const MAKE_ROOM_MAX = 64
-
-interface Clocks {
-  readonly timestamp: ClockTime | null
-  readonly token: HybridClock | null
-}
 
 type SetCommand = Extract<Command, { is: 'set' }>
 type DeleteCommand = Extract<Command, { is: 'del' | 'vdel' }>
@@ -357,7 +307,7 @@ export class KeyStore {
       case 'keep':
         return this.#keep(request, command, now, effects)
       case 'scan':
-        return this.#scan(command, now)
+        return reply(scanPage(this.#entries, command, now) ?? errorAnswer(ErrorText.Syntax), null)
       case 'joined':
         return reply(command.answer, null)
     }
@@ -469,28 +419,6 @@ export class KeyStore {
     return [...watchers, ...this.#kept.connected(key).filter(watcher => !told.has(connectionName(watcher)))]
   }
 
-  /** Work is bounded by the page, wherever in the shard it begins and however many keys begin otherwise. */
-  #scan({ prefix, cursor, countMax, shard, shardCount }: ShardScan, now: Moment): Reply {
-    const begin = prefix.toString('latin1')
-    const { after } = cursor
-    // A cursor from elsewhere: nothing of other prefixes is read.
-    if (cursor.shard !== shard || !(after === '' || after.startsWith(begin))) return refused(ErrorText.Syntax)
-    const page: string[] = []
-    let left = Math.min(countMax ?? SCAN_KEYS, SCAN_KEYS_MAX)
-    let bytes = 0
-    let last = after
-    // The least of all texts that come behind `after`.
-    for (const entry of this.#entries.from(after === '' ? begin : `${after}\0`)) {
-      const { key } = entry
-      if (!key.startsWith(begin)) break
-      if (left-- === 0 || bytes >= SCAN_PAGE_BYTES) return reply(pageAnswer(scanCursor(shard, last), page), null)
-      last = key
-      bytes += key.length
-      if (!entry.hasExpired(now.monotonicMs)) page.push(key)
-    }
-    return reply(pageAnswer(shard + 1 < shardCount ? scanCursor(shard + 1, '') : '', page), null)
-  }
-
   /** An entry that is not past its deadline; one that is, is removed now, before what is done next with its key. */
   #present(entry: Entry | undefined, now: Moment, effects: OpenEffects): Entry | undefined {
     if (entry?.hasExpired(now.monotonicMs) !== true) return entry
@@ -570,23 +498,4 @@ function refused(text: ErrorText): Reply {
 
 function reply(answer: Buffer, version: StoreClock | null): Reply {
   return { answer, value: null, version }
-}
-
-/** The clocks of a request, or the first fault of section 10 that they have. */
-function checkedClocks({ command, timestamp, fencingToken }: StoreRequest, now: Moment): Clocks | ErrorText {
-  if (command.is === 'set' && timestamp === null) return ErrorText.MissingTimestamp
-  if (timestamp === 'malformed') return ErrorText.MalformedTimestamp
-  if (timestamp !== null && isTooFarAhead(timestamp, now.wallMs)) return ErrorText.TimestampAhead
-  if (fencingToken === 'malformed') return ErrorText.MalformedTimestamp
-  // A token means nothing to a command that changes no entry.
-  const isFenced = command.is === 'set' || command.is === 'del' || command.is === 'vdel'
-  if (isFenced && fencingToken !== null && isTooFarAhead(fencingToken, now.wallMs)) return ErrorText.TokenAhead
-  return { timestamp, token: fencingToken }
-}
-
-/** What an entry that is there says to a request that would change it (spec state-store.md 7). */
-function fencingFault(held: HybridClock | null, given: HybridClock | null): ErrorText | null {
-  if (held === null) return null
-  if (given === null) return ErrorText.TokenRequired
-  return compareClocks(given, held) < 0 ? ErrorText.TokenLower : null
 }

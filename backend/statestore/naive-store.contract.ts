@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { KeyStoreLimits } from './key-store.ts'
+import type { KeyStoreLimits } from './store-limits.ts'
 import type { RequestOrigin, WatcherId } from './store-request.ts'
 
 export interface Asked {
