@@ -40,6 +40,8 @@ export class FakeBroker implements AsyncDisposable {
   fateOf: (verb: string, clientId: string) => Fate = () => 'answer'
   /** Subscriptions to this topic are not granted. */
   forbiddenFilter: string | null = null
+  /** Has no room for another notification: they are dropped. */
+  slow: string | null = null
   /** This client cannot connect. */
   turnedAway: string | null = null
   /** Everything that was executed, in order: `SET client`. */
@@ -49,7 +51,7 @@ export class FakeBroker implements AsyncDisposable {
 
   private constructor(options: FakeBrokerOptions) {
     this.#options = options
-    const notify: Notify = (clientId, key, payload, version) => this.#notify(clientId, key, payload, version)
+    const notify: Notify = (...told) => this.#notify(...told)
     this.#store = options.engine?.(notify) ?? new FakeStore(options.now ?? Date.now, notify, options.defect ?? null)
     this.#server = createServer(socket => this.#accept(socket))
   }
@@ -164,9 +166,11 @@ export class FakeBroker implements AsyncDisposable {
     this.#publish(connection, responseTopic!, response.payload, { __stat: '200', __protVer: '1.0' }, response.version, correlationData)
   }
 
-  #notify(clientId: string, key: Buffer, payload: Buffer, version: HybridTime): void {
+  #notify(...[clientId, key, payload, version, previous]: Parameters<Notify>): void {
     const connection = this.#connections.get(clientId)
-    if (connection !== undefined) this.#publish(connection, notificationPrefixOf(clientId) + hexOf(key), payload, {}, version)
+    if (connection === undefined || clientId === this.slow) return
+    const properties: Record<string, string> = previous === undefined ? {} : { __prev: textOf(previous)! }
+    this.#publish(connection, notificationPrefixOf(clientId) + hexOf(key), payload, properties, version)
   }
 
   #publish(

@@ -43,7 +43,8 @@ export interface StoreEngine {
   expire(): number | null
 }
 
-export type Notify = (clientId: string, key: Buffer, payload: Buffer, version: HybridTime) => void
+/** @param previous to a watch that is kept: the change before it */
+export type Notify = (clientId: string, key: Buffer, payload: Buffer, version: HybridTime, previous?: HybridTime) => void
 
 /** Before a watched prefix; no key has it. */
 const UNDER = '\u0100'
@@ -190,7 +191,11 @@ export class FakeStore implements StoreEngine {
     ]
     if (!goesOn) return { payload: Buffer.from('+OK\r\n'), version: this.#clock }
     const missed = this.#past.filter(each => each.id === id && compareHybridTimes(each.version, since) > 0)
-    for (const each of missed) this.#notify(clientId, Buffer.from(id, 'latin1'), each.payload, each.version)
+    let previous = since
+    for (const each of missed) {
+      this.#notify(clientId, Buffer.from(id, 'latin1'), each.payload, each.version, previous)
+      previous = each.version
+    }
     return { payload: Buffer.from(`:${missed.length}\r\n`), version: null }
   }
 
@@ -224,10 +229,11 @@ export class FakeStore implements StoreEngine {
     const watching = [...this.#watchers].filter(
       ([watched]) => watched === id || (watched.startsWith(UNDER) && id.startsWith(watched.slice(1))),
     )
+    const previous = this.#past.findLast(each => each.id === id)?.version
     this.#past.push({ id, payload, version })
-    const kept = this.#kept.filter(each => each.id === id && each.deadlineMs === Infinity)
-    for (const clientId of new Set([...watching.flatMap(([, clients]) => [...clients]), ...kept.map(each => each.clientId)]))
-      this.#notify(clientId, Buffer.from(id, 'latin1'), payload, version)
+    const kept = this.#kept.filter(each => each.id === id && each.deadlineMs === Infinity).map(({ clientId }) => clientId)
+    for (const clientId of new Set([...watching.flatMap(([, clients]) => [...clients]), ...kept]))
+      this.#notify(clientId, Buffer.from(id, 'latin1'), payload, version, kept.includes(clientId) ? previous : undefined)
   }
 
   #clockOf(text: string | undefined, what: string): HybridTime | null {

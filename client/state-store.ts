@@ -333,7 +333,9 @@ export class StateStore implements AsyncDisposable {
     try {
       const version = parseHybridTime(text)
       this.#clock.merge(version)
-      this.#watches.take(topic.slice(this.#notificationPrefix.length), payload, version)
+      const before = userPropertyOf(packet, '__prev')
+      const previous = before === undefined ? null : parseHybridTime(before)
+      this.#watches.take(topic.slice(this.#notificationPrefix.length), payload, version, previous)
     } catch (error) {
       // Nobody waits for this message in particular: one that cannot be read or believed is as good as none.
       if (!(error instanceof StateStoreError)) throw error

@@ -102,6 +102,21 @@ describe('a watch that is kept', () => {
     },
   )
 
+  test('what the broker has dropped, as its client was too slow, comes after all, once and in order', async () => {
+    const [watcher, other] = [await open('watcher'), await open('other')]
+    const watch = await watcher.watch('k', { keepMs: 60_000 })
+    await other.set('k', '1')
+    broker.slow = 'watcher'
+    await other.set('k', '2')
+    await other.delete('k')
+    broker.slow = null
+    await other.set('k', '3')
+    await other.set('k', '4')
+    expect(await next(watch, 5)).toEqual(['1', '2', 'deleted', '3', '4'])
+    await other.set('k', '5')
+    expect(await next(watch, 1)).toEqual(['5'])
+  })
+
   test('a watch of the same key that is not kept: both hear of all, only the one that asked is told that it goes on', async () => {
     const [watcher, other] = [await open('watcher'), await open('other')]
     const plain = await watcher.watch('k')

@@ -36,6 +36,8 @@ interface Registration {
   /** The newest notification on the present connection. */
   newest: HybridTime | null
   registered: Promise<void>
+  /** The store has been asked to go on, and has not answered. */
+  isAsking: boolean
   /** The newest event of each key, by its hexadecimal: an older one is a repetition. */
   readonly last: Map<string, { readonly is: KeyEvent['is']; readonly version: HybridTime }>
 }
@@ -96,7 +98,7 @@ export class Watches {
   registerAgain(): void {
     for (const entry of this.#all()) {
       entry.newest = null
-      entry.registered = this.#beginAgain(entry)
+      entry.registered = this.#beginAgain(entry, true)
       entry.registered.catch(error => {
         // The next connection begins with the same.
         if (!(error instanceof ConnectionLostError)) this.#drop(entry, error)
@@ -104,11 +106,18 @@ export class Watches {
     }
   }
 
-  /** @param hex the key, as the last level of the topic has it @throws {UnexpectedAnswerError} it is no notification */
-  take(hex: string, payload: Uint8Array, version: HybridTime): void {
+  /**
+   * @param hex the key, as the last level of the topic has it
+   * @param previous the change before it, which the store says where the watch is kept
+   * @throws {UnexpectedAnswerError} it is no notification
+   */
+  take(hex: string, payload: Uint8Array, version: HybridTime, previous: HybridTime | null): void {
     const event = eventOf(parseAnswer(payload), version, new Uint8Array(Buffer.from(hex, 'hex')))
     const entry = this.#keys.get(hex)
-    if (entry !== undefined) tell(entry, hex, event, version)
+    if (entry !== undefined) {
+      if (hasMissed(entry, previous)) this.#askAgain(entry, version)
+      else tell(entry, hex, event, version)
+    }
     // The store tells once, however many of them there are.
     for (const under of this.#prefixes.values()) if (hex.startsWith(under.hex)) tell(under, hex, event, version)
   }
@@ -126,16 +135,32 @@ export class Watches {
     begins(entry, version)
   }
 
-  async #beginAgain(entry: Registration): Promise<void> {
-    const { missed, version } = await this.#register(entry.watched, false, keepingOf(entry))
-    if (missed === null) {
-      begins(entry, version)
-      // A broker that lost its memory may have started anew behind the last version.
-      entry.last.clear()
-    }
-    for (const watch of entry.watches) {
-      if (missed === null) watch.push({ is: 'gap' })
-      else if (watch.isKept) watch.push({ is: 'resumed', missed })
+  /** The broker has dropped what this client was too slow for: it sends what came since the last that is known, this one included. */
+  #askAgain(entry: Registration, version: HybridTime): void {
+    entry.newest = version
+    if (entry.isAsking) return
+    // A connection that is lost begins with the same; without permission, or room for it, there is no watch.
+    this.#beginAgain(entry, false).catch(error => {
+      if (!(error instanceof ConnectionLostError)) this.#drop(entry, error)
+    })
+  }
+
+  /** @param isNew on a new connection: the watches are told that it goes on */
+  async #beginAgain(entry: Registration, isNew: boolean): Promise<void> {
+    entry.isAsking = true
+    try {
+      const { missed, version } = await this.#register(entry.watched, false, keepingOf(entry))
+      if (missed === null) {
+        begins(entry, version)
+        // A broker that lost its memory may have started anew behind the last version.
+        entry.last.clear()
+      }
+      for (const watch of entry.watches) {
+        if (missed === null) watch.push({ is: 'gap' })
+        else if (isNew && watch.isKept) watch.push({ is: 'resumed', missed })
+      }
+    } finally {
+      entry.isAsking = false
     }
   }
 
@@ -165,7 +190,7 @@ export class Watches {
 
 function newRegistration(watched: Watched, hex: string): Registration {
   const registered = Promise.resolve()
-  return { watched, hex, watches: new Set(), keepMs: null, position: null, newest: null, registered, last: new Map() }
+  return { watched, hex, watches: new Set(), keepMs: null, position: null, newest: null, registered, isAsking: false, last: new Map() }
 }
 
 function keepingOf({ keepMs, position }: Registration): Keeping | null {
@@ -176,6 +201,11 @@ function keepingOf({ keepMs, position }: Registration): Keeping | null {
 function begins(entry: Registration, version: HybridTime | null): void {
   const { newest } = entry
   entry.position = newest !== null && version !== null && compareHybridTimes(newest, version) > 0 ? newest : version
+}
+
+/** Something came before it that is not known: only of a watch that is kept, whose beginning is. */
+function hasMissed({ keepMs, position }: Registration, previous: HybridTime | null): boolean {
+  return keepMs !== null && position !== null && previous !== null && compareHybridTimes(previous, position) > 0
 }
 
 function tell(entry: Registration, hex: string, event: KeyEvent, version: HybridTime): void {

@@ -47,10 +47,10 @@ export function goOnNotifying(engine: Engine): void {
 }
 
 /** Null: the key has no topic for this client. */
-function messageTo(engine: Engine, { key, payload, clock }: StoreNotification, { clientId }: WatcherId): Message | null {
+function messageTo(engine: Engine, { key, payload, clock, previous }: StoreNotification, { clientId }: WatcherId): Message | null {
   const topic = notifyTopic(clientId, Buffer.from(key, 'latin1'))
   if (topic === null) return null
-  const message = ownMessage(engine.topics.fromName(topic), payload, notificationProperties(clock))
+  const message = ownMessage(engine.topics.fromName(topic), payload, notificationProperties(clock, previous))
   limitExpiry(engine, message)
   message.expiresAtMs = expiresAtMs(engine, message)
   return message

@@ -31,7 +31,7 @@ function watchers(count: number, prefix = 'w'): readonly WatcherId[] {
 }
 
 function change(name: string, to: readonly WatcherId[], whenTold: () => void = () => told.push(`all ${name}`), bytes = 1): void {
-  const notification: StoreNotification = { key: name, payload: Buffer.alloc(bytes), clock: storeClock(1, 0), watchers: to }
+  const notification: StoreNotification = { key: name, payload: Buffer.alloc(bytes), clock: storeClock(1, 0), previous: null, watchers: to }
   due.add(notification, whenTold)
 }
 

@@ -160,15 +160,22 @@ export class KeptWatches {
     return [...(this.#frontends.get(frontend)?.keys() ?? [])]
   }
 
-  /** A change of a key, in the order of versions; what it has already, or nobody watches, is left out. @param value null: deleted */
-  remember(key: string, version: StoreClock, value: StoredBytes | null): void {
+  /**
+   * A change of a key, in the order of versions; what it has already, or nobody watches, is left out.
+   * @param value null: deleted
+   * @returns the change of the key before it
+   */
+  remember(key: string, version: StoreClock, value: StoredBytes | null): StoreClock | null {
     const keptKey = this.size === 0 ? undefined : this.#byKey.get(key)
-    if (keptKey === undefined || compareClocks(version, keptKey.past.at(-1)?.version ?? keptKey.floor) <= 0) return
+    if (keptKey === undefined) return null
+    const previous = keptKey.past.at(-1)?.version ?? keptKey.floor
+    if (compareClocks(version, previous) <= 0) return null
     const { pastPerKeyMax, pastBytesMax } = this.#limits
     const { past } = keptKey
     past.push({ is: 'past', key, version, value })
     this.pastBytes += pastBytes(value)
     while (past.length > pastPerKeyMax || (this.pastBytes > pastBytesMax && past.length > 0)) this.#forgetOldest(keptKey)
+    return previous
   }
 
   /** Ends at most `max` watches whose time without connection is over; false: there are more. */

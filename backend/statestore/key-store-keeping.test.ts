@@ -179,6 +179,36 @@ describe('a watch that is kept', () => {
   })
 })
 
+test('each change says which one came before it, to those who keep a watch; whoever does not know that one has missed something', () => {
+  const rig = new KeyStoreRig()
+  const since = keep(rig, null, { client: 'c' }).version!
+  rig.ask('KEYNOTIFY k', { client: 'plain', connection: 2 })
+  const [first, second] = ['SET k 1', 'SET k 2'].map(request => rig.ask(request).version)
+  expect(rig.takeTold().map(({ to, previous }) => [to, previous])).toEqual([
+    ['plain', null],
+    ['c', since],
+    ['plain', null],
+    ['c', first],
+  ])
+  leave(rig, 1)
+  rig.ask('DEL k')
+  rig.replay()
+  rig.takeTold()
+  keep(rig, since, { client: 'c', connection: 3 })
+  expect(rig.takeTold().map(({ previous }) => previous)).toEqual([since, first, second])
+})
+
+test('a connection that keeps a watch of a key and watches a prefix of it is told once, with what came before', () => {
+  const rig = new KeyStoreRig()
+  rig.ask('WATCH k')
+  keep(rig, null)
+  rig.ask('SET k 1')
+  expect(rig.takeTold().map(({ previous }) => previous)).toEqual([expect.any(String)])
+  leave(rig, 1)
+  rig.ask('SET k 2')
+  expect([rig.takeTold(), rig.store.watchesAway]).toEqual([[], 1])
+})
+
 describe('who goes on with it', () => {
   test.each([false, true])('another owner knows what was missed and until when; from a snapshot: %s', isCompacted => {
     const rig = new KeyStoreRig()

@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
 import { ByteReader } from '#shared/base/byte-reader.ts'
 import { parseExtendedCommand } from '#shared/state-store/command.ts'
-import { formatClock, givenClock, type HybridClock } from '#shared/state-store/hybrid-clock.ts'
+import { compareClocks, formatClock, givenClock, type HybridClock } from '#shared/state-store/hybrid-clock.ts'
 import { SeededRandom } from '#shared/testing/seeded-random.ts'
 import { readStoreChange } from './changes.ts'
 import { KeyStore } from './key-store.ts'
@@ -265,17 +265,24 @@ export class KeyStoreModel {
       told.push(...answer.notifications)
       expect(isAnswered, 'recorded as answered').toBe(answer.isRemembered)
     }
-    const actual = effects.notifications.map(({ key, payload, clock, watchers }) => ({
-      key,
-      payload: payload.toString('latin1'),
-      clock,
-      to: watchers.map(nameOf).sort(),
-    }))
-    expect(actual).toEqual(told)
+    expect(this.#actual(effects)).toEqual(told)
     this.figures.told += told.length
     for (const { key, clock, watchers } of effects.notifications) for (const { clientId } of watchers) this.#knows(clientId, key, clock)
     this.#record(effects.changes)
     return answer
+  }
+
+  /** Of one change, those whose watches are kept are told apart: what came before it, too. */
+  #actual({ notifications }: Effects): ModelNotification[] {
+    const actual: { key: string; payload: string; clock: ModelNotification['clock']; to: string[] }[] = []
+    for (const { key, payload, clock, previous, watchers } of notifications) {
+      if (previous !== null) this.#naive.expectNext(key, previous, clock)
+      const last = actual.at(-1)
+      const to = watchers.map(nameOf)
+      if (last?.key === key && compareClocks(last.clock, clock) === 0) last.to.push(...to)
+      else actual.push({ key, payload: payload.toString('latin1'), clock, to })
+    }
+    return actual.map(each => ({ ...each, to: each.to.sort() }))
   }
 
   #record(changes: Effects['changes']): void {

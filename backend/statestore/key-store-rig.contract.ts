@@ -51,6 +51,8 @@ export interface SeenNotification {
   readonly topic: string
   readonly payload: string
   readonly ts: string
+  /** Of those that are kept. */
+  readonly previous: string | null
 }
 
 /** One KeyStore with a clock that stands still, what it told watchers, and what it recorded, as bytes. */
@@ -106,10 +108,16 @@ export class KeyStoreRig {
   /** Records and tells. */
   take({ changes, notifications }: Effects): void {
     for (const change of changes) this.log.push(bytesOf(change))
-    for (const { key, payload, clock, watchers } of notifications) {
+    for (const { key, payload, clock, previous, watchers } of notifications) {
       for (const { clientId } of watchers) {
         const topic = notifyTopic(clientId, Buffer.from(key, 'latin1'))!
-        this.told.push({ to: clientId, topic, payload: text(payload), ts: formatClock(clock) })
+        this.told.push({
+          to: clientId,
+          topic,
+          payload: text(payload),
+          ts: formatClock(clock),
+          previous: previous === null ? null : formatClock(previous),
+        })
       }
     }
   }

@@ -4,7 +4,7 @@ import { ErrorText } from '#shared/state-store/errors.ts'
 import { compareClocks, type HybridClock, NO_CLOCK, type StoreClock, tick } from '#shared/state-store/hybrid-clock.ts'
 import { keepBytes, sameBytes, type StoredBytes } from '#shared/state-store/stored-bytes.ts'
 import { isWatchable } from '#shared/state-store/topics.ts'
-import type { EntrySet, PastChange, RequestAnswered, StoreChange } from './changes.ts'
+import type { EntrySet, RequestAnswered, StoreChange } from './changes.ts'
 import { Entries, type Entry, entryBytes } from './entries.ts'
 import { KeptWatches } from './kept-watches.ts'
 import { KeyStoreCounters } from './key-store-counters.ts'
@@ -245,7 +245,7 @@ export class KeyStore {
       case 'kept':
         return this.#kept.put(change, now)
       case 'past':
-        return this.#kept.remember(change.key, change.version, change.value === null ? null : keepBytes(change.value))
+        return void this.#kept.remember(change.key, change.version, change.value === null ? null : keepBytes(change.value))
       case 'unkept':
         return void this.#kept.remove(change.key, change.clientId)
       case 'away':
@@ -348,9 +348,7 @@ export class KeyStore {
     }
     this.#entries.put(set, now, before)
     effects.change(set)
-    const watchers = this.#toldOf(key)
-    this.#kept.remember(key, version, set.value)
-    if (watchers.length > 0) this.#notify({ key, payload: setNotification(set.value), clock: version, watchers }, effects)
+    this.#tell(key, version, set.value, effects)
     return reply(Answer.Done, version)
   }
 
@@ -395,7 +393,11 @@ export class KeyStore {
     const { missed } = keeping
     if (since !== null) this.counters[missed === null ? 'gaps' : 'resumed']++
     if (missed === null) return reply(Answer.Done, this.#clock)
-    for (const change of missed) this.#notify(notificationOf(change, [watcher]), effects)
+    let previous = since
+    for (const { version, value } of missed) {
+      this.#notify(notificationOf(key, version, value, previous, [watcher]), effects)
+      previous = version
+    }
     return reply(resumedAnswer(missed.length), null)
   }
 
@@ -411,12 +413,19 @@ export class KeyStore {
     return true
   }
 
-  /** Who hears of a change of the key at once: each connection once, also one that keeps a watch of the key and watches a prefix of it. */
-  #toldOf(key: string): readonly WatcherId[] {
+  /** Of a change: each connection once, also one that keeps a watch of the key and watches a prefix of it. @param value null: deleted */
+  #tell(key: string, clock: StoreClock, value: StoredBytes | null, effects: OpenEffects): void {
     const watchers = this.#watchers.of(key)
-    if (!this.#kept.has(key)) return watchers
-    const told = new Set(watchers.map(connectionName))
-    return [...watchers, ...this.#kept.connected(key).filter(watcher => !told.has(connectionName(watcher)))]
+    if (!this.#kept.has(key)) {
+      if (watchers.length > 0) this.#notify(notificationOf(key, clock, value, null, watchers), effects)
+      return
+    }
+    const previous = this.#kept.remember(key, clock, value)
+    const kept = this.#kept.connected(key)
+    const names = new Set(kept.map(connectionName))
+    const others = watchers.filter(watcher => !names.has(connectionName(watcher)))
+    if (others.length > 0) this.#notify(notificationOf(key, clock, value, null, others), effects)
+    if (kept.length > 0) this.#notify(notificationOf(key, clock, value, previous, kept), effects)
   }
 
   /** An entry that is not past its deadline; one that is, is removed now, before what is done next with its key. */
@@ -453,14 +462,11 @@ export class KeyStore {
   #remove(entry: Entry, now: Moment, effects: OpenEffects): void {
     const { key } = entry
     this.#entries.delete(entry)
-    const watchers = this.#toldOf(key)
     // Only what somebody is told of, now or later, needs a time of its own.
-    const isTold = watchers.length > 0 || this.#kept.has(key)
+    const isTold = this.#kept.has(key) || this.#watchers.of(key).length > 0
     const clock = isTold ? (this.#clock = tick(this.#clock, null, now.wallMs)) : null
     effects.change({ is: 'deleted', key, clock })
-    if (clock === null) return
-    this.#kept.remember(key, clock, null)
-    if (watchers.length > 0) this.#notify({ key, payload: DELETE_NOTIFICATION, clock, watchers }, effects)
+    if (clock !== null) this.#tell(key, clock, null, effects)
   }
 
   #notify(notification: StoreNotification, effects: OpenEffects): void {
@@ -483,8 +489,14 @@ function connectionName({ frontend, connection }: WatcherId): string {
   return `${connection} ${frontend}`
 }
 
-function notificationOf({ key, version, value }: PastChange, watchers: readonly WatcherId[]): StoreNotification {
-  return { key, payload: value === null ? DELETE_NOTIFICATION : setNotification(value), clock: version, watchers }
+function notificationOf(
+  key: string,
+  clock: StoreClock,
+  value: StoredBytes | null,
+  previous: StoreClock | null,
+  watchers: readonly WatcherId[],
+): StoreNotification {
+  return { key, payload: value === null ? DELETE_NOTIFICATION : setNotification(value), clock, previous, watchers }
 }
 
 /** It may be executed again. */

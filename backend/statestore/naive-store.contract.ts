@@ -104,6 +104,12 @@ export class NaiveStore {
     expect(past).toBeLessThanOrEqual(keys)
   }
 
+  /** Nobody was told of anything between these two, of which the second is a change. */
+  expectNext(key: string, previous: NaiveClock, clock: NaiveClock): void {
+    const past = this.#past.filter(change => change.key === key && order(change.clock, previous) > 0 && order(change.clock, clock) <= 0)
+    expect(past.map(change => change.clock)).toEqual([clock])
+  }
+
   forget(frontend: string, connection: number, nowMs: number): void {
     this.#leave(watcher => watcher.frontend === frontend && watcher.connection === connection, nowMs)
     this.#watches = this.#watches.filter(({ watcher }) => watcher.frontend !== frontend || watcher.connection !== connection)

@@ -61,6 +61,8 @@ export interface StoreNotification {
   readonly payload: Buffer
   /** Its `__ts`. */
   readonly clock: StoreClock
+  /** For watches that are kept: the change of the key before it; who does not know that one has missed something. Null for others. */
+  readonly previous: StoreClock | null
   readonly watchers: readonly WatcherId[]
 }
 

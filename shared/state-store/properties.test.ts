@@ -11,6 +11,7 @@ test('what notifications, and responses to another version, carry', () => {
   const clock = storeClock(1_696_374_425_000, 1)
   const ts = ['__ts', '001696374425000:00001:StateStore']
   expect(notificationProperties(clock)).toEqual([ts])
+  expect(notificationProperties(clock, clock)).toEqual([ts, ['__prev', ts[1]]])
   expect(unsupportedVersionProperties('2.0')).toEqual([
     ['__stat', '505'],
     ['__supProtMajVer', '1'],

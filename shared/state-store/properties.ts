@@ -6,6 +6,8 @@ export const StoreProperty = {
   /** A hybrid logical clock: of the client in a request, a version in a response, of the change in a notification. */
   Timestamp: '__ts',
   FencingToken: '__ft',
+  /** Ours: in a notification to who keeps a watch, the `__ts` of the change before. */
+  Previous: '__prev',
   ProtocolVersion: '__protVer',
   Status: '__stat',
   SupportedMajorVersions: '__supProtMajVer',
@@ -27,8 +29,10 @@ export function unsupportedVersionProperties(requested: string): readonly UserPr
   ]
 }
 
-export function notificationProperties(clock: HybridClock): readonly UserProperty[] {
-  return [[StoreProperty.Timestamp, formatClock(clock)]]
+/** @param previous for who keeps a watch of the key */
+export function notificationProperties(clock: HybridClock, previous: HybridClock | null = null): readonly UserProperty[] {
+  const timestamp: UserProperty = [StoreProperty.Timestamp, formatClock(clock)]
+  return previous === null ? [timestamp] : [timestamp, [StoreProperty.Previous, formatClock(previous)]]
 }
 
 /** @param version the value of `__protVer`; null: there is none, which means 1.0 */

@@ -35,9 +35,10 @@ async function notified(client: StoreClient, count: number): Promise<{ readonly 
   const payloads: string[] = []
   let since = ''
   for (let left = count; left > 0; left--) {
-    const { topic, payload, ts } = await client.notification()
+    const { topic, payload, ts, previous } = await client.notification()
     expect(topic).toBe(notifyTopic(WATCHER, Buffer.from(KEY)))
     expect(ts! > since, 'versions rise').toBe(true)
+    if (since !== '') expect(previous, 'the change before it').toBe(since)
     payloads.push(payload)
     since = ts!
   }
@@ -181,6 +182,23 @@ describe('limits', () => {
       expect((await notified(client, 2)).payloads).toEqual([changed('2'), changed('3')])
       expect((await keep(client, ts)).payload).toBe(OK)
       expect(await broker.metric('millrace_state_store_watches_resumed_total')).toBe(1)
+    })
+  })
+
+  test('a client that is too slow sees by the version before the next change that it has missed some, and gets them', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    await withBroker(['--queue-messages-max', '1', '--queue-strategy', 'DropOldest'], async broker => {
+      const setter = await StoreClient.open(broker, 'setter')
+      const client = await StoreClient.open(broker, WATCHER, { receiveMaximum: 1 })
+      const { ts } = await keep(client, null)
+      for (const value of ['1', '2', '3', '4']) await say(setter, 'SET', KEY, value)
+      const [first, second] = [await client.notification(), await client.notification()]
+      expect([first.payload, first.previous]).toEqual([changed('1'), ts])
+      expect(second.payload).toBe(changed('4'))
+      expect(second.previous! > first.ts!).toBe(true)
+      const asked = keep(client, first.ts)
+      expect((await asked).payload).toBe(':3\r\n')
     })
   })
 

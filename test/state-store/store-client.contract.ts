@@ -20,6 +20,8 @@ export interface Answer {
 
 interface Notification extends Answer {
   readonly topic: string
+  /** Of a watch that is kept: the version before it. */
+  readonly previous?: string
 }
 
 /** A request that was sent. */
@@ -46,10 +48,10 @@ export class StoreClient {
   }
 
   /** Connected, and subscribed to its answers without its own messages, as some clients do. */
-  static async open({ host, port }: Address, clientId: string): Promise<StoreClient> {
+  static async open({ host, port }: Address, clientId: string, properties: Properties = {}): Promise<StoreClient> {
     const raw = await RawClient.open(host, port)
     raw.patienceMs = PATIENCE_MS
-    await raw.connect({ clientId })
+    await raw.connect({ clientId, properties })
     const client = new StoreClient(clientId, raw)
     const { reasons } = await raw.subscribe({ filter: client.responseTopic, qos: 1, noLocal: true })
     expect(reasons).toEqual([1])
@@ -91,7 +93,13 @@ export class StoreClient {
     const publish = this.#notifications.shift() ?? (await this.#next(() => false))
     const { userProperty = [], ...others } = publish.properties
     expect(others).toEqual({})
-    return { topic: this.raw.topicOf(publish), ...this.#read(publish, userProperty) }
+    const [ts, previous, ...rest] = userProperty
+    expect(previous?.[0] ?? '__prev').toBe('__prev')
+    return {
+      topic: this.raw.topicOf(publish),
+      ...this.#read(publish, [ts!, ...rest]),
+      ...(previous !== undefined && { previous: previous[1] }),
+    }
   }
 
   /** Nothing has come that nobody took, and the connection is open. */
