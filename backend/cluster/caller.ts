@@ -273,9 +273,9 @@ export class Caller implements OwnerPort, RouteFollower {
       const isDone = typeof answer !== 'number'
       return this.#whenStored(shard, () => (isDone ? this.calls.storeRead(sequence, [answer]) : this.calls.storeAsked(sequence, answer)))
     }
-    // What was done is not refused.
-    const isRepeat = shard.store?.isRepeat(origin) === true
-    if (!isRepeat && isTooFull(engine, call.message)) return this.calls.storeAsked(sequence, ReasonCode.QuotaExceeded)
+    // What was done is not refused, be it in other shards.
+    const isDone = call.as === 'answer' || shard.store?.isRepeat(origin) === true
+    if (!isDone && isTooFull(engine, call.message)) return this.calls.storeAsked(sequence, ReasonCode.QuotaExceeded)
     const reason = askShard(engine, shard, call, watcher, origin)
     this.#whenStored(shard, () => this.calls.storeAsked(sequence, reason))
   }

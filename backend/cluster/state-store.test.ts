@@ -311,6 +311,13 @@ describe('a watch of a prefix that a frontend joins', () => {
     expect([await watch(4, 'WATCH k STOP'), store().watches]).toEqual([['storeRead 4 <+OK'], 0])
   })
 
+  test('memory is full when all shards have it: it is done, and answered', async () => {
+    rig.backend('a').engine.isUnderPressure = true
+    partAnswers()
+    ask(1, 'x', client, { answer: OK })
+    expect([await payloads(), partAnswers()]).toEqual([[OK], [`storeAsked 1 ${SUCCESS}`]])
+  })
+
   test('what could not be answered, or is something else, does nothing; as a whole request it is none', async () => {
     partAnswers()
     await asked(1, 'WATCH k', client, { ...part, responseTopic: 'a/'.repeat(200) })
