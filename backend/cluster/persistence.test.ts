@@ -1,8 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { NEVER } from '../backend-rig.contract.ts'
+import { notify } from '../publishing/key-notifications.ts'
 import { record } from '../shard/store-upkeep.ts'
 import type { PersistencePolicy } from '../shard/persistence.ts'
 import { momentOf } from '../statestore/moment.ts'
+import type { StoreCommand } from '../statestore/store-request.ts'
 import type { ClusterPersistence } from './cluster-node.ts'
 import { ClusterRig } from './cluster-rig.contract.ts'
 
@@ -35,21 +37,21 @@ async function fill(): Promise<void> {
   await rig.settle()
   rig.frontend().publish(topic, 'kept', { qos: 1, retain: true })
   rig.frontend().publish('x', 'waits', { qos: 1 })
-  const owner = rig.ownerOf(0)!
-  const shard = owner.engine.shards[0]!
-  const command = { is: 'set', key: 'k', value: 'v', condition: null, lifetimeMs: null } as const
-  const watcher = { frontend: 'f', connection: 1, clientId: 'c' }
-  const request = {
-    command,
-    timestamp: { wall: rig.clock.wallMs(), counter: 0 },
-    fencingToken: null,
-    isPersistent: false,
-    watcher,
-    origin: null,
-  }
-  record(owner.engine, shard, owner.engine.storeOf(shard).execute(request, momentOf(rig.clock)).changes)
-  owner.turn.request()
+  execute({ is: 'set', key: 'k', value: 'v', condition: null, lifetimeMs: null }, { clientId: 'c', connection: 1 })
   await rig.settle()
+}
+
+/** In shard 0, for a connection of the frontend. */
+function execute(command: StoreCommand, { clientId, connection }: { readonly clientId: string; readonly connection: number }): void {
+  const { engine, turn } = rig.ownerOf(0)!
+  const shard = engine.shards[0]!
+  const timestamp = { wall: rig.clock.wallMs(), counter: 0 }
+  const watcher = { frontend: 'f/f1', connection, clientId }
+  const request = { command, timestamp, fencingToken: null, isPersistent: false, watcher, origin: null }
+  const { changes, notifications } = engine.storeOf(shard).execute(request, momentOf(rig.clock))
+  record(engine, shard, changes)
+  for (const notification of notifications) notify(engine, shard, notification)
+  turn.request()
 }
 
 function held(): { retained: number; queued: number; keys: number } {
@@ -129,6 +131,17 @@ describe('what the policy does not choose', () => {
     await rig.takeOrphans('a')
     await rig.settle()
     expect(held()).toEqual(ALL)
+  })
+
+  test('a client that was connected all the time is told of changes afterwards, however it watches', async () => {
+    const watcher = await rig.frontend().connect(rig.keyIn(1, 'w'), { expirySeconds: NEVER })
+    execute({ is: 'keynotify', key: 'k', isStop: false }, watcher)
+    execute({ is: 'keep', key: 'l', keepMs: 60_000, since: null }, watcher)
+    await rig.settle()
+    persistence = { policy: NOTHING, runId: 'two' }
+    await restart()
+    for (const key of ['k', 'l']) execute({ is: 'set', key, value: 'v', condition: null, lifetimeMs: null }, watcher)
+    expect((await watcher.drain()).map(({ topic: of }) => Buffer.from(of.split('/').at(-1)!, 'hex').toString())).toEqual(['k', 'l'])
   })
 
   test('a snapshot says of which run the shard is', async () => {

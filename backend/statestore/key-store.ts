@@ -182,14 +182,19 @@ export class KeyStore {
 
   /**
    * All processes were stopped: entries that nobody chose to outlive that are dropped, and nobody is told. Who keeps a watch of such a key finds
-   * that it has ended.
+   * that it has ended, when he comes back; one who is still connected goes on hearing of it until then.
    * @param isKept by key, a character for each byte, and whether the entry was set as persistent
    */
   dropUnchosen(isKept: (key: string, isPersistent: boolean) => boolean): readonly StoreChange[] {
     const changes: StoreChange[] = []
     for (const key of this.#kept.keys()) {
       if (isKept(key, this.#entries.get(key)?.isPersistent === true)) continue
+      const connected = this.#kept.connected(key)
       for (const clientId of this.#kept.removeAll(key)) changes.push({ is: 'unkept', key, clientId })
+      for (const watcher of connected) {
+        this.#watchers.put(key, watcher)
+        changes.push(watched(key, watcher))
+      }
     }
     for (const entry of this.#entries.values()) {
       if (isKept(entry.key, entry.isPersistent)) continue
