@@ -22,6 +22,7 @@ export type Rule =
   | 'store-unasked'
   | 'store-unknown'
   | 'store-missed'
+  | 'store-kept'
   | 'wrong'
   | 'stuck'
 
@@ -138,6 +139,9 @@ class Checker {
       case 'storeAnswered':
       case 'storeRefused':
       case 'notified':
+      case 'keptFrom':
+      case 'keptOn':
+      case 'keptTold':
     }
   }
 

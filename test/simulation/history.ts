@@ -5,7 +5,11 @@ import type { World } from './world.ts'
 export type Qos = 0 | 1 | 2
 
 /** What a client asks the state store for. `under`: the key is a prefix, and these are all keys that begin so. */
-export type StoreAction = Action | { readonly is: 'watch' | 'unwatch'; readonly under?: readonly string[] }
+export type StoreAction =
+  | Action
+  | { readonly is: 'watch' | 'unwatch'; readonly under?: readonly string[] }
+  /** Watches a key over connections; `since`: the last version that the client knows of. */
+  | { readonly is: 'keep'; readonly keepMs: number; readonly since: string | null }
 
 /** What clients did and saw, and what happened to the cluster. `message` is the payload, which is unique to one publish. */
 export type Happening =
@@ -54,6 +58,12 @@ export type Happening =
   | { readonly is: 'storeRefused'; readonly client: string; readonly request: string; readonly reason: number }
   /** `value` null: the key was deleted, or its time was over. */
   | { readonly is: 'notified'; readonly client: string; readonly key: string; readonly version: string; readonly value: string | null }
+  /** A watch that is kept begins, with what comes after that version. */
+  | { readonly is: 'keptFrom'; readonly client: string; readonly key: string; readonly version: string }
+  /** It goes on without a gap. */
+  | { readonly is: 'keptOn'; readonly client: string; readonly key: string; readonly missed: number }
+  /** As 'notified', of such a watch, without what the client knew before. */
+  | { readonly is: 'keptTold'; readonly client: string; readonly key: string; readonly version: string; readonly value: string | null }
   /** What the broker holds for a topic when all is over. */
   | { readonly is: 'retained'; readonly topic: string; readonly message: string | null }
   /** A backend says that it owns a shard. */

@@ -9,6 +9,7 @@ import { notificationPrefixOf, responseTopicOf } from '../../client/topics.ts'
 import type { Result } from '../linearizability/history.ts'
 import { randomAction } from '../linearizability/random-action.ts'
 import type { History, StoreAction } from './history.ts'
+import { KeptKeys } from './sim-kept-keys.ts'
 import type { SimClient } from './sim-client.ts'
 import type { World } from './world.ts'
 
@@ -18,6 +19,9 @@ const KEYS = ['k0', 'k1', 'k2', 'k3']
 const PREFIX = 'k'
 /** Clients that watch all keys by their prefix; the others watch one or the other. */
 const UNDER_SHARE = 0.3
+/** Of those, clients whose watches are kept. */
+const KEEP_SHARE = 0.5
+const KEEP_MS = [300, 3_000, 60_000] as const
 const PX_MS_MAX = 400
 const KEPT_MAX = 12
 
@@ -54,6 +58,8 @@ export class StoreUser {
   readonly #waiting = new Set<string>()
   readonly #watched = new Set<string>()
   readonly #watchesUnder: boolean
+  /** Null: its watches end with their connections. */
+  readonly #kept: KeptKeys | null
   #values = 0
   /** Answers can come. */
   #isOpen = false
@@ -67,6 +73,7 @@ export class StoreUser {
     this.#answerTopic = responseTopicOf(client.clientId)
     this.#notificationPrefix = notificationPrefixOf(client.clientId)
     this.#watchesUnder = world.random.chance(UNDER_SHARE)
+    this.#kept = !this.#watchesUnder && world.random.chance(KEEP_SHARE) ? new KeptKeys(history, client.clientId) : null
   }
 
   // ---- its connection
@@ -82,7 +89,9 @@ export class StoreUser {
   }
 
   onSubscribed(filter: string): void {
-    if (filter === this.#answerTopic) this.#isOpen = true
+    if (filter !== this.#answerTopic) return
+    this.#isOpen = true
+    for (const key of this.#kept?.onOpen() ?? []) this.#keep(key)
   }
 
   get waitingCount(): number {
@@ -95,6 +104,7 @@ export class StoreUser {
 
   onRefused(request: string, reason: number): void {
     this.#waiting.delete(request)
+    this.#kept?.onRefused(request)
     this.#history.add({ is: 'storeRefused', client: this.#client.clientId, request, reason })
   }
 
@@ -122,10 +132,23 @@ export class StoreUser {
 
   /** Begins to watch, or ends it. */
   #watch(key: string): void {
+    if (this.#kept !== null) return this.#keep(key)
     const isStop = this.#watched.has(key) && this.#world.random.chance(0.4)
     if (isStop) this.#watched.delete(key)
     else this.#watched.add(key)
     this.#ask(key, { is: isStop ? 'unwatch' : 'watch', ...(this.#watchesUnder && { under: KEYS }) })
+  }
+
+  /** Once more, or ends it: what was known before is of no use then, and the client may try. */
+  #keep(key: string): void {
+    const kept = this.#kept!
+    if (kept.isWaiting(key)) return
+    const { random } = this.#world
+    const since = random.chance(0.1) ? null : kept.knownOf(key)
+    const isStop = since !== null && random.chance(0.1)
+    const request = this.#ask(key, isStop ? { is: 'unwatch' } : { is: 'keep', keepMs: random.pick(KEEP_MS), since })
+    if (isStop) kept.onStop(key)
+    else kept.onAsked(key, request)
   }
 
   /** Every key, so that a write that was lost is noticed. False: it cannot ask. */
@@ -135,7 +158,7 @@ export class StoreUser {
     return true
   }
 
-  #ask(key: string, action: StoreAction): void {
+  #ask(key: string, action: StoreAction): string {
     const request = `${this.#client.clientId}:s${this.#asked.size + 1}`
     this.#asked.set(request, { action, answer: null })
     this.#waiting.add(request)
@@ -147,6 +170,7 @@ export class StoreUser {
     if ('token' in action && action.token !== null) writeUserProperty(writer, '__ft', action.token)
     this.#history.add({ is: 'storeAsked', client: this.#client.clientId, request, key, action })
     this.#client.askStore(request, encodeParts(partsOf(key, action).map(part => Buffer.from(part))), writer.take())
+    return request
   }
 
   // ---- what comes
@@ -173,6 +197,12 @@ export class StoreUser {
     }
     this.#waiting.delete(request)
     asked.answer = text
+    if (asked.action.is === 'keep') {
+      const answer = parseAnswer(message.payload)
+      const isAnswer = answer.is === 'number' ? asked.action.since !== null && version === null : answer.is === 'ok' && version !== null
+      if (!isAnswer) return this.#wrong(`${request}, keep, is answered by ${text}`)
+      return this.#kept!.onAnswer(request, version, answer.is === 'number' ? answer.number : 0)
+    }
     const result = resultOf(asked.action, parseAnswer(message.payload), version)
     if (result === null) return this.#wrong(`${request}, ${asked.action.is}, is answered by ${text}`)
     if (version !== null) {
@@ -186,10 +216,17 @@ export class StoreUser {
     const key = Buffer.from(hexKey, 'hex').toString()
     const version = userProperty(message, '__ts')
     const answer = parseAnswer(message.payload)
-    const [, verb, , value] =
+    const [, verb, , told] =
       answer.is === 'list' ? answer.items.map(item => (item.is === 'value' ? Buffer.from(item.value).toString() : '')) : []
     if (version === undefined || (verb !== 'SET' && verb !== 'DELETE')) return this.#wrong('a notification that is none')
-    this.#history.add({ is: 'notified', client: this.#client.clientId, key, version, value: verb === 'SET' ? (value ?? '') : null })
+    const value = verb === 'SET' ? (told ?? '') : null
+    const previous = userProperty(message, '__prev')
+    if (this.#kept === null) {
+      if (previous !== undefined) return this.#wrong('a notification that says what came before it to who keeps no watch')
+      return this.#history.add({ is: 'notified', client: this.#client.clientId, key, version, value })
+    }
+    if (previous === undefined) return this.#wrong('a notification that does not say what came before it')
+    if (!this.#kept.onTold({ key, version, previous, value }) && this.#isOpen) this.#keep(key)
   }
 
   #wrong(what: string): void {
@@ -209,6 +246,8 @@ function partsOf(key: string, action: StoreAction): readonly string[] {
       return ['DEL', key]
     case 'vdel':
       return ['VDEL', key, action.value]
+    case 'keep':
+      return ['KEYNOTIFY', key, 'KEEP', String(action.keepMs), ...(action.since === null ? [] : ['SINCE', action.since])]
     case 'watch':
     case 'unwatch':
       return [action.under === undefined ? 'KEYNOTIFY' : 'WATCH', key, ...(action.is === 'unwatch' ? ['STOP'] : [])]

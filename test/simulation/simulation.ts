@@ -1,4 +1,5 @@
 import { check, type Violation } from './checker.ts'
+import { checkKept } from './kept-checker.ts'
 import { checkStore } from './store-checker.ts'
 import { History } from './history.ts'
 import { SimClient } from './sim-client.ts'
@@ -83,7 +84,7 @@ export async function simulate(options: SimulationOptions): Promise<Outcome> {
   }))
   return {
     seed: options.seed,
-    violations: [...failures, ...check(history.events), ...checkStore(history.events)],
+    violations: [...failures, ...check(history.events), ...checkStore(history.events), ...checkKept(history.events)],
     history,
     simulatedMs: world.nowMs,
     events: world.events,

@@ -249,12 +249,13 @@ class StoreChecker {
 }
 
 function isOperation(action: StoreAction): action is Action {
-  return action.is !== 'watch' && action.is !== 'unwatch'
+  return action.is !== 'watch' && action.is !== 'unwatch' && action.is !== 'keep'
 }
 
 /** Keys that a request begins or ends to watch. */
 function watchedBy(action: StoreAction, key: string): readonly string[] {
-  return isOperation(action) ? [] : (action.under ?? [key])
+  if (isOperation(action) || action.is === 'keep') return []
+  return action.under ?? [key]
 }
 
 /** Its values are names of holders, which are written again and again. */
