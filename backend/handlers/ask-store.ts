@@ -6,7 +6,7 @@ import type { Topic } from '#shared/mqtt/topic.ts'
 import type { StoreCallRole } from '#shared/rpc/owner-port.ts'
 import { type StoreCall, storeCallShard } from '#shared/rpc/store-call.ts'
 import { errorAnswer, valuesAnswer } from '#shared/state-store/answer.ts'
-import { type ExtendedCommand, MGET_BYTES_MAX, parseCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
+import { type ExtendedCommand, MGET_BYTES_MAX, type MgetCommand, parseCommand, parseExtendedCommand } from '#shared/state-store/command.ts'
 import { ErrorText } from '#shared/state-store/errors.ts'
 import { isSupportedVersion, unsupportedVersionProperties } from '#shared/state-store/properties.ts'
 import { RequestProperties } from '#shared/state-store/request-properties.ts'
@@ -118,11 +118,15 @@ function commandOf(
     // In a cluster its frontend asks all shards.
     return engine.cluster === null ? { is: 'joined', answer: watchAll(engine, parsed, properties, watcher) } : ErrorText.Syntax
   }
-  if (parsed.is !== 'mget') return parsed
-  const shards = parsed.keys.map(key => engine.shards[storeShardOf(key, engine.shards.length)]!)
+  return parsed.is === 'mget' ? readMany(engine, shard, parsed) : parsed
+}
+
+/** MGET, as far as this backend has its keys. */
+function readMany(engine: Engine, shard: Shard, { keys }: MgetCommand): StoreCommand | ErrorText {
+  const shards = keys.map(key => engine.shards[storeShardOf(key, engine.shards.length)]!)
   // In a cluster its frontend asks for those of other shards, which may be another backend's.
   if (engine.cluster !== null && shards.some(each => each !== shard)) return ErrorText.Syntax
-  const values = readKeys(engine, parsed.keys, shards)
+  const values = readKeys(engine, keys, shards)
   return values === null ? ErrorText.QuotaExceeded : { is: 'joined', answer: valuesAnswer(values) }
 }
 

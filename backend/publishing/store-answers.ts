@@ -188,10 +188,13 @@ export class StoreAnswers {
     const recordsBefore = engine.journal.records
     if (owed.message !== null) publishOwn(engine, owed.message)
     else if (owed.end > 0) this.#publishBytes(owed, bytes)
-    const { notifications, port, connection, ticket } = owed
-    if (notifications.length === 0) return this.#acknowledge(port, connection, ticket, recordsBefore)
-    // Whoever changes a key that very many watch makes no changes faster than they can be told of.
-    publishNotifications(engine, notifications, () => this.#acknowledge(port, connection, ticket, recordsBefore))
+    if (owed.notifications.length > 0) this.#notifyOwed(owed, recordsBefore)
+    else this.#acknowledge(owed.port, owed.connection, owed.ticket, recordsBefore)
+  }
+
+  /** Whoever changes a key that very many watch makes no changes faster than they can be told of. */
+  #notifyOwed({ notifications, port, connection, ticket }: Owed, recordsBefore: number): void {
+    publishNotifications(this.#engine, notifications, () => this.#acknowledge(port, connection, ticket, recordsBefore))
   }
 
   #acknowledge(port: Acknowledger | null, connection: ConnectionId, ticket: number, recordsBefore: number): void {

@@ -229,5 +229,5 @@ export const ENTRY_FORMAT_MIN = 1
 
 /** The entry or chunk that `writer` began with a format is for readers of ENTRY_FORMAT alone. */
 export function markEntry(writer: ByteWriter): void {
-  writer.written()[0] = ENTRY_FORMAT
+  writer.room(0)[0] = ENTRY_FORMAT
 }
