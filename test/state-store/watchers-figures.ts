@@ -1,12 +1,12 @@
-/** `node test/state-store/watchers-figures.ts`: 100,000 watches in one process, on few connections, on many, and of one key (docs/benchmarks.md). */
+/**
+ * `node test/state-store/watchers-figures.ts`: 100,000 watches in one process, on few connections, on many, and of one key; with `--cluster` as many
+ * in a cluster (docs/benchmarks.md).
+ */
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ErrorText } from '#shared/state-store/errors.ts'
-import { BrokerProcess } from '../crash/broker-process.ts'
 import type { Seen } from './bystander.ts'
+import { startCluster, startProcess, type WatchedBroker } from './watched-broker.ts'
 import { WatchingClient } from './watching-client.ts'
 
 /** Every connection watches every key. */
@@ -38,6 +38,11 @@ const PLANS: readonly WatchPlan[] = [
   { connections: 18_000, keys: 1, changes: 10, isExact: true },
   { connections: 10_000, keys: 10, changes: 2 },
 ]
+/** The backends of a cluster share the machine with its frontends and Redis. */
+const CLUSTER_PLANS: readonly WatchPlan[] = [
+  { connections: 2_000, keys: 50, changes: 2 },
+  { connections: 5_000, keys: 20, changes: 2 },
+]
 const OPENING_MAX = 100
 const OK = '+OK\r\n'
 const REFUSED = `-ERR ${ErrorText.QuotaExceeded}\r\n`
@@ -45,24 +50,16 @@ const POLL_MS = 20
 const PATIENCE_MS = 120_000
 
 /** Runs one plan against a broker of its own. */
-export async function watchAll(plan: WatchPlan): Promise<WatchResult> {
-  const directory = await mkdtemp(join(tmpdir(), 'millrace-watchers-'))
+export async function watchAll(plan: WatchPlan, start = startProcess): Promise<WatchResult> {
   const { connections, keys, isExact = false } = plan
   const limits = isExact ? ['--state-store-watchers-per-key-max', `${connections}`, '--state-store-watches-per-client-max', `${keys}`] : []
-  // One shard: its limits are those of the whole store.
-  const broker = new BrokerProcess(directory, ['--store', 'memory', '--shards', '1', ...limits])
-  try {
-    await broker.start()
-    return await new Watching(plan, broker).run()
-  } finally {
-    await broker.kill()
-    await rm(directory, { recursive: true, force: true })
-  }
+  await using broker = await start(limits)
+  return await new Watching(plan, broker).run()
 }
 
 class Watching {
   readonly #plan: WatchPlan
-  readonly #broker: BrokerProcess
+  readonly #broker: WatchedBroker
   readonly #faults: string[] = []
   readonly #figures: string[] = []
   readonly #clients: WatchingClient[] = []
@@ -70,14 +67,14 @@ class Watching {
   #told = 0
   #onTold: () => void = () => undefined
 
-  constructor(plan: WatchPlan, broker: BrokerProcess) {
+  constructor(plan: WatchPlan, broker: WatchedBroker) {
     this.#plan = plan
     this.#broker = broker
   }
 
   async run(): Promise<WatchResult> {
-    const { port } = this.#broker
-    this.#bystander = new Worker(new URL('./bystander.ts', import.meta.url), { workerData: { url: `mqtt://127.0.0.1:${port}` } })
+    const { host, port } = this.#broker.address(0)
+    this.#bystander = new Worker(new URL('./bystander.ts', import.meta.url), { workerData: { url: `mqtt://${host}:${port}` } })
     const { connections, keys } = this.#plan
     await this.#phase(`${connections} connections`, () => this.#open())
     const bytesBefore = await this.#memory()
@@ -115,14 +112,15 @@ class Watching {
 
   async #open(): Promise<void> {
     const { connections } = this.#plan
-    const { host, port } = this.#broker
     const onTold = (): void => {
       this.#told++
       this.#onTold()
     }
     for (let from = 0; from < connections; from += OPENING_MAX) {
       const numbers = Array.from({ length: Math.min(OPENING_MAX, connections - from) }, (_, at) => from + at)
-      this.#clients.push(...(await Promise.all(numbers.map(number => WatchingClient.open({ host, port }, `w${number}`, onTold)))))
+      this.#clients.push(
+        ...(await Promise.all(numbers.map(number => WatchingClient.open(this.#broker.address(number), `w${number}`, onTold)))),
+      )
     }
   }
 
@@ -136,7 +134,7 @@ class Watching {
   /** One change after the other; the next when all have heard of it. Then whether anything comes that should not. */
   async #change(): Promise<void> {
     const { connections, keys, changes } = this.#plan
-    const writer = await WatchingClient.open(this.#broker, 'writer')
+    const writer = await WatchingClient.open(this.#broker.address(1), 'writer')
     await this.#phase(`${keys * changes} changes, ${keys * changes * connections} notifications`, async () => {
       for (let value = 1; value <= changes; value++) {
         const others = await writer.askAll(keys, number => ['SET', keyOf(number), String(value)], OK)
@@ -162,7 +160,7 @@ class Watching {
 
   /** One connection more for a key; one key more for a connection. */
   async #refusals(): Promise<readonly string[]> {
-    const one = await WatchingClient.open(this.#broker, 'one-too-many')
+    const one = await WatchingClient.open(this.#broker.address(0), 'one-too-many')
     const answers = [await one.ask('KEYNOTIFY', keyOf(0)), await this.#clients[0]!.ask('KEYNOTIFY', 'one key too many')]
     one.drop()
     if (answers.some(answer => answer !== REFUSED)) this.#faults.push(`watches over the quota: ${answers.join('')}`)
@@ -204,9 +202,10 @@ function keyOf(number: number): string {
 
 async function main(): Promise<void> {
   let isGood = true
-  for (const plan of PLANS) {
+  const isCluster = process.argv.includes('--cluster')
+  for (const plan of isCluster ? CLUSTER_PLANS : PLANS) {
     const { connections, keys } = plan
-    const { faults, watches, told, left, figures } = await watchAll(plan)
+    const { faults, watches, told, left, figures } = await watchAll(plan, isCluster ? startCluster : startProcess)
     print(`${connections} connections × ${keys} keys: ${watches} watches, ${told} notifications, ${left} watches left at the end`)
     for (const figure of figures) print(`  ${figure}`)
     for (const fault of faults.slice(0, 20)) print(`  WRONG: ${fault}`)
