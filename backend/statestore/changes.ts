@@ -32,12 +32,14 @@ export interface RequestAnswered {
 export interface WatchKept {
   readonly is: 'kept'
   readonly key: string
-  /** Its present connection; without one, the last. */
+  /** One of its connections; without any, the last. */
   readonly watcher: WatcherId
   /** For how long without one. */
   readonly keepMs: number
-  /** The last change that the client knows of. */
+  /** All changes after that one are owed to it. */
   readonly since: StoreClock
+  /** What the last answer said where it begins. */
+  readonly begun: StoreClock
   /** Wall time at which it ends, since it has no connection; Infinity: it has. */
   readonly deadlineWallMs: number
 }
@@ -75,11 +77,13 @@ export type StoreChange =
   | WatchKept
   | PastChange
   | { readonly is: 'unkept'; readonly key: string; readonly clientId: string }
+  /** One of its connections watches it so no more. */
+  | { readonly is: 'released'; readonly key: string; readonly watcher: WatcherId }
   /** What a connection watches with KEEP is without connection since then. */
   | { readonly is: 'away'; readonly frontend: string; readonly connection: number; readonly wallMs: number }
 
 /** Those of watches that outlive connections. */
-type KeptChange = Extract<StoreChange, { is: 'kept' | 'past' | 'unkept' | 'away' }>
+type KeptChange = Extract<StoreChange, { is: 'kept' | 'past' | 'unkept' | 'away' | 'released' }>
 
 /**
  * The body of a store record. Its first byte is this layout: a later one, with other tags or fields, is refused, because whoever passes
@@ -104,6 +108,7 @@ const TAGS = {
   past: 21,
   unkept: 22,
   away: 23,
+  released: 24,
 } as const satisfies Record<StoreChange['is'], number>
 
 const HAS_TOKEN = 1
@@ -249,6 +254,7 @@ function writeKept(writer: ByteWriter, change: KeptChange): void {
       writer.text(change.watcher.clientId)
       writer.varint(change.keepMs)
       writeClock(writer, change.since)
+      writeClock(writer, change.begun)
       return writer.f64(change.deadlineWallMs)
     case 'past':
       writeStored(writer, change.key)
@@ -259,6 +265,8 @@ function writeKept(writer: ByteWriter, change: KeptChange): void {
     case 'unkept':
       writeStored(writer, change.key)
       return writer.text(change.clientId)
+    case 'released':
+      return writeWatch(writer, change.key, change.watcher)
     case 'away':
       writeConnection(writer, change)
       return writer.f64(change.wallMs)
@@ -269,7 +277,15 @@ function readKept(reader: ByteReader, tag: number): KeptChange {
   switch (tag) {
     case TAGS.kept: {
       const [key, watcher] = [readKey(reader), readWatcher(reader)]
-      return { is: 'kept', key, watcher, keepMs: reader.varint(), since: readClock(reader), deadlineWallMs: reader.f64() }
+      return {
+        is: 'kept',
+        key,
+        watcher,
+        keepMs: reader.varint(),
+        since: readClock(reader),
+        begun: readClock(reader),
+        deadlineWallMs: reader.f64(),
+      }
     }
     case TAGS.past: {
       const [key, version] = [readKey(reader), readClock(reader)]
@@ -277,6 +293,8 @@ function readKept(reader: ByteReader, tag: number): KeptChange {
     }
     case TAGS.unkept:
       return { is: 'unkept', key: readKey(reader), clientId: reader.text() }
+    case TAGS.released:
+      return { is: 'released', key: readKey(reader), watcher: readWatcher(reader) }
     case TAGS.away:
       return { is: 'away', frontend: reader.text(), connection: reader.varint(), wallMs: reader.f64() }
     default:

@@ -20,15 +20,25 @@ export interface KeptLimits extends WatcherLimits {
 const KEPT_BYTES = 350
 const PAST_BYTES = 120
 const TICK_MS = 1
+/** Connections of one watch; one more, and the oldest is forgotten. */
+const CONNECTIONS_MAX = 8
 
 /** A client's watch of one key, which outlives its connection. */
 interface Kept {
   readonly key: string
-  /** Of its present connection, or the last one. */
-  watcher: WatcherId
+  readonly clientId: string
+  /**
+   * Its connections, the newest last: one that is gone may ask later than the next one, of which nobody here knows. Only the one that the
+   * session has gets anything.
+   */
+  readonly watchers: WatcherId[]
+  /** The one that asked last, whether or not it is still there. */
+  last: WatcherId
   keepMs: number
   /** All changes after that one are owed to it. */
   since: StoreClock
+  /** What the last answer said where it begins. */
+  begun: StoreClock
   /** Its connection is gone: when the watch ends. */
   away: { readonly deadlineMs: number; readonly timer: TimerHandle } | null
 }
@@ -84,7 +94,7 @@ export class KeptWatches {
   /** Whom to tell at once. */
   connected(key: string): readonly WatcherId[] {
     const watchers: WatcherId[] = []
-    for (const { watcher, away } of this.#byKey.get(key)?.byClient.values() ?? []) if (away === null) watchers.push(watcher)
+    for (const kept of this.#byKey.get(key)?.byClient.values() ?? []) watchers.push(...kept.watchers)
     return watchers
   }
 
@@ -93,13 +103,17 @@ export class KeptWatches {
     const keptKey = this.#byKey.get(key)
     const known = keptKey?.byClient.get(watcher.clientId)
     if (known === undefined && this.#isFull(key, keptKey, watcher.clientId)) return null
-    const missed = known === undefined || since === null || hasEnded(known, now) ? null : missedOf(keptKey!, known, since)
+    const alive = known === undefined || hasEnded(known, now) ? null : known
+    const missed = alive === null || since === null ? null : missedOf(keptKey!, alive, since)
+    const begun = missed === null ? clock : since!
     const change: WatchKept = {
       is: 'kept',
       key,
       watcher,
       keepMs: Math.min(keepMs, this.#limits.keepMsMax),
-      since: missed === null ? clock : since!,
+      // Another connection of the client may know of less.
+      since: missed === null && alive !== null ? alive.since : begun,
+      begun,
       deadlineWallMs: Infinity,
     }
     this.put(change, now)
@@ -107,17 +121,21 @@ export class KeptWatches {
   }
 
   /** `keep` without limits: what was within them when it was recorded. */
-  put({ key, watcher, keepMs, since, deadlineWallMs }: WatchKept, now: Moment): void {
+  put({ key, watcher, keepMs, since, begun, deadlineWallMs }: WatchKept, now: Moment): void {
     let keptKey = this.#byKey.get(key)
     if (keptKey === undefined) this.#byKey.set(key, (keptKey = { key, byClient: new Map(), past: [], floor: since }))
     let kept = keptKey.byClient.get(watcher.clientId)
     if (kept === undefined) kept = this.#begin(keptKey, watcher, since)
-    else this.#unbind(kept)
-    kept.watcher = watcher
+    this.#comeBack(kept)
+    kept.last = watcher
     kept.keepMs = keepMs
     kept.since = since
-    if (deadlineWallMs === Infinity) this.#bind(kept)
-    else this.#sendAway(kept, deadlineWallMs, now)
+    kept.begun = begun
+    if (deadlineWallMs === Infinity) this.#bind(kept, watcher)
+    else {
+      this.#unbindAll(kept)
+      this.#sendAway(kept, deadlineWallMs, now)
+    }
     // Nobody else could ask for what came before.
     if (keptKey.byClient.size === 1) while (isUpTo(keptKey.past[0], since)) this.#forgetOldest(keptKey)
   }
@@ -128,6 +146,23 @@ export class KeptWatches {
     if (kept === undefined) return false
     this.#remove(kept)
     return true
+  }
+
+  /**
+   * One connection of the client watches it so no more: with the last of them, and without any, the watch ends. Of a connection that never asked
+   * nothing is known, not even whether it is older than those that have.
+   */
+  release(key: string, watcher: WatcherId): 'ended' | 'released' | null {
+    const kept = this.#byKey.get(key)?.byClient.get(watcher.clientId)
+    if (kept === undefined) return null
+    const isIts = kept.watchers.some(each => isSame(each, watcher))
+    if (!isIts && kept.away === null) return null
+    if (kept.watchers.length > 1) {
+      this.#unbind(kept, watcher)
+      return 'released'
+    }
+    this.#remove(kept)
+    return 'ended'
   }
 
   /** All of the key. Answers whose they were. */
@@ -146,8 +181,8 @@ export class KeptWatches {
     const left = this.#frontends.get(frontend)?.get(connection)
     if (left === undefined) return false
     for (const kept of left) {
-      this.#unbind(kept)
-      this.#sendAway(kept, wallMs + kept.keepMs, now)
+      this.#unbind(kept, { frontend, connection })
+      if (kept.watchers.length === 0) this.#sendAway(kept, wallMs + kept.keepMs, now)
     }
     return true
   }
@@ -184,7 +219,7 @@ export class KeptWatches {
       now.monotonicMs,
       kept => {
         this.#remove(kept)
-        onEnded(kept.key, kept.watcher.clientId)
+        onEnded(kept.key, kept.clientId)
       },
       max,
     )
@@ -206,18 +241,19 @@ export class KeptWatches {
 
   #begin(keptKey: KeptKey, watcher: WatcherId, since: StoreClock): Kept {
     const { key } = keptKey
-    const kept: Kept = { key, watcher, keepMs: 0, since, away: null }
-    keptKey.byClient.set(watcher.clientId, kept)
-    this.#clients.set(watcher.clientId, (this.#clients.get(watcher.clientId) ?? 0) + 1)
+    const { clientId } = watcher
+    const kept: Kept = { key, clientId, watchers: [], last: watcher, keepMs: 0, since, begun: since, away: null }
+    keptKey.byClient.set(clientId, kept)
+    this.#clients.set(clientId, (this.#clients.get(clientId) ?? 0) + 1)
     this.size++
     this.bytes += KEPT_BYTES + key.length
     return kept
   }
 
   #remove(kept: Kept): void {
-    const { key, watcher } = kept
-    const { clientId } = watcher
-    this.#unbind(kept)
+    const { key, clientId } = kept
+    this.#comeBack(kept)
+    this.#unbindAll(kept)
     this.size--
     this.bytes -= KEPT_BYTES + key.length
     const left = this.#clients.get(clientId)! - 1
@@ -236,13 +272,16 @@ export class KeptWatches {
     this.pastBytes -= pastBytes(value)
   }
 
-  #bind(kept: Kept): void {
-    const { frontend, connection } = kept.watcher
+  #bind(kept: Kept, watcher: WatcherId): void {
+    if (kept.watchers.some(each => isSame(each, watcher))) return
+    const { frontend, connection } = watcher
     let connections = this.#frontends.get(frontend)
     if (connections === undefined) this.#frontends.set(frontend, (connections = new Map()))
     const bound = connections.get(connection)
     if (bound === undefined) connections.set(connection, new Set([kept]))
     else bound.add(kept)
+    kept.watchers.push(watcher)
+    if (kept.watchers.length > CONNECTIONS_MAX) this.#unbind(kept, kept.watchers[0]!)
   }
 
   #sendAway(kept: Kept, deadlineWallMs: number, now: Moment): void {
@@ -251,21 +290,33 @@ export class KeptWatches {
     this.away++
   }
 
-  /** It is neither connected nor away: the caller says what it is next. */
-  #unbind(kept: Kept): void {
-    if (kept.away !== null) {
-      this.#deadlines.cancel(kept.away.timer)
-      kept.away = null
-      this.away--
-      return
-    }
-    const { frontend, connection } = kept.watcher
-    const connections = this.#frontends.get(frontend)
-    const bound = connections?.get(connection)
-    if (connections === undefined || bound?.delete(kept) !== true || bound.size > 0) return
+  #comeBack(kept: Kept): void {
+    if (kept.away === null) return
+    this.#deadlines.cancel(kept.away.timer)
+    kept.away = null
+    this.away--
+  }
+
+  #unbind(kept: Kept, watcher: Omit<WatcherId, 'clientId'>): void {
+    const { frontend, connection } = watcher
+    const at = kept.watchers.findIndex(each => isSame(each, watcher))
+    if (at === -1) return
+    kept.watchers.splice(at, 1)
+    const connections = this.#frontends.get(frontend)!
+    const bound = connections.get(connection)!
+    bound.delete(kept)
+    if (bound.size > 0) return
     connections.delete(connection)
     if (connections.size === 0) this.#frontends.delete(frontend)
   }
+
+  #unbindAll(kept: Kept): void {
+    for (const watcher of kept.watchers.slice()) this.#unbind(kept, watcher)
+  }
+}
+
+function isSame(a: Omit<WatcherId, 'clientId'>, b: Omit<WatcherId, 'clientId'>): boolean {
+  return a.connection === b.connection && a.frontend === b.frontend
 }
 
 /** Its time without connection is over, whether or not somebody has removed it. */
@@ -279,7 +330,7 @@ function hasEnded({ away }: Kept, now: Moment): boolean {
  */
 function missedOf({ past, floor }: KeptKey, kept: Kept, since: StoreClock): readonly PastChange[] | null {
   if (compareClocks(since, kept.since) < 0 || compareClocks(since, floor) < 0) return null
-  const isBeginning = compareClocks(since, kept.since) === 0 || compareClocks(since, floor) === 0
+  const isBeginning = [kept.since, kept.begun, floor].some(each => compareClocks(since, each) === 0)
   if (!isBeginning && !past.some(({ version }) => compareClocks(version, since) === 0)) return null
   return past.filter(change => !isUpTo(change, since))
 }
@@ -290,9 +341,10 @@ function isUpTo(change: PastChange | undefined, since: StoreClock): boolean {
 
 /** The first watch makes the key, so the one that has waited for longest comes first; none is owed what was forgotten. */
 function ofKey({ byClient, past, floor }: KeptKey, now: Moment): (WatchKept | PastChange)[] {
-  const watches = Array.from(byClient.values(), ({ key, watcher, keepMs, since, away }): WatchKept => {
+  const watches = Array.from(byClient.values()).flatMap(({ key, watchers, last, keepMs, since: from, begun, away }): WatchKept[] => {
+    const since = compareClocks(from, floor) < 0 ? floor : from
     const deadlineWallMs = away === null ? Infinity : now.wallMs + (away.deadlineMs - now.monotonicMs)
-    return { is: 'kept', key, watcher, keepMs, since: compareClocks(since, floor) < 0 ? floor : since, deadlineWallMs }
+    return (away === null ? watchers : [last]).map(watcher => ({ is: 'kept', key, watcher, keepMs, since, begun, deadlineWallMs }))
   })
   watches.sort((a, b) => compareClocks(a.since, b.since))
   return [...watches, ...past]

@@ -96,7 +96,6 @@ describe('a watch that is kept', () => {
     ['after its time, and removed', (rig: KeyStoreRig) => (rig.clock.advance(1_200), rig.due())],
     ['after STOP', (rig: KeyStoreRig) => expect(rig.answer('KEYNOTIFY k STOP', { connection: 2 })).toBe(OK)],
     ['after an ordinary one', (rig: KeyStoreRig) => expect(rig.answer('KEYNOTIFY k', { connection: 2 })).toBe(OK)],
-    ['after one that said nothing', (rig: KeyStoreRig) => expect(keep(rig, null, { connection: 2 }).answer).toBe(OK)],
   ])('%s it begins anew, and the answer says so', (_, end) => {
     const rig = new KeyStoreRig()
     const since = away(rig)
@@ -132,6 +131,44 @@ describe('a watch that is kept', () => {
     rig.ask('SET k 1')
     expect(keep(rig, since, { client: 'other', connection: 2 }).answer).toBe(OK)
     expect(keep(rig, since, { connection: 3 }).answer).toBe(':1\r\n')
+  })
+
+  test('a request of a connection that is gone, executed behind those of the next one, takes nothing from that', () => {
+    const rig = new KeyStoreRig()
+    const since = keep(rig, null).version!
+    // Connection 1 has asked for more, is gone, and the next one was quicker.
+    expect(keep(rig, since, { connection: 2 }).answer).toBe(NOTHING)
+    for (const late of [keep(rig, since), keep(rig, null)]) expect(late.answer).toMatch(/^(:0|\+OK)/)
+    rig.compact()
+    rig.replay()
+    leave(rig, 1)
+    rig.ask('SET k 1')
+    expect([values(rig), rig.store.watchesAway]).toEqual([['1'], 0])
+    for (const late of ['KEYNOTIFY k STOP', 'KEYNOTIFY k']) rig.answer(late)
+    leave(rig, 1)
+    rig.replay()
+    rig.ask('SET k 2')
+    expect(values(rig)).toEqual(['2'])
+    leave(rig, 2)
+    expect(keep(rig, since, { connection: 3 }).answer, 'nor what it may go on from').toBe(':2\r\n')
+  })
+
+  test('STOP of one of its connections is of that one; of the last it ends', () => {
+    const rig = new KeyStoreRig()
+    for (const connection of [1, 2]) keep(rig, null, { connection })
+    expect(rig.answer('KEYNOTIFY k STOP')).toBe(OK)
+    rig.replay()
+    rig.ask('SET k 1')
+    expect([values(rig), rig.store.watches]).toEqual([['1'], 1])
+    expect([1, 2, 2].map(connection => rig.answer('KEYNOTIFY k STOP', { connection }))).toEqual([NOTHING, OK, NOTHING])
+    expect([rig.store.watches, rig.store.pastBytes]).toEqual([0, 0])
+  })
+
+  test('so many connections that nobody says are gone: the oldest are forgotten', () => {
+    const rig = new KeyStoreRig()
+    for (let connection = 1; connection <= 10; connection++) keep(rig, null, { connection })
+    rig.ask('SET k 1')
+    expect([rig.takeTold().length, rig.store.watches]).toEqual([8, 1])
   })
 
   test('clients of one key are apart', () => {

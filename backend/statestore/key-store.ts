@@ -253,6 +253,8 @@ export class KeyStore {
         return void this.#kept.remember(change.key, change.version, change.value === null ? null : keepBytes(change.value))
       case 'unkept':
         return void this.#kept.remove(change.key, change.clientId)
+      case 'released':
+        return void this.#kept.release(change.key, change.watcher)
       case 'away':
         return void this.#kept.leave(change.frontend, change.connection, change.wallMs, now)
     }
@@ -412,9 +414,10 @@ export class KeyStore {
     return true
   }
 
-  #unkeep(key: string, { clientId }: WatcherId, effects: OpenEffects): boolean {
-    if (!this.#kept.remove(key, clientId)) return false
-    effects.change({ is: 'unkept', key, clientId })
+  #unkeep(key: string, watcher: WatcherId, effects: OpenEffects): boolean {
+    const outcome = this.#kept.release(key, watcher)
+    if (outcome === null) return false
+    effects.change(outcome === 'ended' ? { is: 'unkept', key, clientId: watcher.clientId } : { is: 'released', key, watcher })
     return true
   }
 

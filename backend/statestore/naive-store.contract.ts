@@ -35,9 +35,12 @@ interface NaiveEntry {
 /** A watch that outlives connections. */
 interface NaiveKept {
   readonly key: string
-  readonly watcher: WatcherId
+  readonly clientId: string
+  /** The newest last. */
+  readonly watchers: readonly WatcherId[]
   readonly keepMs: number
   readonly since: NaiveClock
+  readonly begun: NaiveClock
   /** Infinity: it has a connection. */
   readonly deadlineMs: number
 }
@@ -190,15 +193,14 @@ export class NaiveStore {
     const reply = (answer: string) => ({ answer, version: null, notifications: [] })
     const isOfWatcher = (id: WatcherId): boolean => id.frontend === watcher.frontend && id.connection === watcher.connection
     const known = this.#watches.find(watch => watch.key === key && watch.isUnder === isUnder && isOfWatcher(watch.watcher))
-    const kept = isUnder ? undefined : this.#keptOf(key, watcher.clientId)
     if (isStop) {
       this.#watches = this.#watches.filter(watch => watch !== known)
-      this.#kept = this.#kept.filter(watch => watch !== kept)
-      return known === undefined && kept === undefined ? reply(':0\r\n') : reply('+OK\r\n')
+      const wasKept = !isUnder && this.#release(key, watcher)
+      return known === undefined && !wasKept ? reply(':0\r\n') : reply('+OK\r\n')
     }
     // A part of WATCH says where it was known.
     if (known !== undefined) {
-      this.#kept = this.#kept.filter(watch => watch !== kept)
+      if (!isUnder) this.#release(key, watcher)
       return reply(isUnder ? ':0\r\n' : '+OK\r\n')
     }
     const ofConnection = this.#watches.filter(watch => isOfWatcher(watch.watcher))
@@ -207,14 +209,14 @@ export class NaiveStore {
     const others = isUnder ? (under.has(nameOf(watcher)) ? 0 : under.size) : ofKey
     if (ofConnection.length >= this.#limits.keysPerConnectionMax || others >= this.#limits.watchersPerKeyMax)
       return reply('-ERR the quota has been exceeded\r\n')
-    this.#kept = this.#kept.filter(watch => watch !== kept)
+    if (!isUnder) this.#release(key, watcher)
     this.#watches.push({ key, isUnder, watcher })
     return reply('+OK\r\n')
   }
 
   #keep(key: string, keepMs: number, text: string | null, watcher: WatcherId, nowMs: number) {
     const known = this.#keptOf(key, watcher.clientId)
-    const ofClient = this.#kept.filter(each => each.watcher.clientId === watcher.clientId).length
+    const ofClient = this.#kept.filter(each => each.clientId === watcher.clientId).length
     const ofKey = this.#kept.filter(each => each.key === key).length
     if (known === undefined && (ofClient >= this.#limits.keysPerConnectionMax || ofKey >= this.#limits.watchersPerKeyMax))
       return { answer: '-ERR the quota has been exceeded\r\n', version: null, notifications: [] }
@@ -223,28 +225,46 @@ export class NaiveStore {
     const missed = isAlive && since !== null ? this.#after(known, since) : null
     this.#watches = this.#watches.filter(watch => watch.key !== key || watch.isUnder || nameOf(watch.watcher) !== nameOf(watcher))
     const now = missed === null ? this.clock : since!
-    this.#kept = [...this.#kept.filter(each => each !== known), { key, watcher, keepMs, since: now, deadlineMs: Infinity }]
+    const from = missed === null && isAlive ? known.since : now
+    const others = known?.watchers.filter(each => nameOf(each) !== nameOf(watcher)) ?? []
+    const watchers = others.length === (known?.watchers.length ?? 0) ? [...others, watcher] : known!.watchers
+    this.#kept = [
+      ...this.#kept.filter(each => each !== known),
+      { key, clientId: watcher.clientId, watchers, keepMs, since: from, begun: now, deadlineMs: Infinity },
+    ]
     if (missed === null) return { answer: '+OK\r\n', version: this.clock, notifications: [] }
     const notifications = missed.map(change => ({ ...change, to: [nameOf(watcher)] }))
     return { answer: `:${missed.length}\r\n`, version: null, notifications }
   }
 
   /** Null: what came after it is not known for certain. */
-  #after({ key, since: from }: NaiveKept, since: NaiveClock) {
+  #after({ key, since: from, begun }: NaiveKept, since: NaiveClock) {
     const past = this.#past.filter(change => change.key === key)
     const after = past.filter(({ clock }) => order(clock, since) > 0)
-    const isVersion = [from, ...past.map(({ clock }) => clock)].some(clock => order(clock, since) === 0)
+    const isVersion = [from, begun, ...past.map(({ clock }) => clock)].some(clock => order(clock, since) === 0)
     return order(since, from) >= 0 && isVersion && after.length <= this.#limits.pastPerKeyMax ? after : null
   }
 
   #keptOf(key: string, clientId: string): NaiveKept | undefined {
-    return this.#kept.find(each => each.key === key && each.watcher.clientId === clientId)
+    return this.#kept.find(each => each.key === key && each.clientId === clientId)
+  }
+
+  /** Of this connection; false: it had nothing to do with it. */
+  #release(key: string, watcher: WatcherId): boolean {
+    const kept = this.#keptOf(key, watcher.clientId)
+    if (kept === undefined) return false
+    const watchers = kept.watchers.filter(each => nameOf(each) !== nameOf(watcher))
+    if (watchers.length === kept.watchers.length && watchers.length > 0) return false
+    this.#kept = this.#kept.flatMap(each => (each !== kept ? [each] : watchers.length === 0 ? [] : [{ ...kept, watchers }]))
+    return true
   }
 
   #leave(isGone: (watcher: WatcherId) => boolean, nowMs: number): void {
-    this.#kept = this.#kept.map(kept =>
-      kept.deadlineMs === Infinity && isGone(kept.watcher) ? { ...kept, deadlineMs: nowMs + kept.keepMs } : kept,
-    )
+    this.#kept = this.#kept.map(kept => {
+      const watchers = kept.watchers.filter(watcher => !isGone(watcher))
+      const isAway = watchers.length === 0 && kept.watchers.length > 0
+      return { ...kept, watchers, deadlineMs: isAway ? nowMs + kept.keepMs : kept.deadlineMs }
+    })
   }
 
   #tellDeleted(key: string, nowMs: number): readonly ModelNotification[] {
@@ -261,7 +281,7 @@ export class NaiveStore {
   /** Each once. */
   #watchersOf(key: string): ReadonlySet<string> {
     const watches = this.#watches.filter(watch => (watch.isUnder ? key.startsWith(watch.key) : watch.key === key))
-    const connected = this.#kept.filter(kept => kept.key === key && kept.deadlineMs === Infinity)
+    const connected = this.#kept.filter(kept => kept.key === key).flatMap(kept => kept.watchers.map(watcher => ({ watcher })))
     return new Set([...watches, ...connected].map(({ watcher }) => nameOf(watcher)))
   }
 
