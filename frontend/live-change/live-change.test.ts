@@ -483,6 +483,11 @@ describe('a client of the state store', () => {
 
   test.each([
     ['each by itself', reading('a', 'b'), [watch('a'), watch('b')]],
+    [
+      'each over reconnects',
+      reading('a', 'b'),
+      ['a', 'b'].map(key => `*4\r\n$9\r\nKEYNOTIFY\r\n$1\r\n${key}\r\n$4\r\nKEEP\r\n$1\r\n9\r\n`),
+    ],
     ['all by their prefix', readingAll, ['*2\r\n$5\r\nWATCH\r\n$0\r\n\r\n']],
   ])(
     'hears no more of keys that it watched, %s, and may not read any more: also of what was on its way; of the others it does',

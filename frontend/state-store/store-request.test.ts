@@ -13,6 +13,7 @@ import { type FakeClient, permitOf, rulesOf, Surroundings } from '../surrounding
 const STORE = 'statestore/v1/FA9AE35F-2F64-47CD-9BFF-08E2B32A0FE8'
 const ANSWERS = 'clients/c1/services/statestore/_any_/command/invoke/response'
 const SET = '*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nvalue\r\n'
+const KEEP = '*4\r\n$9\r\nKEYNOTIFY\r\n$3\r\nkey\r\n$4\r\nKEEP\r\n$1\r\n9\r\n'
 const GET = '*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n'
 
 interface Request {
@@ -317,6 +318,8 @@ describe('rights', () => {
   test.each<[access: KeyRule['access'], payload: string, fault: string | null]>([
     ['read', GET, null],
     ['read', '*2\r\n$9\r\nKEYNOTIFY\r\n$3\r\nkey\r\n', null],
+    ['read', KEEP, null],
+    ['write', KEEP, ErrorText.NotAuthorized],
     ['read', SET, ErrorText.NotAuthorized],
     ['write', SET, null],
     ['write', '*2\r\n$3\r\nDEL\r\n$3\r\nkey\r\n', null],
