@@ -265,6 +265,10 @@ export class Caller implements OwnerPort, RouteFollower {
     const shard = engine.shards[shardNumber]
     // Whoever owns it next is asked again.
     if (shard === undefined || !this.#isResumed(shard)) return
+    if (this.#node.storeTurns.mustWait(shardNumber)) {
+      const kept = { ...call, message: call.message.keep() }
+      return this.#later(shard, () => this.askStore(shardNumber, sequence, settledBefore, connection, kept))
+    }
     const frontend = this.key
     const origin = { frontend, sequence, settledBefore }
     const watcher = { frontend, connection, clientId: call.clientId }
@@ -284,6 +288,7 @@ export class Caller implements OwnerPort, RouteFollower {
     const engine = this.#engine
     const shard = engine.shards[shardNumber]
     if (shard === undefined || !this.#isResumed(shard)) return
+    if (this.#node.storeTurns.mustWait(shardNumber)) return this.#later(shard, () => this.readStore(shardNumber, sequence, keys))
     if (engine.isFull) return this.#refuseRead(sequence)
     const values = readShard(engine, shard, keys)
     this.#whenStored(shard, () => {
@@ -301,8 +306,17 @@ export class Caller implements OwnerPort, RouteFollower {
   unwatch(shardNumber: number, connection: ConnectionId): void {
     const shard = this.#engine.shards[shardNumber]
     if (shard === undefined || !this.#isResumed(shard)) return
+    if (this.#node.storeTurns.mustWait(shardNumber)) return this.#later(shard, () => this.unwatch(shardNumber, connection))
     if (shard.store !== null) record(this.#engine, shard, shard.store.forget(this.key, connection, momentOf(this.#engine.clock)))
     this.#whenStored(shard, () => this.calls.unwatched(shardNumber, connection))
+  }
+
+  /** Nothing if the shard has gone meanwhile: whoever had it then may have done it, and was asked again. */
+  #later(shard: Shard, again: () => void): void {
+    const { epoch } = shard
+    this.#node.storeTurns.wait(shard.number, () => {
+      if (this.isOpen && shard.epoch === epoch) again()
+    })
   }
 
   /** Nothing if the shard has gone meanwhile: its records may have been refused, and its next owner is asked again. */

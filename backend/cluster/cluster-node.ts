@@ -11,6 +11,7 @@ import { Groups } from './groups.ts'
 import { HandOvers } from './hand-overs.ts'
 import { Memberships } from './memberships.ts'
 import { StoreFrontends } from './store-frontends.ts'
+import { StoreTurns } from './store-turns.ts'
 import type { RetainedRead } from './retained-read.ts'
 
 /** The owners of other shards, as this backend knows them as a caller (shared/cluster/directory.ts). */
@@ -48,6 +49,7 @@ export class ClusterNode {
   readonly callers = new Set<Caller>()
   readonly announcements: RouteAnnouncements
   readonly handOvers: HandOvers
+  readonly storeTurns: StoreTurns
   readonly groups: Groups
   readonly memberships: Memberships
   readonly awaiting: Awaiting
@@ -70,6 +72,10 @@ export class ClusterNode {
       followers: () => this.callers,
       registered: parts.registeredCallers,
       serving: shard => engine.shards[shard]!.isServing,
+    })
+    this.storeTurns = new StoreTurns(engine.turn, {
+      of: shard => engine.shards[shard]!.handOvers.size,
+      all: () => engine.shards.reduce((sum, { handOvers }) => sum + handOvers.size, 0),
     })
     this.handOvers = new HandOvers(engine, this)
     this.groups = new Groups(engine, this)
@@ -130,12 +136,14 @@ export class ClusterNode {
     this.#storeFrontends.tick()
     this.announcements.check()
     this.memberships.tick()
+    this.storeTurns.goOn()
   }
 
   /** End of a turn, before the journal's. */
   endTurn(): void {
     for (const read of this.#asking) if (this.retainedReads.has(read)) read.ask()
     this.#asking.clear()
+    this.storeTurns.goOn()
     this.memberships.flush()
     this.handOvers.flush()
     this.announcements.flush()

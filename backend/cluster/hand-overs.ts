@@ -201,6 +201,7 @@ export class HandOvers {
     this.#engine.letGo(handOver.message)
     if (this.#engine.journal.isDurable) writeHandedOver(this.#engine.journal.writer(shard.number), handOver.sequence)
     handOver.taken()
+    this.#node.storeTurns.onTaken()
   }
 }
 

@@ -644,3 +644,42 @@ describe('a frontend', () => {
     expect(store().watches).toBe(1)
   })
 })
+
+describe('a key that very many watch', () => {
+  const WATCHERS = 2_000
+
+  async function watched(): Promise<void> {
+    expect(await asked(1, `SET ${key} v1`)).toEqual([OK])
+    const now = { wallMs: rig.clock.wallMs(), monotonicMs: rig.clock.monotonicMs() }
+    for (let connection = 0; connection < WATCHERS; connection++)
+      store().apply({ is: 'watched', key, watcher: { frontend: 'gone', connection, clientId: `w${connection}` } }, now)
+    answers()
+  }
+
+  function dropped(): number {
+    return [...rig.backends.values()].reduce((sum, { engine }) => sum + engine.counters.notificationsDropped, 0)
+  }
+
+  test('is changed when the change before has been handed over, in order, and what comes behind waits', async () => {
+    await watched()
+    for (const value of [2, 3, 4]) ask(value, `SET ${key} v${value}`)
+    ask(5, `GET ${key}`)
+    rig.linkOf('f', 'a').pair.deliver()
+    const { storeTurns } = rig.backend('a').engine.cluster!
+    expect([store().counters.modifications, storeTurns.mustWait(0), storeTurns.mustWait(2)]).toEqual([1, true, false])
+    expect(await payloads()).toEqual([OK, OK, OK, '$2\r\nv4\r\n'])
+    expect(answers()).toEqual([2, 3, 4, 5].map(sequence => `storeAsked ${sequence} ${SUCCESS}`))
+    expect([dropped(), storeTurns.mustWait(0)]).toEqual([3 * WATCHERS, false])
+  })
+
+  test('what waits when its owner dies, the next one does', async () => {
+    await watched()
+    for (const value of [2, 3, 4]) ask(value, `SET ${key} v${value}`)
+    rig.linkOf('f', 'a').pair.deliver()
+    await failOver()
+    for (const value of [2, 3, 4]) ask(value, `SET ${key} v${value}`)
+    await rig.settle()
+    client.take()
+    expect(await asked(5, `GET ${key}`)).toEqual(['$2\r\nv4\r\n'])
+  })
+})
