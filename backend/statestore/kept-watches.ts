@@ -165,6 +165,15 @@ export class KeptWatches {
     return 'ended'
   }
 
+  /**
+   * `release` as it was recorded, when there were others. One that has none any more has asked again since, in a snapshot that is newer than the record:
+   * to end the watch would forget what is owed to it.
+   */
+  released(key: string, watcher: WatcherId): void {
+    const kept = this.#byKey.get(key)?.byClient.get(watcher.clientId)
+    if (kept !== undefined && kept.watchers.length > 1) this.#unbind(kept, watcher)
+  }
+
   /** All of the key. Answers whose they were. */
   removeAll(key: string): readonly string[] {
     const clients = [...(this.#byKey.get(key)?.byClient.keys() ?? [])]

@@ -289,6 +289,24 @@ describe('who goes on with it', () => {
     expect(values(rig).slice(0, 3)).toEqual(['1', '2', 'more2'])
   })
 
+  test('a record that is older than the snapshot it follows: what the snapshot remembers stays', () => {
+    const rig = new KeyStoreRig()
+    const since = keep(rig, null).version!
+    keep(rig, since, { connection: 2 })
+    rig.ask('SET k 1')
+    const before = rig.log.length
+    expect(rig.answer('KEYNOTIFY k STOP')).toBe(OK)
+    keep(rig, null)
+    leave(rig, 2)
+    const records = rig.log.slice(before)
+    rig.compact()
+    rig.log.push(...records)
+    rig.replay()
+    rig.takeTold()
+    expect(keep(rig, since, { connection: 3 }).answer).toBe(':1\r\n')
+    expect(values(rig)).toEqual(['1'])
+  })
+
   test('a frontend that is gone for good, and a stop of all: from then on it is kept', () => {
     for (const end of ['forgetFrontend', 'forgetWatchers'] as const) {
       const rig = new KeyStoreRig()

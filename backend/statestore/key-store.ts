@@ -254,7 +254,7 @@ export class KeyStore {
       case 'unkept':
         return void this.#kept.remove(change.key, change.clientId)
       case 'released':
-        return void this.#kept.release(change.key, change.watcher)
+        return this.#kept.released(change.key, change.watcher)
       case 'away':
         return void this.#kept.leave(change.frontend, change.connection, change.wallMs, now)
     }
