@@ -160,7 +160,7 @@ export class RedisRegistry implements Registry, RunRegistry {
 
   async joinRun(proposal: string): Promise<string | null> {
     const reply = await this.#primary.call('EVAL', JOIN_RUN, 1, `${this.#key}:run`, LEASE_MS, proposal)
-    return reply === null ? null : String(reply)
+    return typeof reply === 'string' ? reply : null
   }
 
   async endRun(): Promise<void> {
