@@ -672,6 +672,29 @@ describe('a key that very many watch', () => {
     expect([dropped(), storeTurns.mustWait(0)]).toEqual([3 * WATCHERS, false])
   })
 
+  test('many of them that have lived their time: no more than one turn can tell of go at once', async () => {
+    const now = { wallMs: rig.clock.wallMs(), monotonicMs: rig.clock.monotonicMs() }
+    const entry = {
+      is: 'set',
+      value: '',
+      version: { wall: 1, counter: 0, node: 'StateStore' },
+      token: null,
+      isPersistent: false,
+      owner: null,
+    } as const
+    const { engine, cluster } = rig.backend('a')
+    const own = engine.storeOf(engine.shards[0]!)
+    for (let i = 0; i < 10; i++) own.apply({ ...entry, key: `e${i}`, deadlineWallMs: now.wallMs + 50 }, now)
+    for (let connection = 0; connection < WATCHERS; connection++)
+      own.apply({ is: 'watchedUnder', prefix: 'e', watcher: { frontend: 'gone', connection, clientId: `w${connection}` } }, now)
+    rig.clock.advance(60)
+    cluster.backend.tick()
+    expect([own.keys, engine.shards[0]!.handOvers.size]).toEqual([9, WATCHERS])
+    await rig.settle()
+    await rig.advance(5_000)
+    expect([own.keys, dropped()]).toEqual([0, 10 * WATCHERS])
+  })
+
   test('what waits when its owner dies, the next one does', async () => {
     await watched()
     for (const value of [2, 3, 4]) ask(value, `SET ${key} v${value}`)

@@ -34,7 +34,7 @@ export class StoreTurns {
 
   /** A request to the shard that comes now has to `wait`. */
   mustWait(shard: number): boolean {
-    return !this.#isRunning && (this.#waiting.has(shard) || this.#isBusy(shard))
+    return !this.#isRunning && (this.#waiting.has(shard) || this.isBusy(shard))
   }
 
   wait(shard: number, again: () => void): void {
@@ -54,7 +54,7 @@ export class StoreTurns {
     this.#isRunning = true
     // What is put back stands behind the others, and its turn comes again.
     for (const [shard, own] of this.#waiting) {
-      if (this.#isBusy(shard)) continue
+      if (this.isBusy(shard)) continue
       this.#waiting.delete(shard)
       own.shift()!()
       if (own.length > 0) this.#waiting.set(shard, own)
@@ -62,7 +62,8 @@ export class StoreTurns {
     this.#isRunning = false
   }
 
-  #isBusy(shard: number): boolean {
+  /** It has made very many that are under way. */
+  isBusy(shard: number): boolean {
     return this.#underWay.of(shard) >= OWN_MAX && this.#underWay.all() >= UNDER_WAY_MAX
   }
 }

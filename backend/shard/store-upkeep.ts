@@ -41,10 +41,17 @@ export function record(engine: Engine, shard: Shard, changes: readonly StoreChan
   for (const change of changes) writeStore(engine.journal.writer(shard.number), change)
 }
 
-/** At most `budget` entries; answers how many. */
+/** At most `budget` entries; answers how many. In a cluster no more while very many notifications of the shard are under way: the next tick goes on. */
 function expire(engine: Engine, shard: Shard, store: KeyStore, budget: number): number {
-  const { changes, notifications } = store.due(momentOf(engine.clock), budget)
-  record(engine, shard, changes)
-  for (const notification of notifications) notify(engine, shard, notification)
-  return changes.length
+  const { cluster } = engine
+  const step = cluster === null ? budget : 1
+  let count = 0
+  for (let isDone = false; !isDone && count < budget && cluster?.storeTurns.isBusy(shard.number) !== true; ) {
+    const effects = store.due(momentOf(engine.clock), step)
+    record(engine, shard, effects.changes)
+    for (const notification of effects.notifications) notify(engine, shard, notification)
+    count += effects.changes.length
+    isDone = effects.changes.length < step
+  }
+  return count
 }
