@@ -60,3 +60,17 @@ test('others do not wait for it', () => {
   taken(0)
   expect(done.slice(4)).toEqual(['b', 'z'])
 })
+
+test('a request that fails takes no others with it', () => {
+  ask('a', MANY)
+  turns.wait(0, () => {
+    throw new Error('fails')
+  })
+  ask('b', 0)
+  underWay[0] = 0
+  expect(() => turns.goOn()).toThrow('fails')
+  turns.goOn()
+  expect(done).toEqual(['a', 'b'])
+  ask('c', MANY)
+  expect(turns.mustWait(0)).toBe(true)
+})

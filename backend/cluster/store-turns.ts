@@ -53,13 +53,17 @@ export class StoreTurns {
     if (this.#waiting.size === 0) return
     this.#isRunning = true
     // What is put back stands behind the others, and its turn comes again.
-    for (const [shard, own] of this.#waiting) {
-      if (this.isBusy(shard)) continue
-      this.#waiting.delete(shard)
-      own.shift()!()
-      if (own.length > 0) this.#waiting.set(shard, own)
+    try {
+      for (const [shard, own] of this.#waiting) {
+        if (this.isBusy(shard)) continue
+        const again = own.shift()!
+        this.#waiting.delete(shard)
+        if (own.length > 0) this.#waiting.set(shard, own)
+        again()
+      }
+    } finally {
+      this.#isRunning = false
     }
-    this.#isRunning = false
   }
 
   /** It has made very many that are under way. */

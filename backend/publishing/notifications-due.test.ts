@@ -94,6 +94,17 @@ describe('many', () => {
     expect(last).toEqual(['a', 'b', 'c'].map(name => `w${PER_TURN} ${name}`))
   })
 
+  test('go on though somebody who was told that all were told has failed', () => {
+    const fails = (): void => {
+      throw new Error('fails')
+    }
+    change('a', watchers(PER_TURN + 1), fails)
+    expect(() => due.renew()).toThrow('fails')
+    change('b', watchers(2))
+    due.renew()
+    expect(told.slice(-3)).toEqual(['w0 b', 'w1 b', 'all b'])
+  })
+
   test('what would hold too much memory is told at once', () => {
     const all = watchers(PER_TURN + 1)
     change('a', all, undefined, 65 * MIB)

@@ -84,13 +84,16 @@ export class NotificationsDue {
   #run(): void {
     // Whoever is told that all were told may make another change: it has to wait behind the others.
     this.#isRunning = true
-    for (const [connection, { watcher, own }] of this.#waiting) {
-      if (this.#left <= 0 && this.#bytes <= BYTES_MAX) break
-      this.#waiting.delete(connection)
-      this.#left -= own.length
-      for (const due of own) this.#tellOne(due, watcher)
+    try {
+      for (const [connection, { watcher, own }] of this.#waiting) {
+        if (this.#left <= 0 && this.#bytes <= BYTES_MAX) break
+        this.#waiting.delete(connection)
+        this.#left -= own.length
+        for (const due of own) this.#tellOne(due, watcher)
+      }
+    } finally {
+      this.#isRunning = false
     }
-    this.#isRunning = false
   }
 
   #tellOne(due: Due, watcher: WatcherId): void {
