@@ -7,6 +7,8 @@ import type { Readable } from 'node:stream'
 const ROOT = join(import.meta.dirname, '../..')
 /** What is kept of standard error. */
 const STDERR_MAX = 200_000
+/** Of that, what the text of an error has. */
+const ERROR_LINES_BYTES = 4_000
 
 export type ClusterRole = 'frontend' | 'backend' | 'authsvc' | 'redis'
 
@@ -109,14 +111,21 @@ export class ClusterProcess {
   pidOf(role: ClusterRole, index: number): number {
     const name = `${role}-${index}`
     const last = this.lines().findLast(line => line['process'] === name && line['event'] === 'serving' && line['worker'] === undefined)
-    const pid = typeof last?.['pid'] === 'number' ? last['pid'] : this.#pids.get(name)
+    // Of a cluster that lives for long the beginning of what it says is not kept.
+    if (typeof last?.['pid'] === 'number') this.#pids.set(name, last['pid'])
+    const pid = this.#pids.get(name)
     if (pid === undefined) throw new Error(`there is no ${name}`)
     return pid
   }
 
   /** kill -9, unless another signal is given; the command starts the process again unless `--no-restart` was among the flags. */
   kill(role: ClusterRole, index: number, signal: NodeJS.Signals = 'SIGKILL'): void {
-    process.kill(this.pidOf(role, index), signal)
+    const pid = this.pidOf(role, index)
+    try {
+      process.kill(pid, signal)
+    } catch (error) {
+      throw new Error(`${role}-${index}, process ${pid}, is not there: ${this.err.slice(-ERROR_LINES_BYTES)}`, { cause: error })
+    }
   }
 
   /** Waits until a process other than `before` serves in this place. @throws the cluster ended */
