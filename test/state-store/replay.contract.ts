@@ -194,7 +194,11 @@ export class Replay {
   async #kill(next: Step): Promise<void> {
     this.kills++
     await this.#target.kill(commandOf(next)?.key ?? next.client ?? USUAL_CLIENT)
-    if (!this.#target.dropsConnections) return
+    if (!this.#target.dropsConnections) {
+      // Kills take time, and the broker gives up whoever says nothing for one and a half Server Keep Alives [MQTT-3.1.2-22].
+      for (const { raw } of this.#clients.values()) await raw.ping()
+      return
+    }
     await Promise.all([...this.#clients.values()].map(({ raw }) => raw.ended()))
     this.#clients.clear()
     for (const { clientId, request } of this.#watching.values()) {
