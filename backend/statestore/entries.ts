@@ -139,9 +139,9 @@ export class Entries {
     if (owner !== null && --owner.keys === 0) this.#owners.delete(owner.clientId)
   }
 
-  /** `onDue` with each entry whose deadline has come, at most `max`; false: there are more. */
-  due(monotonicMs: number, onDue: (entry: Entry) => void, max: number): boolean {
-    return this.#deadlines.advance(monotonicMs, onDue, max)
+  /** `onDue` with each entry whose deadline has come, at most `max`. */
+  due(monotonicMs: number, onDue: (entry: Entry) => void, max: number): void {
+    this.#deadlines.advance(monotonicMs, onDue, max)
   }
 
   #create(set: EntrySet): Entry {

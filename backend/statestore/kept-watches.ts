@@ -222,9 +222,9 @@ export class KeptWatches {
     return previous
   }
 
-  /** Ends at most `max` watches whose time without connection is over; false: there are more. */
-  due(now: Moment, onEnded: (key: string, clientId: string) => void, max: number): boolean {
-    return this.#deadlines.advance(
+  /** Ends at most `max` watches whose time without connection is over. */
+  due(now: Moment, onEnded: (key: string, clientId: string) => void, max: number): void {
+    this.#deadlines.advance(
       now.monotonicMs,
       kept => {
         this.#remove(kept)

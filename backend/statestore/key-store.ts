@@ -458,8 +458,8 @@ export class KeyStore {
     return more <= 0 || this.bytes + more <= bytesMax
   }
 
-  #removeDue(now: Moment, max: number, effects: OpenEffects): boolean {
-    return this.#entries.due(now.monotonicMs, entry => this.#expire(entry, now, effects), max)
+  #removeDue(now: Moment, max: number, effects: OpenEffects): void {
+    this.#entries.due(now.monotonicMs, entry => this.#expire(entry, now, effects), max)
   }
 
   #expire(entry: Entry, now: Moment, effects: OpenEffects): void {
